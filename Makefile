@@ -1,0 +1,59 @@
+# `make demo` shows it; `make check test` is what a change must pass. Everything that is made here stays in
+# .venv and .ramure-dev (both git-ignored). On Debian and Ubuntu, root gets missing system packages installed.
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEV := .ramure-dev
+SEED ?=
+N ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo check format test bench chaos soak mutants clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+venv: $(VENV)/.stamp  ## the virtual environment, with ramure (editable) and all that the tests need
+
+$(VENV)/.stamp: pyproject.toml tools/venv.sh
+	@tools/venv.sh $(VENV)
+	@touch $@
+
+demo: $(VENV)/.stamp  ## the haiku program, on real pi
+	@tools/need.sh tmux ps
+	@$(BIN)/ramure setup
+	@$(BIN)/ramure demo
+
+check: $(VENV)/.stamp  ## format, lint, types, imports; under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/typecheck_extension.py $(DEV)
+
+format: $(VENV)/.stamp  ## let ruff format, and mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= to choose)
+	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
+	@tools/need.sh tmux ps
+	$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.stamp  ## faults at random points: SEED= repeats one run, N= is how many
+	@tools/need.sh tmux ps
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
+
+soak: $(VENV)/.stamp  ## 2,000 random programs of the runtime (N= for another number)
+	RAMURE_EXAMPLES=$(if $(N),$(N),2000) $(BIN)/pytest tests/properties
+
+mutants: $(VENV)/.stamp  ## small wrong changes to the pure cores: does a test notice each?
+	$(BIN)/python -m tests.mutants $(if $(N),-n $(N))
+
+clean:  ## remove all that was made here
+	rm -rf $(VENV) $(DEV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
