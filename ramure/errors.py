@@ -1,0 +1,138 @@
+"""The exception tree. Everything ramure raises on purpose is a :class:`RamureError`.
+
+Three families, after trio: :class:`UsageError` (the program is wrong, and the text says how to mend it),
+:class:`OperationalError` (the world is: something died, was missing, took too long), and
+:class:`InternalError` (ramure is; please report it).
+"""
+
+from __future__ import annotations
+
+from ramure.exits import format_exit, safe_repr
+
+__all__ = [
+    "ActorDied",
+    "AskTimeout",
+    "InternalError",
+    "MailboxFull",
+    "NameTaken",
+    "NoSuchName",
+    "NotInActor",
+    "OperationalError",
+    "RamureError",
+    "RequestRefused",
+    "StartFailed",
+    "StopTimeout",
+    "UsageError",
+    "WouldDeadlock",
+]
+
+
+class RamureError(Exception):
+    """The root of ramure's exceptions."""
+
+
+class UsageError(RamureError):
+    """The calling program is wrong."""
+
+
+class OperationalError(RamureError):
+    """Something outside the program's own logic went wrong."""
+
+
+class InternalError(RamureError):
+    """A defect in ramure itself."""
+
+
+class ActorDied(OperationalError):
+    """The actor that was asked, awaited or stopped is dead, or died before it answered.
+
+    ``reason`` is its exit reason (``"noproc"`` when it was dead already), ``target`` names it,
+    ``request`` is what it was asked (None where there was no request).
+    """
+
+    def __init__(self, target: str, reason: object, request: object = None) -> None:
+        self.target = target
+        self.reason = reason
+        self.request = request
+        doing = f" before it answered {safe_repr(request)}" if request is not None else ""
+        super().__init__(f"{target} ended{doing}: {format_exit(reason)}")
+
+
+class AskTimeout(OperationalError, TimeoutError):
+    """No answer came in time. The actor asked may still be alive; a late answer is dropped."""
+
+    def __init__(self, target: str, request: object, seconds: float, doing: str = "") -> None:
+        self.target = target
+        self.request = request
+        self.seconds = seconds
+        at = f" (it is {doing})" if doing else ""
+        super().__init__(
+            f"{target} did not answer {safe_repr(request)} within {seconds:g} s{at}; "
+            f"pass timeout= for longer, or timeout=None to wait for as long as it lives"
+        )
+
+
+class StopTimeout(OperationalError, TimeoutError):
+    """An actor told to stop did not end in time; it may end later."""
+
+    def __init__(self, target: str, seconds: float) -> None:
+        self.target = target
+        self.seconds = seconds
+        super().__init__(f"{target} did not stop within {seconds:g} s")
+
+
+class RequestRefused(OperationalError):
+    """The base for errors that an actor answers a request with, on purpose, and lives."""
+
+
+class StartFailed(OperationalError):
+    """An actor's start did not succeed. ``reason`` says why; when it is an exception, it is ``__cause__`` too."""
+
+    def __init__(self, target: str, reason: object) -> None:
+        self.target = target
+        self.reason = reason
+        super().__init__(f"{target} did not start: {format_exit(reason)}")
+
+
+class MailboxFull(OperationalError):
+    """A mailbox with a limit has no room. The message was not delivered."""
+
+    def __init__(self, target: str, limit: int) -> None:
+        self.target = target
+        self.limit = limit
+        super().__init__(f"the mailbox of {target} is full ({limit} messages); await ref.send(message) waits for room")
+
+
+class NameTaken(UsageError):
+    """A name is in use by another live actor."""
+
+    def __init__(self, name: str, holder: str) -> None:
+        self.name = name
+        super().__init__(f"the name {name!r} is taken by {holder}; choose another, or wait for its end")
+
+
+class NoSuchName(UsageError):
+    """No live actor has this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no live actor is registered as {name!r}")
+
+
+class NotInActor(UsageError):
+    """Something that only an actor can do was called outside of one."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} must be called from inside an actor (there is no current actor here)")
+
+
+class WouldDeadlock(UsageError):
+    """A wait that could never end was refused. ``path`` names the actors that would wait for each other."""
+
+    def __init__(self, path: tuple[str, ...]) -> None:
+        self.path = path
+        if len(set(path)) == 1:
+            text = f"{path[0]} asked itself, and handles one message at a time; call the method directly, or tell"
+        else:
+            text = "this wait would never end: " + " → ".join(path)
+        super().__init__(text)
