@@ -1,0 +1,331 @@
+"""Machines on this host: a working directory, and commands run as you."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import concurrent.futures
+import os
+import pwd
+import shutil
+import tempfile
+import uuid
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO
+
+from ramure.machines.base import AGENT, Chunk, ExecStream, Image, Machine
+from ramure.machines.errors import (
+    CopyFailed,
+    ExecTimeout,
+    FileRefused,
+    MachineDown,
+    MachineStopped,
+    NoSuchFile,
+    SpawnFailed,
+    UserRefused,
+)
+from ramure.machines.keeper import Keeper, KeptCommand, Sink, Source
+from ramure.machines.workspace import Workspace, copy_of, temporary, worktree_of, yours
+from ramure.types import ExecResult
+
+__all__ = ["LocalImage", "LocalMachine", "LocalSnapshot"]
+
+ARGUMENT_LIMIT = 100_000
+"""Bytes of a command from which on the shell reads it from a file: Linux limits one argument to 128 KiB."""
+
+READ_SCRIPT = 'script=$(cat); exec </dev/null; eval "$script"'
+
+STREAM_AHEAD = 4 << 20
+"""Bytes of output that a stream reads ahead of its reader before it holds the command up."""
+
+
+@dataclass(frozen=True)
+class LocalImage(Image):
+    """This host. ``workdir`` is the working directory, made when missing and never removed; without it each
+    machine has a temporary one of its own, which goes when the machine stops.
+
+    ``env`` is added to this program's environment. With ``worktree=True``, ``workdir`` is a git repository,
+    and each machine works in a git worktree of its own, on a branch of its own (``ramure/<id>``).
+    """
+
+    workdir: str | os.PathLike[str] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    worktree: bool = False
+
+    def describe(self) -> str:
+        where = f" in {os.fspath(self.workdir)}" if self.workdir is not None else ""
+        return f"this host{where}" + (" (a git worktree each)" if self.worktree else "")
+
+    async def spawn(self) -> LocalMachine:
+        identity = uuid.uuid4().hex[:8]
+        try:
+            workspace = await _made(lambda: self._workspace(identity))
+        except (OSError, CopyFailed) as error:
+            raise SpawnFailed(self.describe(), f"no working directory: {error}") from error
+        return await LocalMachine.start(identity, workspace, self.env)
+
+    def _workspace(self, identity: str) -> Workspace:
+        if self.workdir is None:
+            return temporary(identity)
+        return worktree_of(self.workdir, identity) if self.worktree else yours(self.workdir)
+
+
+class LocalSnapshot(Image):
+    """A copy of a machine's working directory, from which machines start. :meth:`remove` ends it; so does the
+    end of this program."""
+
+    def __init__(self, parent: LocalMachine, workspace: Workspace) -> None:
+        self._parent = parent
+        self._workspace = workspace
+        self._finalizer = weakref.finalize(self, workspace.remove)
+
+    def describe(self) -> str:
+        return f"a snapshot of {self._parent.describe()} ({self._workspace.note})"
+
+    async def spawn(self) -> LocalMachine:
+        if not self._finalizer.alive:
+            raise SpawnFailed(self.describe(), "it has been removed")
+        return await self._parent.copied_from(self._workspace.path)
+
+    async def remove(self) -> None:
+        """Remove the copy. Machines that were spawned from it go on."""
+        await asyncio.to_thread(self._finalizer)
+
+
+class LocalMachine(Machine):
+    """A machine of :class:`LocalImage`. What its commands leave running ends with it, and with this program."""
+
+    def __init__(self, identity: str, workspace: Workspace, env: Mapping[str, str], keeper: Keeper) -> None:
+        self.id = identity
+        self.workdir = workspace.path
+        self.workspace = workspace
+        self.env = dict(env)
+        self.keeper = keeper
+        self._stopped = False
+        self._shell = shutil.which("bash") or "/bin/sh"
+        if workspace.owned and not workspace.repository:  # a worktree holds work to be saved
+            keeper.own(workspace.path)
+
+    @classmethod
+    async def start(cls, identity: str, workspace: Workspace, env: Mapping[str, str]) -> LocalMachine:
+        """Start the machine's keeper; ``workspace`` is the machine's from now on."""
+        environment = {**os.environ, **env, "RAMURE_MACHINE": identity}
+        try:
+            keeper = await Keeper.start(f"this host in {workspace.path}", env=environment)
+        except BaseException as error:
+            await asyncio.to_thread(workspace.remove)
+            if isinstance(error, OSError):
+                raise SpawnFailed("this host", f"its keeper process did not start: {error}") from error
+            raise
+        return cls(identity, workspace, env, keeper)
+
+    def describe(self) -> str:
+        return f"this host in {self.workdir}" + (f" ({self.workspace.note})" if self.workspace.note else "")
+
+    async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
+        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        running = await self._run(command, user, lambda source, data: output[source].append(data))
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                code = await running.wait()
+        except (TimeoutError, asyncio.CancelledError):
+            left = await end(running)
+            if limit.expired() and timeout is not None:
+                stdout, stderr = await texts(output)
+                raise ExecTimeout(command, timeout, stdout, stderr, left) from None
+            raise
+        stdout, stderr = await texts(output)
+        return ExecResult(stdout, stderr, code)
+
+    def stream(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecStream:
+        return ExecStream(self._chunks(command, user, timeout))
+
+    async def _chunks(self, command: str, user: str, timeout: float | None) -> AsyncIterator[Chunk | int]:
+        queue: asyncio.Queue[Chunk | None] = asyncio.Queue()
+        ahead = 0
+
+        def sink(source: Source, data: bytes) -> None:
+            nonlocal ahead
+            ahead += len(data)
+            queue.put_nowait(Chunk(source, data))
+            if ahead > STREAM_AHEAD:
+                running.pause()
+
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        running = await self._run(command, user, sink)
+        ending = loop.create_task(running.wait())
+        ending.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        chunk = await queue.get()
+                except TimeoutError:
+                    left = await end(running)
+                    raise ExecTimeout(command, timeout or 0, left=left) from None
+                if chunk is None:
+                    break
+                yield chunk
+                ahead -= len(chunk.data)
+                if ahead <= STREAM_AHEAD // 2:
+                    running.resume()
+            yield await ending
+        finally:
+            if not ending.done():
+                await end(running)
+                ending.cancel()
+                await asyncio.wait([ending])
+
+    async def _run(self, command: str, user: str, sink: Sink) -> KeptCommand:
+        self._check()
+        run_as = self._user(user)
+        if len(command) < ARGUMENT_LIMIT // 4:  # a character has at most four bytes
+            return await self.keeper.run([self._shell, "-c", command], cwd=self.workdir, sink=sink, user=run_as)
+        with await asyncio.to_thread(spool, command.encode("utf-8", "surrogateescape")) as script:
+            argv = [self._shell, "-c", READ_SCRIPT]
+            return await self.keeper.run(argv, cwd=self.workdir, sink=sink, user=run_as, stdin=script.fileno())
+
+    def _user(self, user: str) -> str | None:
+        """The user to change to, None for staying who we are."""
+        if user == AGENT or user == pwd.getpwuid(os.getuid()).pw_name:
+            return None
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            raise UserRefused(user, self.describe(), "there is no such user") from None
+        if os.getuid() != 0:
+            raise UserRefused(user, self.describe(), "only root can become another user")
+        return user
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise MachineStopped(self.describe())
+
+    async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        """As :meth:`Machine.write_file`; ``mode`` is set before the first byte is written."""
+        self._check()
+        await asyncio.to_thread(_write, os.path.join(self.workdir, path), path, data, mode)
+
+    async def read_file(self, path: str) -> bytes:
+        self._check()
+        return await asyncio.to_thread(_read, os.path.join(self.workdir, path), path)
+
+    async def wait_down(self) -> str:
+        return await asyncio.shield(self.keeper.down)
+
+    async def expose_port(self, port: int) -> str:
+        """The address as it is: this host's own."""
+        return f"127.0.0.1:{port}"
+
+    async def fork(self) -> LocalMachine:
+        """A machine in a copy of the working directory. Processes are not copied."""
+        self._check()
+        return await self.copied_from(self.workdir)
+
+    async def snapshot(self) -> LocalSnapshot:
+        """An image that holds a copy of the working directory. Processes are not copied."""
+        self._check()
+        return LocalSnapshot(self, await asyncio.to_thread(copy_of, self.workdir, f"{self.id}-snapshot"))
+
+    async def copied_from(self, directory: str) -> LocalMachine:
+        """A machine like this one, in a copy of ``directory``."""
+        identity = uuid.uuid4().hex[:8]
+        return await self._sibling(identity, await asyncio.to_thread(copy_of, directory, identity))
+
+    async def _sibling(self, identity: str, workspace: Workspace) -> LocalMachine:
+        return await LocalMachine.start(identity, workspace, self.env)
+
+    async def stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        await self.keeper.stop()
+        await asyncio.to_thread(self.workspace.remove)
+
+
+async def _made(make: Callable[[], Workspace]) -> Workspace:
+    """A workspace, made in a thread. The thread cannot be stopped: when the caller leaves meanwhile, what it makes
+    is removed again."""
+    made: concurrent.futures.Future[Workspace] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:
+            made.set_exception(error)
+
+    asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(asyncio.wrap_future(made))
+    except BaseException:
+        made.add_done_callback(lambda made: None if made.exception() else made.result().remove())
+        raise
+
+
+async def end(running: KeptCommand) -> tuple[int, ...]:
+    """Kill a command and read the rest of its output, whatever happens to the caller meanwhile."""
+
+    async def kill() -> tuple[int, ...]:
+        try:
+            left = await running.kill()
+            if not left:
+                await running.wait()
+            return left
+        except (MachineDown, MachineStopped):  # then the command is gone too
+            return ()
+        finally:
+            running.close()
+
+    task = asyncio.get_running_loop().create_task(kill())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+async def texts(output: Mapping[str, list[bytes]]) -> tuple[str, str]:
+    """A command's collected output as text; much of it is decoded off the event loop."""
+    if sum(map(len, output["stdout"])) + sum(map(len, output["stderr"])) < 1 << 20:
+        return _text(output["stdout"]), _text(output["stderr"])
+    return await asyncio.to_thread(lambda: (_text(output["stdout"]), _text(output["stderr"])))
+
+
+def _text(pieces: list[bytes]) -> str:
+    """Decode piece by piece: decoding holds the interpreter's lock, and 50 MB at once would hold it long."""
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+    return "".join([decode(piece) for piece in pieces] + [decode(b"", True)])
+
+
+def spool(data: bytes) -> IO[bytes]:
+    """An unnamed file with this content, to be read from its start."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(data)
+    file.seek(0)
+    return file
+
+
+def _write(full: str, path: str, data: bytes, mode: int | None) -> None:
+    try:
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        descriptor = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666 if mode is None else mode)
+        with open(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            file.truncate()
+            file.write(data)
+    except OSError as error:
+        raise FileRefused(path, error.strerror or str(error)) from error
+
+
+def _read(full: str, path: str) -> bytes:
+    try:
+        with open(full, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise NoSuchFile(path) from error
+    except OSError as error:
+        raise FileRefused(path, error.strerror or str(error)) from error

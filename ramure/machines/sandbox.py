@@ -1,0 +1,177 @@
+"""This host through bubblewrap: commands see the system read-only, and can write in the working directory alone.
+
+The keeper itself runs inside the sandbox, so that all commands of a machine share one: what one leaves running
+(tmux, a server), the others see. Files are read and written by commands inside it too: on this side, a symbolic
+link that a command made would lead out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ramure.machines.base import AGENT, Image
+from ramure.machines.errors import FileRefused, MachineError, NoSuchFile, SpawnFailed, UserRefused
+from ramure.machines.keeper import PROGRAM, Keeper
+from ramure.machines.local import LocalMachine, end, spool
+from ramure.machines.workspace import Workspace, temporary, yours
+
+__all__ = ["SandboxImage", "SandboxMachine"]
+
+HOME = "/home/agent"
+INSIDE = "/run/ramure"
+"""Where our own program and its Python are seen in the sandbox."""
+
+SYSTEM = ("/usr", "/opt", "/nix/store")
+"""Seen as they are, read-only (with the /bin, /lib ... that a system may have beside /usr)."""
+
+ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+
+ETC = (
+    "alternatives", "ca-certificates", "ca-certificates.conf", "group", "hosts", "ld.so.cache", "ld.so.conf",
+    "ld.so.conf.d", "localtime", "nsswitch.conf", "passwd", "pki", "protocols", "resolv.conf", "services", "ssl",
+    "terminfo", "timezone",
+)  # fmt: skip
+"""What is seen of /etc: no keys, no password hashes."""
+
+ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TZ")
+"""What is kept of this program's environment; anything else must be said with ``env=``."""
+
+
+@dataclass(frozen=True)
+class SandboxImage(Image):
+    """This host in a sandbox: a process namespace of its own, no view of HOME, nothing but ``workdir`` writable.
+
+    ``network=False`` leaves only a loopback interface. ``readonly`` are further paths to be seen (a Node and a
+    pi that live in HOME, say). The environment is ``env`` and little else. Linux only; needs ``bwrap``.
+    """
+
+    workdir: str | os.PathLike[str] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    network: bool = True
+    readonly: Sequence[str | os.PathLike[str]] = ()
+
+    def describe(self) -> str:
+        where = f" in {os.fspath(self.workdir)}" if self.workdir is not None else ""
+        return f"a sandbox on this host{where}" + ("" if self.network else " (no network)")
+
+    async def spawn(self) -> SandboxMachine:
+        identity = uuid.uuid4().hex[:8]
+        try:
+            make = temporary if self.workdir is None else lambda _: yours(os.path.realpath(self.workdir or ""))
+            workspace = await asyncio.to_thread(make, identity)
+        except OSError as error:
+            raise SpawnFailed(self.describe(), f"no working directory: {error}") from error
+        return await self.spawn_in(workspace, identity)
+
+    async def spawn_in(self, workspace: Workspace, identity: str) -> SandboxMachine:
+        """A sandbox around this directory, which is the machine's from now on."""
+        bwrap = shutil.which("bwrap")
+        try:
+            if bwrap is None:
+                remedy = "install bubblewrap (Debian, Ubuntu, Fedora: the package `bubblewrap`; Linux only)"
+                raise SpawnFailed(self.describe(), "there is no `bwrap` on the PATH", remedy)
+            keeper = await self._keeper(bwrap, workspace.path)
+        except BaseException:
+            await asyncio.to_thread(workspace.remove)
+            raise
+        return SandboxMachine(identity, workspace, self, keeper)
+
+    async def _keeper(self, bwrap: str, workdir: str) -> Keeper:
+        python, prefix = await asyncio.to_thread(self._arguments, workdir)
+        kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        environment = {**kept, "HOME": HOME, "TMPDIR": "/tmp", "SHELL": "/bin/sh", **self.env}
+        program = f"{INSIDE}/keeper.py"
+        keeper = await Keeper.start(
+            f"the sandbox in {workdir}", env=environment, prefix=[bwrap, *prefix], python=python, program=program
+        )
+        try:
+            probe = await keeper.run(["/bin/sh", "-c", "exit 0"], cwd=workdir, sink=lambda *_: None)
+            await probe.wait()
+        except MachineError as error:
+            await keeper.stop()
+            remedy = "the kernel may forbid namespaces here (in a container: allow them, or use another image)"
+            raise SpawnFailed(self.describe(), f"bwrap could not start: {error}", remedy) from error
+        return keeper
+
+    def _arguments(self, workdir: str) -> tuple[str, list[str]]:
+        arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+        if self.network:
+            arguments.append("--share-net")
+        for path in SYSTEM:
+            arguments += ["--ro-bind-try", path, path]
+        for path in ROOT_LINKS:
+            if os.path.islink(path):
+                arguments += ["--symlink", os.readlink(path), path]
+            else:
+                arguments += ["--ro-bind-try", path, path]
+        for name in ETC:
+            arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+        arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--tmpfs", "/tmp"]
+        arguments += ["--tmpfs", "/run", "--dir", HOME, "--ro-bind", str(PROGRAM), f"{INSIDE}/keeper.py"]
+        python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+        if not python.startswith(("/usr/", "/bin/")):
+            arguments += ["--ro-bind", sys.base_prefix, f"{INSIDE}/python"]
+            python = f"{INSIDE}/python/{os.path.relpath(python, os.path.realpath(sys.base_prefix))}"
+        for extra in self.readonly:
+            path = os.path.abspath(os.path.expanduser(os.fspath(extra)))
+            arguments += ["--ro-bind", path, path]
+        return python, [*arguments, "--bind", workdir, workdir, "--chdir", workdir, "--"]
+
+
+class SandboxMachine(LocalMachine):
+    """A machine of :class:`SandboxImage`."""
+
+    def __init__(self, identity: str, workspace: Workspace, image: SandboxImage, keeper: Keeper) -> None:
+        super().__init__(identity, workspace, image.env, keeper)
+        self.image = image
+        self._shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
+
+    def describe(self) -> str:
+        return f"the sandbox in {self.workdir}"
+
+    async def _sibling(self, identity: str, workspace: Workspace) -> SandboxMachine:
+        return await self.image.spawn_in(workspace, identity)
+
+    def _user(self, user: str) -> str | None:
+        if user != AGENT:
+            raise UserRefused(user, self.describe(), "it has one user only")
+        return None
+
+    async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        chmod = "" if mode is None else f'&& : >> "$0" && chmod {mode:o} -- "$0"'
+        with await asyncio.to_thread(spool, data) as content:
+            script = f'mkdir -p -- "$(dirname -- "$0")" {chmod} && cat > "$0"'
+            code, _, error = await self._inside(script, path, content.fileno())
+        if code != 0:
+            raise FileRefused(path, error)
+
+    async def read_file(self, path: str) -> bytes:
+        code, data, error = await self._inside('[ -e "$0" ] || exit 44; exec cat < "$0"', path)
+        if code == 44:
+            raise NoSuchFile(path)
+        if code != 0:
+            raise FileRefused(path, error)
+        return await asyncio.to_thread(b"".join, data)
+
+    async def _inside(self, script: str, path: str, stdin: int | None = None) -> tuple[int, list[bytes], str]:
+        self._check()
+        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        full = os.path.join(self.workdir, path)
+        running = await self.keeper.run(
+            ["/bin/sh", "-c", script, full],
+            cwd=self.workdir,
+            sink=lambda source, data: output[source].append(data),
+            stdin=stdin,
+        )
+        try:
+            code = await running.wait()
+        except asyncio.CancelledError:
+            await end(running)
+            raise
+        return code, output["stdout"], b"".join(output["stderr"]).decode(errors="replace").strip()

@@ -1,0 +1,384 @@
+"""Machines over SSH: a host that you can log in to, with a POSIX shell; tmux for agents."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import shlex
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ramure.machines import ssh_files
+from ramure.machines.base import AGENT, Chunk, ExecStream, Image, Machine
+from ramure.machines.errors import (
+    ExecTimeout,
+    LinkLost,
+    MachineDown,
+    MachineError,
+    MachineStopped,
+    SpawnFailed,
+    UserRefused,
+)
+from ramure.machines.local import texts
+from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused, Pool, Target, resolve
+from ramure.machines.ssh_tunnel import Tunnel
+from ramure.machines.tmux import env_file
+from ramure.types import ExecResult
+
+__all__ = ["SSHImage", "SSHMachine"]
+
+T = TypeVar("T")
+
+THREADS = 128
+KILL_LIMIT = 5.0
+COMMAND_LIMIT = 60_000
+"""Characters of a command from which on it goes over as a file."""
+
+PREPARE = r"""
+umask 077
+mkdir -p -- "$1" && cd -- "$1" || exit 1
+workdir=$(pwd)
+private=$(mktemp -d "${TMPDIR:-/tmp}/ramure-XXXXXXXX") || exit 1
+case "$(uname -sm)" in
+    "Linux x86_64") number=157 ;;
+    "Linux aarch64") number=167 ;;
+    *) number= ;;
+esac
+[ -n "$number" ] && perl -e "exit(syscall($number, 36, 1, 0, 0, 0) != 0)" 2>/dev/null || number=
+printf '%s\n' "$workdir" "$private" "$(command -v bash || echo /bin/sh)" "$(id -u)" "$(id -un)" "$number"
+"""
+"""Makes the working directory $1 and a private one, and says what there is. With perl a command can be made a
+child subreaper (prctl(2)), as the keeper does on this host."""
+
+RUN = r"""
+. "$1/env"; RAMURE_EXEC=$2; export RAMURE_EXEC
+cd -- "$3" || exit 126
+echo $$
+if [ -f "$1/$2" ]; then "$4" "$1/$2" </dev/null; else "$4" -c "$5" </dev/null; fi
+exit $?
+"""
+
+KILL_MARKED = r"""
+for environ in /proc/[0-9]*/environ; do
+    grep -q -a "RAMURE_MACHINE=$1" "$environ" 2>/dev/null || continue
+    pid=${environ#/proc/}
+    pid=${pid%/environ}
+    [ "$pid" != $$ ] && kill -KILL "$pid" 2>/dev/null
+done
+:
+"""
+"""Ends what the commands of machine $1 left running."""
+
+KILL = r"""
+tree() {
+    cat /proc/[0-9]*/stat 2>/dev/null | sed 's/ (.*) / x /' | awk -v root="$1" '
+        $3 != "Z" && $3 != "X" { parent[$1] = $4; group[$1] = $5 }
+        END { for (pid in parent) { at = pid; while (at in parent && at != root) at = parent[at]
+              if (pid != root && (at == root || group[pid] == root)) print pid } }'
+    grep -l -a "RAMURE_EXEC=$2" /proc/[0-9]*/environ 2>/dev/null | sed 's|/proc/||; s|/environ||' | grep -v -x "$1"
+}
+[ -n "$1" ] && kill -STOP "$1" 2>/dev/null
+tries=0
+while [ $tries -lt 40 ]; do
+    left=
+    for pid in $(tree "${1:-none}" "$2"); do
+        [ "$pid" != $$ ] && kill -KILL "$pid" 2>/dev/null && left=yes
+    done
+    [ -z "$left" ] && break
+    tries=$((tries + 1))
+    sleep 0.01
+done
+[ -n "$1" ] && kill -KILL "$1" 2>/dev/null
+rm -f -- "$3/$2"
+"""
+"""Ends the command with the leading process $1 and the mark $2: what is below it, in its group, or bears the mark."""
+
+
+@dataclass(frozen=True)
+class SSHImage(Image):
+    """A host to log in to, as OpenSSH would: ``~/.ssh/config`` (or ``config``), the ssh-agent and keys are honoured.
+
+    ``jump`` is ``user@host:port``, several with commas between (as ProxyJump). ``workdir`` is made when missing
+    and never removed; without it each machine has a temporary directory. ``env`` reaches commands through a file
+    of mode 0600. Host keys are verified against ``known_hosts`` (default: OpenSSH's files); an unknown one is an
+    error. A link that is silent for ``dead_after`` seconds counts as broken, and a host that cannot be reached
+    for ``give_up_after`` seconds as down.
+    """
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    key: str | None = None
+    config: str | None = None
+    jump: str | None = None
+    workdir: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    known_hosts: str | None = None
+    dead_after: float = 15.0
+    give_up_after: float = 60.0
+
+    def describe(self) -> str:
+        return f"ssh {self.user + '@' if self.user else ''}{self.host}" + (
+            f" in {self.workdir}" if self.workdir else ""
+        )
+
+    async def spawn(self) -> SSHMachine:
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"ssh {self.host}")
+        pool: Pool | None = None
+        try:
+            pool = Pool(await _in(threads, self._target), patience=self.give_up_after)
+            await _in(threads, pool.open_now)
+            machine = SSHMachine(self, pool, threads)
+            await machine.prepare()
+        except BaseException as error:
+            if pool is not None:
+                await _in(threads, pool.close)
+            threads.shutdown(wait=False)
+            if isinstance(error, (MachineError, OSError)) and not isinstance(error, (HostKeyRefused, LoginRefused)):
+                raise SpawnFailed(self.describe(), str(error)) from error
+            raise
+        return machine
+
+    def _target(self) -> Target:
+        return resolve(
+            self.host, user=self.user, port=self.port, key=self.key, config=self.config, jump=self.jump,
+            known_hosts=self.known_hosts, dead_after=self.dead_after,
+        )  # fmt: skip
+
+
+class SSHMachine(Machine):
+    """A machine of :class:`SSHImage`."""
+
+    def __init__(self, image: SSHImage, pool: Pool, threads: ThreadPoolExecutor) -> None:
+        self.image = image
+        self.workdir = image.workdir or f"/tmp/ramure-work-{uuid.uuid4().hex[:12]}"
+        self.id = uuid.uuid4().hex[:12]
+        self._running: dict[asyncio.Future[int | None], threading.Event] = {}
+        self._pool = pool
+        self._threads = threads
+        self._stopped = False
+        self._private = ""
+        self._shell = "/bin/sh"
+        self._me = ("", "")
+        self._reaper: list[str] = []
+        self._tunnels: dict[int, Tunnel] = {}
+
+    def describe(self) -> str:
+        return f"{self._pool.target} in {self.workdir}"
+
+    async def prepare(self) -> None:
+        """Make the directories there, and see what the host has."""
+        result = await self._plain(["/bin/sh", "-c", PREPARE, "sh", self.workdir])
+        if result.exit_code != 0:
+            raise MachineError(f"no working directory: {result.stderr.strip()}")
+        self.workdir, self._private, self._shell, uid, name, prctl = result.stdout.split("\n")[:6]
+        self._me = (uid, name)
+        if prctl:
+            self._reaper = ["perl", "-e", f"syscall({prctl}, 36, 1, 0, 0, 0); exec {{$ARGV[0]}} @ARGV"]
+        environment = env_file({**self.image.env, "RAMURE_MACHINE": self.id})
+        await self._call(ssh_files.write, self._pool, f"{self._private}/env", environment, 0o600)
+
+    async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
+        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        code = await self._execute(command, user, timeout, lambda source, data: output[source].append(data), output)
+        stdout, stderr = await texts(output)
+        return ExecResult(stdout, stderr, code)
+
+    def stream(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecStream:
+        return ExecStream(self._chunks(command, user, timeout))
+
+    async def _chunks(self, command: str, user: str, timeout: float | None) -> AsyncIterator[Chunk | int]:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Chunk | None] = asyncio.Queue(16)
+
+        def output(source: str, data: bytes) -> None:
+            chunk = Chunk("stdout" if source == "stdout" else "stderr", data)
+            asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
+
+        async def run() -> int:
+            try:
+                return await self._execute(command, user, timeout, output, {})
+            finally:
+                await queue.put(None)
+
+        running = loop.create_task(run())
+        try:
+            while (chunk := await queue.get()) is not None:
+                yield chunk
+            yield await running
+        finally:
+            running.cancel()
+            while not running.done():  # make room for what its thread still wants to say
+                while not queue.empty():
+                    queue.get_nowait()
+                await asyncio.wait([running], timeout=0.01)
+
+    async def _execute(
+        self,
+        command: str,
+        user: str,
+        timeout: float | None,
+        output: Callable[[str, bytes], None],
+        collected: Mapping[str, list[bytes]],
+    ) -> int:
+        self._check()
+        mark = uuid.uuid4().hex
+        prefix = await self._as_user(user)
+        cancelled = threading.Event()
+        if len(command) > COMMAND_LIMIT:
+            text = command.encode("utf-8", "surrogateescape")
+            await self._call(ssh_files.write, self._pool, f"{self._private}/{mark}", text, 0o600)
+            shown = ""
+        else:
+            shown = command
+        argv = [
+            *self._reaper,
+            *prefix,
+            "/bin/sh",
+            "-c",
+            RUN,
+            "sh",
+            self._private,
+            mark,
+            self.workdir,
+            self._shell,
+            shown,
+        ]
+        blocking = functools.partial(self._blocking_exec, argv, mark, output, timeout, cancelled)
+        running = asyncio.ensure_future(self._call(blocking))
+        self._running[running] = cancelled
+        try:
+            code = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait([running])
+            raise
+        finally:
+            del self._running[running]
+        if code is None:
+            self._check()  # it was ended by our stop(), perhaps
+            stdout, stderr = await texts({"stdout": [], "stderr": [], **collected})
+            raise ExecTimeout(command, timeout or 0, stdout, stderr)
+        return code
+
+    def _blocking_exec(
+        self,
+        argv: list[str],
+        mark: str,
+        output: Callable[[str, bytes], None],
+        timeout: float | None,
+        cancelled: threading.Event,
+    ) -> int | None:
+        leader: list[str] = []
+        with self._pool.lease() as connection:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            line = "exec " + shlex.join(argv)
+            code = connection.run(line, output, started=leader.append, deadline=deadline, cancelled=cancelled)
+            if code is None:
+                kill = ["/bin/sh", "-c", KILL, "sh", leader[0] if leader else "", mark, self._private]
+                connection.run(shlex.join(kill), lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)
+        return code
+
+    async def _as_user(self, user: str) -> list[str]:
+        """The prefix that runs a command as this user."""
+        uid, name = self._me
+        if user in (AGENT, name):
+            return []
+        become = ["runuser", "-u", user, "--"] if uid == "0" else ["sudo", "-n", "-u", user, "--"]
+        result = await self._plain([*become, "true"])
+        if result.exit_code != 0:
+            raise UserRefused(user, self.describe(), result.stderr.strip() or f"{become[0]} failed")
+        return [*become, "env", f"USER={user}", f"LOGNAME={user}"]
+
+    async def _plain(self, argv: list[str]) -> ExecResult:
+        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+
+        def run() -> int | None:
+            with self._pool.lease() as connection:
+                line = shlex.join(argv) + " </dev/null"
+                deadline = time.monotonic() + self.image.dead_after
+                return connection.run(line, lambda source, data: output[source].append(data), deadline=deadline)
+
+        code = await self._call(run)
+        if code is None:
+            raise MachineDown(self.describe(), f"it did not answer within {self.image.dead_after:g} s")
+        stdout, stderr = await texts(output)
+        return ExecResult(stdout, stderr, code)
+
+    async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        self._check()
+        await self._call(ssh_files.write, self._pool, os.path.join(self.workdir, path), data, mode)
+
+    async def read_file(self, path: str) -> bytes:
+        self._check()
+        return await self._call(ssh_files.read, self._pool, os.path.join(self.workdir, path))
+
+    async def expose_port(self, port: int) -> str:
+        """Open a reverse tunnel: a port on the host's loopback address that leads to ``port`` here."""
+        self._check()
+        if port not in self._tunnels:
+            tunnel = Tunnel(self._pool, port)
+            await self._call(tunnel.open)
+            self._tunnels[port] = tunnel
+        return f"127.0.0.1:{self._tunnels[port].remote_port}"
+
+    async def ping(self) -> None:
+        self._check()
+        await self._plain(["true"])
+
+    async def wait_down(self) -> str:
+        """Return when the host could not be reached for ``give_up_after`` seconds. Broken links are mended meanwhile,
+        and tunnels opened again on the port that they had."""
+        while not self._stopped:
+            await asyncio.sleep(1)
+            try:
+                if not self._pool.alive():
+                    await self.ping()
+                for tunnel in list(self._tunnels.values()):
+                    if not tunnel.alive:
+                        await self._call(tunnel.open)
+            except LinkLost:
+                continue
+            except MachineStopped:
+                break
+            except MachineError as error:
+                return str(error)
+        return "it was stopped"
+
+    async def stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        running = dict(self._running)
+        for cancelled in running.values():
+            cancelled.set()
+        remove = [self._private] if self.image.workdir else [self._private, self.workdir]
+        try:
+            if self._pool.alive():
+                await self._plain(["/bin/sh", "-c", KILL_MARKED, "sh", self.id])
+                await self._plain(["rm", "-rf", "--", *remove])
+        except MachineError:
+            pass  # it went just now: nothing there can be ended or removed
+        if running:
+            await asyncio.wait(running, timeout=KILL_LIMIT)
+        for tunnel in self._tunnels.values():
+            await _in(self._threads, tunnel.close)
+        await _in(self._threads, self._pool.close)
+        self._threads.shutdown(wait=False)
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise MachineStopped(self.describe())
+
+    async def _call(self, function: Callable[..., T], *args: object) -> T:
+        return await _in(self._threads, function, *args)
+
+
+async def _in(threads: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, functools.partial(function, *args))

@@ -1,0 +1,95 @@
+"""Files over SFTP. Blocking functions."""
+
+from __future__ import annotations
+
+import errno
+import io
+import posixpath
+import stat
+from typing import TYPE_CHECKING
+
+from ramure.machines.errors import FileRefused, LinkLost, NoSuchFile
+
+if TYPE_CHECKING:
+    import paramiko
+
+    from ramure.machines.ssh_connection import Pool
+
+__all__ = ["read", "write"]
+
+CHUNK = 1 << 20
+
+
+def write(pool: Pool, path: str, data: bytes, mode: int | None) -> None:
+    """Write a file; missing directories are made. ``mode`` is set before the first byte is written."""
+    import paramiko
+
+    with pool.lease() as connection, connection.file_lock:
+        try:
+            sftp = connection.sftp()
+            try:
+                _write(sftp, path, data, mode)
+            except FileNotFoundError:
+                _make_directories(sftp, posixpath.dirname(path))
+                _write(sftp, path, data, mode)
+        except (paramiko.SSHException, EOFError) as error:
+            raise LinkLost(str(pool.target), f"the writing of {path}", str(error) or "closed") from error
+        except OSError as error:
+            if not connection.alive:
+                raise LinkLost(str(pool.target), f"the writing of {path}", str(error)) from error
+            raise FileRefused(path, _why(sftp, path, error)) from error
+
+
+def _write(sftp: paramiko.SFTPClient, path: str, data: bytes, mode: int | None) -> None:
+    with sftp.open(path, "wb") as file:
+        if mode is not None:
+            file.chmod(mode)
+        file.set_pipelined(True)
+        view = memoryview(data)
+        for start in range(0, len(data), CHUNK):
+            file.write(bytes(view[start : start + CHUNK]))
+
+
+def _make_directories(sftp: paramiko.SFTPClient, path: str) -> None:
+    if path in ("", "/"):
+        return
+    try:
+        sftp.stat(path)
+    except FileNotFoundError:
+        _make_directories(sftp, posixpath.dirname(path))
+        try:
+            sftp.mkdir(path)
+        except OSError:  # somebody else has made it meanwhile, or it fails again, and says why, when it is used
+            sftp.stat(path)
+
+
+def read(pool: Pool, path: str) -> bytes:
+    """The whole content of a file."""
+    import paramiko
+
+    with pool.lease() as connection, connection.file_lock:
+        try:
+            sftp = connection.sftp()
+            content = io.BytesIO()
+            sftp.getfo(path, content)
+            return content.getvalue()
+        except FileNotFoundError as error:
+            raise NoSuchFile(path) from error
+        except (paramiko.SSHException, EOFError) as error:
+            raise LinkLost(str(pool.target), f"the reading of {path}", str(error) or "closed") from error
+        except OSError as error:
+            if not connection.alive:
+                raise LinkLost(str(pool.target), f"the reading of {path}", str(error)) from error
+            raise FileRefused(path, _why(sftp, path, error)) from error
+
+
+def _why(sftp: paramiko.SFTPClient, path: str, error: OSError) -> str:
+    """SFTP says no more than "Failure" for most things."""
+    if error.errno == errno.EACCES:
+        return "permission denied"
+    try:
+        if stat.S_ISDIR(sftp.stat(path).st_mode or 0):
+            return "it is a directory"
+    except OSError:
+        return str(error)
+    return f"{error} (no room?)" if str(error) == "Failure" else str(error)

@@ -1,0 +1,63 @@
+"""The tmux driver that works through a machine's ``exec``: for every machine that is not this host."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import uuid
+from typing import TYPE_CHECKING
+
+from ramure.machines.errors import LinkLost
+from ramure.machines.tmux import Reply, Tmux
+
+if TYPE_CHECKING:
+    from ramure.machines.base import Machine
+
+__all__ = ["ExecTmux"]
+
+
+WAIT = r"""
+server=$(tmux -S "$0" display-message -p '#{pid}') || exit 1
+(while kill -CHLD "$server" 2>/dev/null; do sleep 0.25; done) >/dev/null 2>&1 &
+tmux -S "$0" wait-for "$1"
+code=$?
+kill $! 2>/dev/null
+exit $code
+"""
+"""Waits for the word on channel $1 of the server at socket $0, and makes it look for ended children meanwhile
+(``Tmux._reap`` says why)."""
+
+
+class ExecTmux(Tmux):
+    """A tmux server on a machine.
+
+    ``poll`` is None where a command may run on the machine for as long as it likes: then one such command waits
+    for the server's word. Where that is dear, or not possible, it is the number of seconds between two looks.
+    """
+
+    def __init__(
+        self, machine: Machine, socket: str | None = None, *, timeout: float = 30.0, poll: float | None = None
+    ) -> None:
+        super().__init__(socket or f"/tmp/ramure-tmux-{uuid.uuid4().hex[:12]}/tmux")
+        self._machine = machine
+        self._timeout = timeout
+        self._poll = poll
+
+    async def _tmux(self, *args: str) -> Reply:
+        return await self._exec(["tmux", "-u", "-S", self.socket, "-f", "/dev/null", *args], self._timeout)
+
+    async def _shell(self, script: str, *args: str) -> Reply:
+        return await self._exec(["/bin/sh", "-c", script, *args], self._timeout)
+
+    async def _wait_for(self, channel: str) -> Reply:
+        if self._poll is None:
+            try:
+                return await self._exec(["/bin/sh", "-c", WAIT, self.socket, channel], None)
+            except LinkLost as error:  # the server may be well: the next look connects again, or fails
+                return Reply(1, "", str(error))
+        await asyncio.sleep(self._poll)
+        return Reply(0, "", "")
+
+    async def _exec(self, argv: list[str], timeout: float | None) -> Reply:
+        result = await self._machine.exec(shlex.join(argv), timeout=timeout)
+        return Reply(result.exit_code, result.stdout, result.stderr)

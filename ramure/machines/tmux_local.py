@@ -1,0 +1,153 @@
+"""The tmux driver for this host, through libtmux."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ramure.machines.tmux import Pane, Reply, Tmux, TmuxError, TmuxMissing
+
+if TYPE_CHECKING:
+    from ramure.machines.local import LocalMachine
+
+__all__ = ["Call", "LibtmuxServer", "LocalTmux"]
+
+Call = Callable[..., Awaitable[Any]]
+"""Runs a blocking function off the event loop: ``await call(function, *args)``."""
+
+
+class LibtmuxServer:
+    """A plain, blocking tmux client; to be used from one thread, away from the event loop."""
+
+    def __init__(self, socket: str) -> None:
+        import libtmux
+
+        self._server = libtmux.Server(socket_path=socket, config_file=os.devnull)
+
+    def tmux(self, *args: str) -> Reply:
+        """Run one tmux command (2 to 5 ms)."""
+        import libtmux.exc
+
+        try:
+            done = self._server.cmd(*args)
+        except libtmux.exc.TmuxCommandNotFound as error:
+            raise TmuxMissing("tmux is not installed here") from error
+        code = done.returncode
+        return Reply(1 if code is None else code, "\n".join(done.stdout), "\n".join(done.stderr))
+
+    def shell(self, script: str, *args: str) -> Reply:
+        """Run a shell script on this host."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", script, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        return Reply(done.returncode, done.stdout, done.stderr)
+
+
+class LocalTmux(Tmux):
+    """A tmux server on this host.
+
+    ``call`` carries the blocking calls (by default ``asyncio.to_thread``; in a run, the server's threaded
+    actor). Without ``socket`` it gets one in a new temporary directory of mode 0700. With ``machine`` the
+    server is started below that machine's keeper: it ends with the machine, and with this program, even if
+    that is killed with SIGKILL.
+    """
+
+    def __init__(
+        self, socket: str | None = None, call: Call | None = None, *, machine: LocalMachine | None = None
+    ) -> None:
+        if socket is None:
+            socket = str(Path(tempfile.mkdtemp(prefix="ramure-tmux-")) / "tmux")
+        super().__init__(socket)
+        self._machine = machine
+        self._call: Call = call or asyncio.to_thread
+        self._blocking = LibtmuxServer(socket)
+        self._followed: dict[int, int] = {}  # a pane's process -> its pidfd
+        self._reaping: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> str:
+        if self._machine is not None:
+            self._machine.keeper.own(str(Path(self.socket).parent))
+        return await super().start()
+
+    async def _tmux(self, *args: str) -> Reply:
+        reply: Reply = await self._call(self._blocking.tmux, *args)
+        return reply
+
+    async def _shell(self, script: str, *args: str) -> Reply:
+        if self._machine is not None:
+            result = await self._machine.exec(shlex.join(["/bin/sh", "-c", script, *args]))
+            return Reply(result.exit_code, result.stdout, result.stderr)
+        # Not through `call`: ending a process tree takes seconds, and must not hold up what a serial actor does.
+        return await asyncio.to_thread(self._blocking.shell, script, *args)
+
+    async def _wait_for(self, channel: str) -> Reply:
+        """One tmux client waits for as long as it takes; its output's end, seen by the loop, is its exit."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        process = await asyncio.to_thread(_start_waiting, self.socket, channel)
+        output = process.stdout
+        assert output is not None
+        loop.add_reader(output, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(output)
+            said = await asyncio.to_thread(_reap, process)
+        return Reply(process.returncode, "", said)
+
+    def _follow(self, pane: Pane) -> None:
+        if pane.pid in self._followed or not hasattr(os, "pidfd_open"):
+            return
+        try:
+            descriptor = os.pidfd_open(pane.pid)
+        except ProcessLookupError:  # ended meanwhile, and reaped: so the server knows
+            return
+        self._followed[pane.pid] = descriptor
+        asyncio.get_running_loop().add_reader(descriptor, self._process_ended, pane.pid)
+
+    def _process_ended(self, pid: int) -> None:
+        self._unfollow(pid)
+        task = asyncio.get_running_loop().create_task(self._let_reap())
+        self._reaping.add(task)
+        task.add_done_callback(self._reaping.discard)
+
+    async def _let_reap(self) -> None:
+        with contextlib.suppress(TmuxError):  # the server went too, which the watch tells
+            await self._reap()
+
+    def _unfollow(self, pid: int) -> None:
+        descriptor = self._followed.pop(pid)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+
+    async def kill_server(self, *, grace: float = 0.0) -> None:
+        for pid in list(self._followed):
+            self._unfollow(pid)
+        await super().kill_server(grace=grace)
+        if self._reaping:
+            await asyncio.wait(self._reaping)
+
+
+def _start_waiting(socket: str, channel: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [shutil.which("tmux") or "tmux", "-S", socket, "wait-for", channel],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={"PATH": os.defpath, "LC_CTYPE": "C.UTF-8"},  # it lives long, and has no use for anybody's keys
+        start_new_session=True,
+    )
+
+
+def _reap(process: subprocess.Popen[bytes]) -> str:
+    process.terminate()
+    output, _ = process.communicate()
+    return output.decode(errors="replace")

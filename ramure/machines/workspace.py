@@ -1,0 +1,134 @@
+"""Working directories on this host: yours, temporary ones, copies of them, and git worktrees. Blocking functions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramure.machines.errors import CopyFailed
+
+__all__ = ["Workspace", "copy_of", "remove_tree", "temporary", "worktree_of", "yours"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A directory to work in. ``owned`` directories are removed; ``note`` says what is special about it."""
+
+    path: str
+    owned: bool = True
+    note: str = ""
+    repository: str = ""
+    branch: str = ""
+
+    def remove(self) -> None:
+        """Remove it, if it is ours; the work in a git worktree stays on its branch."""
+        if self.repository:
+            _save_worktree(self)
+        if self.owned:
+            remove_tree(self.path)
+        if self.repository:
+            _git(self.repository, "worktree", "prune")
+
+
+def yours(path: str | os.PathLike[str]) -> Workspace:
+    """The user's own directory, made when missing, never removed."""
+    where = Path(path).expanduser().absolute()
+    where.mkdir(parents=True, exist_ok=True)
+    return Workspace(str(where), owned=False)
+
+
+def temporary(identity: str) -> Workspace:
+    """An empty directory of mode 0700."""
+    return Workspace(tempfile.mkdtemp(prefix=f"ramure-{identity}-"))
+
+
+def copy_of(source: str, identity: str) -> Workspace:
+    """An independent copy of ``source``, by reflink where the file system can, else file by file.
+
+    Not by hard links: a file that is changed in place would change in both.
+    """
+    copy = tempfile.mkdtemp(prefix=f"ramure-{identity}-")
+    try:
+        how = "reflink" if _reflinks(source, copy) else "copy"
+        if sys.platform == "linux":
+            argv = ["cp", "-a", f"--reflink={'always' if how == 'reflink' else 'never'}", "--", f"{source}/.", copy]
+        else:
+            argv = ["cp", "-a" if how == "copy" else "-ac", f"{source}/.", copy]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise CopyFailed(f"{source} could not be copied: {done.stderr.strip()}")
+    except BaseException:
+        remove_tree(copy)
+        raise
+    return Workspace(copy, note=f"made by {how}")
+
+
+def _reflinks(source: str, target: str) -> bool:
+    """Whether both directories are on one file system that can share blocks between files."""
+    if os.stat(source).st_dev != os.stat(target).st_dev:
+        return False
+    flags = ["--reflink=always"] if sys.platform == "linux" else ["-c"]
+    with tempfile.NamedTemporaryFile(dir=target) as probe:
+        probe.write(b"x" * 8192)
+        probe.flush()
+        clone = f"{probe.name}.clone"
+        done = subprocess.run(["cp", *flags, "--", probe.name, clone], capture_output=True, check=False)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(clone)
+    return done.returncode == 0
+
+
+def worktree_of(repository: str | os.PathLike[str], identity: str) -> Workspace:
+    """A git worktree of ``repository``'s HEAD, on a new branch ``ramure/<identity>``."""
+    source = str(Path(repository).expanduser().absolute())
+    parent = tempfile.mkdtemp(prefix=f"ramure-{identity}-")
+    branch = f"ramure/{identity}"
+    try:
+        _git(source, "worktree", "add", "--quiet", "-b", branch, f"{parent}/", "HEAD")
+    except BaseException:
+        remove_tree(parent)
+        raise
+    return Workspace(parent, note=f"a git worktree on {branch}", repository=source, branch=branch)
+
+
+def _save_worktree(workspace: Workspace) -> None:
+    """Keep what was done: what is not committed is, on the branch; a branch with nothing of its own goes."""
+    path, repository = workspace.path, workspace.repository
+    if os.path.isdir(path) and _git(path, "status", "--porcelain"):
+        _git(path, "add", "--all")
+        who = ("-c", "user.name=ramure", "-c", "user.email=ramure@localhost")
+        _git(path, *who, "commit", "--quiet", "--no-verify", "-m", "What was not committed when the machine stopped")
+    remove_tree(path)
+    _git(repository, "worktree", "prune")
+    if not _git(
+        repository, "log", "--format=%H", "-1", workspace.branch, "--not", f"--exclude={workspace.branch}", "--branches"
+    ):
+        _git(repository, "branch", "--quiet", "-D", workspace.branch)
+
+
+def _git(directory: str, *args: str) -> str:
+    done = subprocess.run(["git", "-C", directory, *args], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CopyFailed(f"git {args[0]} in {directory}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout.strip()
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory of ours, also where a command took away the right to."""
+
+    def mend(_function: object, failed: str, _info: object) -> None:
+        directory = os.path.isdir(failed) and not os.path.islink(failed)
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(failed), 0o700)
+            if directory:
+                os.chmod(failed, 0o700)
+        shutil.rmtree(failed) if directory else os.unlink(failed)
+
+    if os.path.exists(path):
+        shutil.rmtree(path, onerror=mend)

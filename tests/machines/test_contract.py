@@ -1,0 +1,397 @@
+"""What every machine promises; each test runs over each backend (see conftest.py)."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ramure.machines.errors import ExecTimeout, MachineStopped, NoSuchFile, SpawnFailed, UserRefused
+from ramure.types import ExecResult, ExecutionFailed
+
+MEGA = 1_000_000
+
+
+@pytest.fixture
+async def machine(row, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAMURE_TEST", "42")
+    machine = await row.image(tmp_path).spawn()
+    try:
+        yield machine
+    finally:
+        await machine.stop()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def wait_gone(pids: list[int], within: float) -> None:
+    deadline = time.monotonic() + within
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, f"still there after {within} s: {[pid for pid in pids if alive(pid)]}"
+        await asyncio.sleep(0.01)
+
+
+async def pids_in(machine, path: str, count: int) -> list[int]:
+    """The process ids that a command writes to a file, when all are there."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                lines = (await machine.read_file(path)).split()
+            except NoSuchFile:
+                lines = []
+            if len(lines) == count:
+                return [int(line) for line in lines]
+            await asyncio.sleep(0.02)
+
+
+class TestExec:
+    async def test_output_and_status(self, machine):
+        result = await machine.exec("echo out; echo err >&2; exit 3")
+        assert result == ExecResult("out\n", "err\n", 3)
+
+    async def test_success(self, machine):
+        assert await machine.exec("true") == ExecResult("", "", 0)
+
+    async def test_check_raises_on_failure(self, machine):
+        with pytest.raises(ExecutionFailed, match="boom"):
+            (await machine.exec("echo boom >&2; exit 1")).check("make")
+
+    async def test_a_command_that_does_not_exist(self, machine):
+        assert (await machine.exec("no-such-command-here")).exit_code == 127
+
+    async def test_death_by_signal(self, machine):
+        assert (await machine.exec("kill -9 $$")).exit_code == 137
+
+    async def test_a_syntax_error(self, machine):
+        assert (await machine.exec("if; fi")).exit_code == 2
+
+    async def test_there_is_no_standard_input(self, machine):
+        assert (await machine.exec("cat; echo end", timeout=5)).stdout == "end\n"
+
+    async def test_50_megabytes_on_both_streams_at_once(self, machine):
+        command = f"head -c {50 * MEGA} /dev/zero | tr '\\0' o & head -c {50 * MEGA} /dev/zero | tr '\\0' e >&2; wait"
+        result = await machine.exec(command)
+        assert len(result.stdout) == len(result.stderr) == 50 * MEGA
+        assert set(result.stdout[:MEGA]) == {"o"}
+        assert set(result.stderr[-MEGA:]) == {"e"}
+
+    async def test_any_bytes(self, machine):
+        everything = bytes(range(256)) * 300
+        await machine.write_file("bytes", everything)
+        result = await machine.exec("cat bytes")
+        assert result.stdout.encode("utf-8", "surrogateescape") == everything
+
+    async def test_characters_are_whole_wherever_the_pieces_end(self, machine):
+        text = "aß日🌳" * 100_000
+        await machine.write_file("text", text.encode())
+        assert (await machine.exec("cat text")).stdout == text
+
+    async def test_a_long_command(self, machine, row):
+        if row.name == "documented":
+            pytest.xfail("sh -c takes at most 128 KiB")
+        word = "x" * 300_000
+        assert (await machine.exec(f"echo {word}; cat")).stdout == word + "\n"
+
+    async def test_quotes_newlines_and_unicode(self, machine):
+        assert (await machine.exec("printf '%s\\n' \"a'b\" '$HOME' 'ü\n日'")).stdout == "a'b\n$HOME\nü\n日\n"
+
+    async def test_environment(self, machine):
+        assert (await machine.exec("echo $RAMURE_TEST")).stdout == "42\n"
+
+    async def test_working_directory(self, machine, tmp_path, row):
+        first = (await machine.exec("pwd; cd /; touch /dev/null")).stdout
+        assert first == (await machine.exec("pwd")).stdout
+        if row.here:
+            assert first == f"{tmp_path}\n"
+
+    async def test_fifty_at_once(self, machine):
+        results = await asyncio.gather(*(machine.exec(f"echo {i}; sleep 0.05; exit {i}") for i in range(50)))
+        assert [(result.stdout, result.exit_code) for result in results] == [(f"{i}\n", i) for i in range(50)]
+
+    async def test_what_runs_on_does_not_hold_the_command_up(self, machine, row):
+        if not row.stragglers:
+            pytest.xfail("it waits for the end of the output")
+        began = time.monotonic()
+        result = await machine.exec("sleep 100 & echo started")
+        assert result.stdout == "started\n"
+        assert time.monotonic() - began < 2
+
+
+class TestUsers:
+    async def test_agent_is_the_backends_own(self, machine):
+        assert await machine.exec("id -u", user="agent") == await machine.exec("id -u")
+
+    async def test_another_user_is_honoured(self, machine, row):
+        if os.getuid() != 0 and row.here:
+            pytest.xfail("only root can become another user")
+        for user in row.users:
+            result = await machine.exec("id -un; echo $HOME $USER", user=user)
+            assert result.stdout.splitlines()[0] == user
+            assert result.stdout.split()[-1] == user
+
+    async def test_an_unknown_user_is_refused(self, machine):
+        with pytest.raises(UserRefused, match="no-such-user"):
+            await machine.exec("true", user="no-such-user")
+
+
+class TestTimeouts:
+    async def test_the_error_holds_the_output_so_far(self, machine):
+        began = time.monotonic()
+        with pytest.raises(ExecTimeout) as caught:
+            await machine.exec("echo so far; echo oops >&2; sleep 100", timeout=0.5)
+        assert (caught.value.stdout, caught.value.stderr) == ("so far\n", "oops\n")
+        assert isinstance(caught.value, TimeoutError)
+        assert time.monotonic() - began < 3
+
+    async def test_the_whole_group_is_ended(self, machine, row):
+        command = "echo $$ >> pids; (sleep 1001 & echo $! >> pids; sh -c 'echo $$ >> pids; sleep 1002; true'); true"
+        with pytest.raises(ExecTimeout):
+            await machine.exec(command, timeout=0.5)
+        if row.here:
+            await wait_gone(await pids_in(machine, "pids", 3), row.gone_within)
+
+    async def test_so_are_those_that_left_the_group(self, machine, row):
+        if not row.stragglers:
+            pytest.xfail("it ends the process group only")
+        command = """
+            (env -i setsid sh -c 'echo $$ >> pids; sleep 1003; true' &)
+            (setsid nohup sh -c 'trap "" TERM HUP INT; echo $$ >> pids; while :; do sleep 1; done' &)
+            echo $$ >> pids; sleep 1004; true"""
+        with pytest.raises(ExecTimeout):
+            await machine.exec(command, timeout=0.7)
+        if row.here:
+            await wait_gone(await pids_in(machine, "pids", 3), row.gone_within)
+
+    async def test_a_command_that_is_in_time(self, machine):
+        assert (await machine.exec("echo ok", timeout=10)).stdout == "ok\n"
+
+    async def test_cancelling_ends_the_command(self, machine, row):
+        running = asyncio.create_task(machine.exec("echo $$ > pids; sleep 1005; true"))
+        pids = await pids_in(machine, "pids", 1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        if row.here:
+            await wait_gone(pids, row.gone_within)
+        assert (await machine.exec("echo fine")).stdout == "fine\n"
+
+    async def test_cancelling_at_any_moment_leaves_nothing(self, machine, row):
+        for i in range(10):
+            running = asyncio.create_task(machine.exec("echo $$ >> started; sleep 1006; true"))
+            await asyncio.sleep(i * 0.002)
+            running.cancel()
+            await asyncio.wait([running])
+        if row.here:
+            try:
+                started = [int(pid) for pid in (await machine.read_file("started")).split()]
+            except NoSuchFile:
+                started = []
+            await wait_gone(started, row.gone_within)
+
+    async def test_a_fork_bomb_of_sorts(self, machine, row):
+        if not row.stragglers:
+            pytest.xfail("it ends the process group only")
+        command = (
+            "spawn() { (setsid sh -c 'echo $$ >> pids; sleep 1007; true' &); }; while :; do spawn; sleep 0.01; done"
+        )
+        with pytest.raises(ExecTimeout):
+            await machine.exec(command, timeout=0.5)
+        if row.here:
+            pids = [int(pid) for pid in (await machine.read_file("pids")).split()]
+            await wait_gone(pids, row.gone_within)
+
+
+class TestFiles:
+    @pytest.mark.parametrize("size", [0, 1, 4097, 10 * MEGA])
+    async def test_what_is_written_is_read(self, machine, size):
+        data = os.urandom(size)
+        await machine.write_file("file", data)
+        assert await machine.read_file("file") == data
+
+    async def test_200_megabytes(self, machine):
+        data = os.urandom(MEGA) * 200
+        await machine.write_file("big", data)
+        assert await machine.read_file("big") == data
+
+    async def test_a_shorter_file_replaces_a_longer(self, machine):
+        await machine.write_file("file", b"long content")
+        await machine.write_file("file", b"short")
+        assert await machine.read_file("file") == b"short"
+
+    async def test_missing_directories_are_made(self, machine):
+        await machine.write_file("a/b/c.txt", b"deep")
+        assert (await machine.exec("cat a/b/c.txt")).stdout == "deep"
+
+    async def test_odd_names(self, machine):
+        for name in ("with space", "quote'd", 'dou"ble', "ünï", "-n", "$HOME", "semi;colon", "new\nline"):
+            await machine.write_file(name, name.encode())
+            assert await machine.read_file(name) == name.encode()
+
+    async def test_absolute_paths(self, machine):
+        where = (await machine.exec("pwd")).stdout.strip()
+        await machine.write_file(f"{where}/abs", b"x")
+        assert await machine.read_file("abs") == b"x"
+
+    async def test_a_missing_file(self, machine):
+        with pytest.raises(NoSuchFile, match="nowhere"):
+            await machine.read_file("nowhere/at/all")
+        with pytest.raises(FileNotFoundError):
+            await machine.read_file("nowhere")
+
+    async def test_a_directory_is_no_file(self, machine):
+        await machine.exec("mkdir d")
+        with pytest.raises(OSError, match="directory"):
+            await machine.read_file("d")
+        with pytest.raises(OSError, match="directory"):
+            await machine.write_file("d", b"x")
+
+    async def test_private_files(self, machine):
+        await machine.write_private("keys/secret", b"s3cret")
+        assert (await machine.exec("stat -c %a keys/secret")).stdout == "600\n"
+        assert await machine.read_file("keys/secret") == b"s3cret"
+        await machine.write_private("keys/secret", b"new")
+        assert await machine.read_file("keys/secret") == b"new"
+
+    async def test_the_mode_of_a_file_is_kept(self, machine):
+        await machine.exec("printf old > script; chmod 755 script")
+        await machine.write_file("script", b"#!/bin/sh\necho hi\n")
+        assert (await machine.exec("./script")).stdout == "hi\n"
+
+    async def test_many_files_at_once(self, machine):
+        await asyncio.gather(*(machine.write_file(f"many/{i}", str(i).encode()) for i in range(50)))
+        read = await asyncio.gather(*(machine.read_file(f"many/{i}") for i in range(50)))
+        assert read == [str(i).encode() for i in range(50)]
+
+
+class TestStreams:
+    async def test_output_comes_as_it_is_made(self, machine, row):
+        if row.name == "documented":
+            pytest.xfail("the default yields everything at the end")
+        async with machine.stream("for i in 1 2 3; do echo $i; sleep 0.3; done; echo err >&2; exit 5") as stream:
+            seen = [(chunk.source, chunk.text, time.monotonic()) async for chunk in stream]
+        assert [(source, text) for source, text, _ in seen] == [
+            ("stdout", "1\n"),
+            ("stdout", "2\n"),
+            ("stdout", "3\n"),
+            ("stderr", "err\n"),
+        ]
+        assert seen[2][2] - seen[0][2] > 0.4
+        assert stream.exit_code == 5
+
+    async def test_all_of_it_comes_to_a_slow_reader(self, machine):
+        size = 0
+        async for chunk in machine.stream(f"head -c {20 * MEGA} /dev/zero"):
+            size += len(chunk.data)
+            await asyncio.sleep(0.001)
+        assert size == 20 * MEGA
+
+    async def test_a_timeout(self, machine):
+        with pytest.raises(ExecTimeout):
+            async for _ in machine.stream("echo x; sleep 100", timeout=0.5):
+                pass
+
+    async def test_leaving_ends_the_command(self, machine, row):
+        if row.name == "documented":
+            pytest.xfail("the default yields everything at the end")
+        async with machine.stream("echo $$; sleep 1008; true") as stream:
+            pid = int((await anext(stream)).text)
+        if row.here:
+            await wait_gone([pid], row.gone_within)
+
+
+class TestEnds:
+    async def test_stop_twice(self, machine):
+        await machine.stop()
+        await machine.stop()
+
+    async def test_use_after_stop(self, machine):
+        await machine.stop()
+        for call in (
+            lambda: machine.exec("true"),
+            lambda: machine.read_file("x"),
+            lambda: machine.write_file("x", b""),
+            lambda: machine.ping(),
+        ):
+            with pytest.raises(MachineStopped):
+                await call()
+
+    async def test_stop_ends_what_still_runs(self, machine, row):
+        if not row.stragglers:
+            pytest.xfail("its stop ends nothing")
+        await machine.exec("(setsid sh -c 'echo $$ >> pids; sleep 1009; true' >/dev/null 2>&1 &)")
+        running = asyncio.create_task(machine.exec("echo $$ >> pids; sleep 1010; true"))
+        pids = await pids_in(machine, "pids", 2)
+        await machine.stop()
+        with pytest.raises(MachineStopped):
+            await running
+        if row.here:
+            await wait_gone(pids, row.gone_within)
+
+    async def test_a_ping(self, machine):
+        await machine.ping()
+
+    async def test_descriptions_say_something(self, machine, row, tmp_path):
+        assert machine.describe()
+        assert row.image(tmp_path).describe()
+
+    async def test_two_machines_of_one_image(self, row, tmp_path):
+        image = row.image(tmp_path)
+        one, two = await asyncio.gather(image.spawn(), image.spawn())
+        await one.stop()
+        assert (await two.exec("echo on")).stdout == "on\n"
+        await two.stop()
+
+
+class TestCopies:
+    @pytest.fixture(autouse=True)
+    def _can(self, row):
+        if not row.forks:
+            pytest.xfail("it cannot be copied")
+
+    async def test_a_fork_has_what_was_there(self, machine):
+        await machine.exec("mkdir -p d; echo one > d/file; chmod 700 d/file; ln -s file d/link; printf x > .hidden")
+        fork = await machine.fork()
+        assert (await fork.exec("cat d/link .hidden; stat -c %a d/file")).stdout == "one\nx700\n"
+        await fork.stop()
+
+    async def test_a_fork_and_its_origin_are_independent(self, machine):
+        await machine.write_file("file", b"before")
+        fork = await machine.fork()
+        await fork.exec("printf fork >> file; touch only-fork")
+        await machine.exec("printf origin >> file; touch only-origin")
+        assert await machine.read_file("file") == b"beforeorigin"
+        assert await fork.read_file("file") == b"beforefork"
+        assert (await fork.exec("ls")).stdout.split() == ["file", "only-fork"]
+        assert "only-fork" not in (await machine.exec("ls")).stdout
+        await machine.stop()
+        assert await fork.read_file("file") == b"beforefork"
+        await fork.stop()
+
+    async def test_machines_start_from_a_snapshot(self, machine):
+        await machine.write_file("file", b"then")
+        image = await machine.snapshot()
+        await machine.write_file("file", b"now")
+        one, two = await asyncio.gather(image.spawn(), image.spawn())
+        await one.exec("printf changed > file")
+        assert await two.read_file("file") == b"then"
+        assert await machine.read_file("file") == b"now"
+        await machine.stop()
+        three = await image.spawn()
+        assert await three.read_file("file") == b"then"
+        for each in (one, two, three):
+            await each.stop()
+        await image.remove()
+        with pytest.raises(SpawnFailed):
+            await image.spawn()
+
+    async def test_a_stopped_machine_cannot_be_copied(self, machine):
+        await machine.stop()
+        for call in (machine.fork, machine.snapshot):
+            with pytest.raises(MachineStopped):
+                await call()

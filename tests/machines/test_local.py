@@ -1,0 +1,165 @@
+"""What only a machine on this host can show."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from ramure.machines.errors import MachineDown, SpawnFailed
+from ramure.machines.local import LocalImage
+from ramure.machines.tmux_local import LocalTmux
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_gone(*pids: int, within: float = 2) -> None:
+    deadline = time.monotonic() + within
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+async def test_a_temporary_directory_goes_with_its_machine():
+    machine = await LocalImage().spawn()
+    path = Path(machine.workdir)
+    assert path.stat().st_mode & 0o777 == 0o700
+    await machine.exec("mkdir -p a/b; touch a/b/c; chmod 0 a/b a")
+    await machine.stop()
+    assert not path.exists()
+
+
+async def test_the_users_directory_is_made_and_stays(tmp_path):
+    machine = await LocalImage(workdir=tmp_path / "new/dir").spawn()
+    await machine.write_file("kept", b"x")
+    await machine.stop()
+    assert (tmp_path / "new/dir/kept").read_bytes() == b"x"
+
+
+async def test_a_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SpawnFailed, match="file"):
+        await LocalImage(workdir=tmp_path / "file/dir").spawn()
+
+
+async def test_a_killed_keeper_is_noticed_and_its_commands_end():
+    machine = await LocalImage().spawn()
+    running = asyncio.create_task(machine.exec("echo $$ > pid; exec sleep 1000"))
+    while not (pid := (await machine.exec("cat pid 2>/dev/null")).stdout):
+        await asyncio.sleep(0.01)
+    os.kill(machine.keeper.pid, signal.SIGKILL)
+    async with asyncio.timeout(1):
+        assert "keeper" in await machine.wait_down()
+    with pytest.raises(MachineDown):
+        await running
+    with pytest.raises(MachineDown):
+        await machine.exec("true")
+    wait_gone(int(pid))
+    await machine.stop()
+    assert not Path(machine.workdir).exists()
+
+
+def test_nothing_is_left_when_the_program_is_killed(tmp_path):
+    program = """
+        import asyncio, sys
+        from ramure.machines.local import LocalImage
+        from ramure.machines.tmux_local import LocalTmux
+
+        async def main():
+            machine = await LocalImage().spawn()
+            tmux = LocalTmux(machine=machine)
+            await tmux.start()
+            pane = await tmux.new_session("w1", ["sh", "-c", "trap '' HUP TERM; sleep 1000; true"], cwd="/")
+            server = (await tmux._command("display-message", "-p", "#{pid}")).strip()
+            await machine.exec("(env -i setsid sleep 1000 >/dev/null 2>&1 & echo $! > pid)")
+            pid = (await machine.read_file("pid")).decode().strip()
+            print(pane.pid, server, pid, machine.keeper.pid, machine.workdir, tmux.socket, flush=True)
+            await machine.exec("sleep 1000")
+
+        asyncio.run(main())
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    *pids, workdir, socket = process.stdout.readline().split()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_gone(*map(int, pids), within=5)
+    assert not Path(workdir).exists()
+    assert not Path(socket).parent.exists()
+
+
+async def test_an_other_users_command_does_not_inherit_our_home():
+    if os.getuid() != 0:
+        pytest.xfail("only root can become another user")
+    machine = await LocalImage().spawn()
+    result = await machine.exec("echo $HOME; id -G", user="nobody")
+    assert "/root" not in result.stdout
+    assert result.stdout.splitlines()[1].split() != ["0"]
+    await machine.stop()
+
+
+class TestWorktrees:
+    @pytest.fixture
+    def repository(self, tmp_path):
+        git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(tmp_path)]
+        subprocess.run([*git, "init", "-q", "-b", "main"], check=True)
+        (tmp_path / "file").write_text("first")
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
+        return tmp_path
+
+    def git(self, repository, *args):
+        return subprocess.run(["git", "-C", repository, *args], capture_output=True, text=True, check=True).stdout
+
+    async def test_each_machine_has_a_branch_of_its_own(self, repository):
+        image = LocalImage(workdir=repository, worktree=True)
+        one, two = await asyncio.gather(image.spawn(), image.spawn())
+        assert await one.read_file("file") == b"first"
+        await one.write_file("file", b"changed")
+        assert await two.read_file("file") == b"first"
+        branch = (await one.exec("git branch --show-current")).stdout.strip()
+        assert branch == f"ramure/{one.id}"
+        assert branch in one.describe()
+        await one.stop()
+        await two.stop()
+        assert self.git(repository, "show", f"{branch}:file") == "changed"
+        assert self.git(repository, "branch", "--format=%(refname:short)").split() == ["main", branch]
+        assert len(self.git(repository, "worktree", "list").splitlines()) == 1
+
+    async def test_commits_stay_on_the_branch(self, repository):
+        machine = await LocalImage(workdir=repository, worktree=True).spawn()
+        await machine.exec("echo x > y; git add y; git -c user.name=a -c user.email=a@a commit -qm work")
+        await machine.stop()
+        assert self.git(repository, "log", "--format=%s", f"ramure/{machine.id}").split() == ["work", "first"]
+
+    async def test_a_directory_that_is_no_repository(self, tmp_path):
+        with pytest.raises(SpawnFailed, match="git"):
+            await LocalImage(workdir=tmp_path, worktree=True).spawn()
+
+
+async def test_tmux_of_a_machine_ends_with_it():
+    machine = await LocalImage().spawn()
+    tmux = LocalTmux(machine=machine)
+    await tmux.start()
+    pane = await tmux.new_session("w1", ["sleep", "1000"], cwd="/")
+    ending = asyncio.create_task(tmux.wait_end("w1"))
+    await asyncio.sleep(0.1)
+    await machine.stop()
+    assert (await ending).how in ("server_gone", "exited")
+    wait_gone(pane.pid)

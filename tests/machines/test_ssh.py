@@ -1,0 +1,184 @@
+"""What only SSH can show: host keys, jumps, tunnels, and links that break. On a real sshd."""
+
+import asyncio
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+
+from ramure.machines.errors import LinkLost, MachineDown, SpawnFailed
+from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused
+from ramure.machines.tmux_exec import ExecTmux
+
+
+@pytest.fixture
+async def machine(own_sshd):
+    machine = await own_sshd.image(dead_after=3.0, give_up_after=5.0).spawn()
+    yield machine
+    await machine.stop()
+
+
+class TestKeys:
+    async def test_an_unknown_host_is_refused_with_the_way_to_accept_it(self, own_sshd, tmp_path):
+        (tmp_path / "none").touch()
+        with pytest.raises(HostKeyRefused, match="ssh-keyscan -p"):
+            await own_sshd.image(known_hosts=str(tmp_path / "none")).spawn()
+
+    async def test_another_key_than_the_known_is_refused(self, own_sshd, tmp_path):
+        other = (own_sshd.directory / "user_key.pub").read_text()
+        (tmp_path / "other").write_text(f"[127.0.0.1]:{own_sshd.port} {other}")
+        with pytest.raises(HostKeyRefused, match="ssh-keygen -R"):
+            await own_sshd.image(known_hosts=str(tmp_path / "other")).spawn()
+
+    async def test_hashed_names_and_lines_of_other_kinds_are_read(self, own_sshd):
+        known = own_sshd.directory / "known_hosts"
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", known], check=True, capture_output=True)
+        assert "127.0.0.1" not in known.read_text()
+        key = (own_sshd.directory / "user_key.pub").read_text()
+        known.write_text(f"@cert-authority *.example.org {key}# comment\nnonsense\n\n{known.read_text()}")
+        machine = await own_sshd.image().spawn()
+        assert (await machine.exec("echo in")).stdout == "in\n"
+        await machine.stop()
+
+    async def test_a_revoked_key_is_refused(self, own_sshd):
+        known = own_sshd.directory / "known_hosts"
+        known.write_text(known.read_text() + f"@revoked * {(own_sshd.directory / 'host_key.pub').read_text()}")
+        with pytest.raises(HostKeyRefused, match="revoked"):
+            await own_sshd.image().spawn()
+
+    async def test_a_key_that_the_host_does_not_take(self, own_sshd):
+        with pytest.raises(LoginRefused, match="add it to the ssh-agent"):
+            await own_sshd.image(key=str(own_sshd.directory / "host_key")).spawn()
+
+    async def test_nobody_listens(self, own_sshd):
+        own_sshd.stop()
+        with pytest.raises(SpawnFailed, match=r"127\.0\.0\.1"):
+            await own_sshd.image().spawn()
+
+
+class TestWays:
+    async def test_the_configuration_is_honoured(self, own_sshd, tmp_path):
+        keys = own_sshd.directory
+        config = tmp_path / "ssh_config"
+        config.write_text(
+            f"Host box\n HostName 127.0.0.1\n Port {own_sshd.port}\n IdentityFile {keys}/user_key\n"
+            f" UserKnownHostsFile {keys}/known_hosts\n"
+        )
+        image = own_sshd.image(host="box", port=None, key=None, known_hosts=None, config=str(config))
+        machine = await image.spawn()
+        assert (await machine.exec("echo in")).stdout == "in\n"
+        await machine.stop()
+
+    async def test_a_jump(self, own_sshd):
+        machine = await own_sshd.image(jump=f"127.0.0.1:{own_sshd.port}").spawn()
+        assert (await machine.exec("echo in")).stdout == "in\n"
+        await machine.stop()
+
+    async def test_a_hundred_commands_at_once(self, machine):
+        results = await asyncio.gather(*(machine.exec(f"echo {i}") for i in range(100)))
+        assert [result.stdout for result in results] == [f"{i}\n" for i in range(100)]
+
+    async def test_the_environment_is_in_no_command_line(self, own_sshd):
+        canary = f"canary-{os.getpid()}"
+        machine = await own_sshd.image(env={"API_KEY": canary}).spawn()
+        running = asyncio.create_task(machine.exec("sleep 0.3; echo $API_KEY"))
+        await asyncio.sleep(0.15)
+        listing = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+        assert canary not in listing
+        assert (await running).stdout == f"{canary}\n"
+        await machine.stop()
+
+    async def test_a_reverse_tunnel(self, machine):
+        async def greet(reader, writer):
+            writer.write(b"hello " + await reader.readline())
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        async with server:
+            address = await machine.expose_port(server.sockets[0].getsockname()[1])
+            host, port = address.split(":")
+            command = f"exec 3<>/dev/tcp/{host}/{port}; echo you >&3; cat <&3"
+            results = await asyncio.gather(*(machine.exec(command, timeout=10) for _ in range(20)))
+        assert {result.stdout for result in results} == {"hello you\n"}
+
+    async def test_nothing_is_left(self, own_sshd, tmp_path):
+        machine = await own_sshd.image(workdir=str(tmp_path / "work")).spawn()
+        private = machine._private
+        await machine.exec("x" * 100_000)
+        await machine.stop()
+        assert not os.path.exists(private)
+        assert os.path.exists(tmp_path / "work")
+        deadline = time.monotonic() + 5
+        while any("ssh" in thread.name or "paramiko" in str(thread) for thread in threading.enumerate()):
+            assert time.monotonic() < deadline, threading.enumerate()
+            await asyncio.sleep(0.05)
+
+
+class TestBrokenLinks:
+    async def test_a_command_under_way_is_not_reported_as_done(self, machine, own_sshd):
+        running = asyncio.create_task(machine.exec("echo started; sleep 3; echo done"))
+        await asyncio.sleep(0.3)
+        own_sshd.cut()
+        began = time.monotonic()
+        with pytest.raises(LinkLost, match="may have taken effect"):
+            await running
+        assert time.monotonic() - began < 1
+
+    async def test_the_next_command_connects_again(self, machine, own_sshd):
+        own_sshd.cut()
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    result = await machine.exec("echo again")
+                    break
+                except LinkLost:  # the first may still meet the old connection
+                    continue
+        assert result.stdout == "again\n"
+
+    async def test_tmux_goes_on_and_its_watch_too(self, machine, own_sshd):
+        tmux = ExecTmux(machine)
+        await tmux.start()
+        try:
+            await tmux.new_session("w1", ["sh", "-c", "sleep 2; exit 7"], cwd="/")
+            waiting = asyncio.create_task(tmux.wait_end("w1"))
+            await asyncio.sleep(0.5)
+            own_sshd.cut()
+            assert (await waiting).exit_code == 7
+        finally:
+            await tmux.kill_server()
+
+    async def test_a_tunnel_is_opened_again_on_its_port(self, machine, own_sshd):
+        watching = asyncio.create_task(machine.wait_down())
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        async with server:
+            address = await machine.expose_port(server.sockets[0].getsockname()[1])
+            own_sshd.cut()
+            command = f"exec 3<>/dev/tcp/{address.replace(':', '/')}"
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        if (await machine.exec(command)).ok and machine._tunnels:
+                            break
+                    except LinkLost:
+                        continue
+                    await asyncio.sleep(0.1)
+        assert not watching.done()
+        watching.cancel()
+
+    async def test_a_host_that_is_gone_is_down(self, own_sshd):
+        machine = await own_sshd.image(dead_after=2.0, give_up_after=1.5).spawn()
+        watching = asyncio.create_task(machine.wait_down())
+        await asyncio.sleep(0.1)
+        own_sshd.process.kill()
+        own_sshd.process.wait()
+        for connection in machine._pool._connections:
+            connection.transport.sock.close()
+        async with asyncio.timeout(10):
+            assert "refused" in (await watching) or watching.done()
+        with pytest.raises(MachineDown):
+            await machine.exec("true")
+        await machine.stop()
+        own_sshd.start()
