@@ -1,0 +1,464 @@
+"""The agent: an actor that keeps a conversation going, whatever happens to the pi that holds it.
+
+Its child is a :class:`~ramure.agents.session.Session`: one life of pi. The agent itself lives from its first
+launch to its end; monitors on it fire once, then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ramure.actors import NO_REPLY, Actor, Ask, Exit, Ref
+from ramure.agents.builtin import Peer, builtin_tools
+from ramure.agents.errors import AgentEnded, ModelError, NoModel, PiExited, ToolExists
+from ramure.agents.protocol import (
+    DELIVERED_TYPES,
+    BeginCall,
+    CancelCall,
+    Delivery,
+    Effect,
+    InSession,
+    MissingFromSession,
+    Refuse,
+    Reported,
+    Send,
+)
+from ramure.agents.requests import (
+    AddPeer,
+    AddTool,
+    AgentOptions,
+    AskModel,
+    Interrupt,
+    Ready,
+    RemoveTool,
+    Say,
+)
+from ramure.agents.schema import InvalidArguments, Tool
+from ramure.agents.session import Connected, Disconnected, FrameIn, Session, SessionPlan
+from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend
+from ramure.exits import Crashed, format_exit, is_clean
+from ramure.machines.actor import Exec, GetMachine
+from ramure.machines.base import Machine
+from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
+
+if TYPE_CHECKING:
+    from ramure.agents.services import Connection
+
+__all__ = ["AgentActor", "State"]
+
+ACK_DELAY: Final = 0.05
+"""Seconds for which acknowledgements of reports are gathered."""
+
+_to_line: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
+State = Literal["provisioning", "launching", "connecting", "idle", "busy", "restarting", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The log has the entry."""
+
+    seq: int
+    caller: Ask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _SessionNews:
+    """What the supervisor of the session decided."""
+
+    event: SupervisorEvent
+
+
+@dataclass(frozen=True, slots=True)
+class _SendAck:
+    """The newest acknowledgement of reports is to be sent now."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """An ``ask`` that waits for its turn, or for the run that answers it."""
+
+    caller: Ask
+    text: str
+    seq: int = 0
+
+
+class AgentActor(Actor):
+    """One agent. When its pi ends unasked, its session is started again, with the same conversation, as its
+    ``restart`` says; when that is used up, it ends with the reason of the last end."""
+
+    async def init(self, options: AgentOptions) -> None:
+        self.trap_exit = True
+        self.options = options
+        self.name, self.address, self.services = options.name, options.address, options.services
+        self.delivery = Delivery()
+        self.usage = options.usage
+        self.state: State = "provisioning"
+        self.since = self.system.clock.wall()
+        self.machine: Machine | None = None
+        self.session: Ref[Session] | None = None
+        self.connection: Connection | None = None
+        self.pi_version: str | None = None
+        self._tools: dict[str, AddTool] = {}
+        self._peers: dict[str, Peer] = {}
+        self._calls: dict[str, asyncio.Task[None]] = {}
+        self._ready: list[Ask] = []
+        self._ack: ReportsAck | None = None
+        self._questions: deque[_Question] = deque()
+        self._welcomed = False
+        self._was_ready = False
+        self._keeper: Ref[Supervisor] | None = None
+        self._last_end: object = None
+        self.restarts = 0
+        self.link(options.machine)
+        if options.system_prompt:
+            self._append("system_prompt", {"text": options.system_prompt}, "run")
+        self.start_task(self._provision(), name=f"machine of {self.address}")
+
+    async def _provision(self) -> None:
+        self.machine = await self.options.machine.ask(GetMachine(), timeout=None)
+        self._to("launching")
+        options, me = self.options, self.ref
+        spec = ChildSpec(
+            self.address,
+            StartWith(self._start_session),
+            restart=options.restart,
+            restart_if=self._worth_a_restart,
+            shutdown="infinity",
+            type="supervisor",
+            significant=True,
+        )
+        self._keeper = await self.system.options(link=True, label=f"session of {self.address}").start(
+            Supervisor,
+            [spec],
+            intensity=options.max_restarts,
+            period=options.within,
+            backoff=options.backoff,
+            auto_shutdown="any_significant",
+            on_event=lambda event: me.tell(_SessionNews(event)),
+        )
+
+    async def _start_session(self) -> Ref[Session]:
+        """One life of pi, linked to the supervisor that this runs in."""
+        assert self.machine is not None
+        plan = SessionPlan(
+            self.ref, self.name, self.address, self.machine, self.services, self.options.model, **self.options.session
+        )
+        self.session = await self.system.options(link=True, label=f"pi of {self.address}").start(Session, plan)
+        return self.session
+
+    def _worth_a_restart(self, reason: object) -> bool:
+        """A pi that has never come up would not the second time; one without a model would not answer."""
+        return self._was_ready and not (isinstance(reason, Crashed) and isinstance(reason.exception, NoModel))
+
+    # -- requests -----------------------------------------------------------------------------------------
+
+    def handle_call(self, request: object, caller: Ask) -> Any:
+        match request:
+            case Ready():
+                if self._welcomed:
+                    return None
+                self._ready.append(caller)
+                return NO_REPLY
+            case Say(text=text, how=how, origin=origin):
+                self._append("message", {"text": text, "how": how}, origin, caller)
+                return NO_REPLY
+            case AskModel(text=text):
+                self._questions.append(_Question(caller, text))
+                self._next_question()
+                return NO_REPLY
+            case Interrupt():
+                self._append("interrupt", {}, "run", caller)
+                return NO_REPLY
+            case AddTool(tool=tool):
+                if tool.name in self._tools:
+                    caller.fail(ToolExists(self.name, tool.name))
+                    return NO_REPLY
+                self._tools[tool.name] = request
+                self._append("tool", tool.definition(), "run", caller)
+                return NO_REPLY
+            case AddPeer(peer=peer):
+                return self._add_peer(peer, caller)
+            case RemoveTool(name=name):
+                self._tools.pop(name, None)
+                self._append("tool_removed", {"name": name}, "run", caller)
+                return NO_REPLY
+            case Exec():
+                self.start_task(self._exec(request, caller))
+                return NO_REPLY
+            case _:
+                return super().handle_call(request, caller)
+
+    def _add_peer(self, peer: Peer, caller: Ask) -> Any:
+        """Offer the built-in tools for whoever can be reached now."""
+        before = self._peers.get(peer.address)
+        if before is not None and before.reachable and not peer.reachable:
+            peer = before  # a second, one-way connection takes nothing away
+        elif not any(known.reachable for known in self._peers.values()) and peer.reachable:
+            taken = [name for name in ("message", "send_file", "download_file") if name in self._tools]
+            if taken:
+                caller.fail(ToolExists(self.name, taken[0]))
+                return NO_REPLY
+        self._peers[peer.address] = peer
+        if any(known.reachable for known in self._peers.values()):
+            for tool in builtin_tools(self.name, self._own_machine, self._peers):
+                self._tools[tool.name] = AddTool(tool, self._cell.context.copy())
+                self._append("tool", tool.definition(), "run")
+        return None
+
+    def _own_machine(self) -> Machine:
+        assert self.machine is not None  # a tool call came from it
+        return self.machine
+
+    async def _exec(self, request: Exec, caller: Ask) -> None:
+        try:
+            caller.reply(await self.options.machine.ask(request, timeout=None))
+        except Exception as error:
+            caller.fail(error)
+
+    # -- the log --------------------------------------------------------------------------------------------
+
+    def _append(self, type: str, data: dict[str, Any], origin: str, caller: Ask | None = None) -> int:
+        """Make the log's next entry. It is delivered, and ``caller`` answered, once it is written."""
+        entry = self.delivery.append(type, data, origin, self.system.clock.wall())
+        line = {"seq": entry.seq, "ts": entry.ts, "type": type, "data": data, "origin": origin}
+        text = _to_line(line).encode("utf-8", "surrogatepass") + b"\n"
+        if type in DELIVERED_TYPES:
+            self.services.append(self.address, text, self.ref, _Written(entry.seq, caller))
+        else:
+            self.services.append(self.address, text, None, None)  # it goes nowhere else, so nothing waits for it
+        return entry.seq
+
+    def _event(self, type: str, data: Any) -> None:
+        """Something happened: into the log (for readers; not delivered) and to the agent's stream."""
+        self._append(type, data, "agent")
+        self.options.on_event(type, data)
+
+    def _to(self, state: State) -> None:
+        if state != self.state:
+            self.state, self.since = state, self.system.clock.wall()
+            self._event("state", {"state": state})
+
+    # -- messages -------------------------------------------------------------------------------------------
+
+    def handle_info(self, message: object) -> None:
+        match message:
+            case _Written(seq=seq, caller=caller):
+                self._carry_out(self.delivery.written(seq))
+                if caller is not None:
+                    caller.reply(seq)
+            case FrameIn(connection=connection, frame=frame):
+                if connection is self.connection:
+                    self._on_frame(frame)
+            case Connected(session=session, connection=connection, hello=hello):
+                if session is self.session:
+                    self.connection = connection
+                    self._ack = None  # it may be about another launch's reports
+                    self.pi_version = hello.pi
+                    self._to("connecting" if not self._welcomed else self.state)
+                    self._carry_out(self.delivery.on_hello(hello))
+            case Disconnected(connection=connection):
+                if connection is self.connection:
+                    self.connection = None
+                    self._carry_out(self.delivery.on_disconnected())
+            case _SessionNews(event=event):
+                self._on_session(event)
+            case _SendAck():
+                self._send_ack()
+            case Exit(sender=sender, reason=reason):
+                self._on_exit(sender, reason)
+            case _:
+                super().handle_info(message)
+
+    def _send_ack(self) -> None:
+        ack, self._ack = self._ack, None
+        if ack is not None:
+            self._send_now(ack)
+
+    def _on_frame(self, frame: object) -> None:
+        delivery = self.delivery
+        match frame:
+            case Report():
+                self._carry_out(delivery.on_report(frame))
+            case Ack(applied=applied):
+                self._carry_out(delivery.on_ack(applied))
+                if not self._welcomed:
+                    self._welcome()
+            case Delivered(seqs=seqs):
+                self._carry_out(delivery.on_delivered(seqs))
+            case Resend(after=after):
+                self._carry_out(delivery.on_resend(after))
+            case ErrorFrame():
+                self._event("problem", {"code": frame.code, "message": frame.message})
+
+    def _welcome(self) -> None:
+        """pi has applied what there was at its start: it knows its tools."""
+        self._welcomed = self._was_ready = True
+        if self.state in ("launching", "connecting", "restarting"):
+            self._to("idle")
+        for caller in self._ready:
+            caller.reply(None)
+        self._ready.clear()
+
+    def _send(self, frame: Frame) -> None:
+        if isinstance(frame, ReportsAck):
+            # It only lets the extension forget what it has sent: one for many, and behind what pi waits for.
+            if self._ack is None:
+                self.send_after(ACK_DELAY, _SendAck())
+            self._ack = frame
+            return
+        self._send_now(frame)
+
+    def _send_now(self, frame: Frame) -> None:
+        if self.connection is None:
+            return  # it is sent again when the extension is back
+        try:
+            self.connection.send(frame)
+        except FrameTooLarge as error:
+            self._event("problem", {"code": "too_large", "message": str(error)})
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(frame=frame):
+                    self._send(frame)
+                case Refuse(reason=reason):
+                    if self.connection is not None:
+                        self.connection.close(4400, reason)
+                    self._event("problem", {"code": "refused", "message": reason})
+                case InSession(seqs=seqs):
+                    self._event("delivered", {"seqs": list(seqs)})
+                case MissingFromSession(seqs=seqs):
+                    self._event("problem", {"code": "session_lost", "message": f"messages {list(seqs)} are gone"})
+                case BeginCall():
+                    self._begin(effect)
+                case CancelCall(call_id=call_id):
+                    task = self._calls.get(call_id)
+                    if task is not None:
+                        task.cancel()
+                case Reported(kind=kind, data=data):
+                    self._on_report(kind, data)
+
+    # -- reports --------------------------------------------------------------------------------------------
+
+    def _on_report(self, kind: str, data: dict[str, Any]) -> None:
+        match kind:
+            case "state":
+                self._to("busy" if data.get("state") == "busy" else "idle")
+                if not self._welcomed:
+                    self._welcome()
+                return
+            case "assistant":
+                usage = data.get("usage")
+                if isinstance(usage, dict):
+                    self.usage.add(usage)
+            case "run_end":
+                self._answer(data)
+            case "problem" if data.get("code") == "no_model":
+                self._no_model(str(data.get("message")))
+        self._event(kind, data)
+
+    def _no_model(self, why: str) -> None:
+        self.stop(Crashed(NoModel(self.name, why)))
+
+    # -- questions ------------------------------------------------------------------------------------------
+
+    def _next_question(self) -> None:
+        if self._questions and self._questions[0].seq == 0:
+            question = self._questions[0]
+            question.seq = self._append("message", {"text": question.text, "how": "queue"}, "run")
+
+    def _answer(self, run: dict[str, Any]) -> None:
+        if not self._questions or self._questions[0].seq not in (run.get("seqs") or ()):
+            return
+        question = self._questions.popleft()
+        if run.get("error"):
+            question.caller.fail(ModelError(self.name, str(run["error"])))
+        else:
+            question.caller.reply(str(run.get("text") or ""))
+        self._next_question()
+
+    # -- tools ------------------------------------------------------------------------------------------------
+
+    def _begin(self, call: BeginCall) -> None:
+        self._event("tool_call", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments})
+        entry = self._tools.get(call.name)
+        if entry is None:
+            have = ", ".join(sorted(self._tools)) or "none"
+            self._call_done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.")
+            return
+        self._calls[call.call_id] = self._cell.own_task(
+            self._run_tool(entry.tool, call), f"tool {call.name} of {self.address}", entry.context.copy()
+        )
+
+    async def _run_tool(self, tool: Tool, call: BeginCall) -> None:
+        """Run the handler. Whatever it does, the model gets an answer."""
+        try:
+            ok, text = True, await tool.call(call.arguments)
+        except asyncio.CancelledError:
+            ok, text = False, "The call was cancelled."
+        except InvalidArguments as error:
+            ok, text = False, f"Bad arguments: {error}"
+        except Exception as error:
+            ok, text = False, format_exit(error)
+            self.services.log("tool_error", {"agent": self.address, "tool": call.name, "error": format_exit(error)})
+        self._call_done(call.call_id, ok, text)
+
+    def _call_done(self, call_id: str, ok: bool, text: str) -> None:
+        """The call's answer goes out at once: a turn of the mailbox would only make the model wait."""
+        if not self.ref.is_alive():
+            return
+        self._calls.pop(call_id, None)
+        self._carry_out(self.delivery.call_done(call_id, ok, text))
+        self._event("tool_result", {"call_id": call_id, "ok": ok, "text": text})
+
+    # -- endings ------------------------------------------------------------------------------------------------
+
+    def _on_exit(self, sender: Ref[Any] | None, reason: object) -> None:
+        if sender is self._keeper and sender is not None:
+            # Its own reason is only that it gave up, or that its last child ended: the session's says why.
+            why = self._last_end if self._last_end is not None else reason
+            self.stop(why if not is_clean(why) else Crashed(AgentEnded(self.name)))
+        elif sender is self.options.machine:
+            self.stop(reason)
+
+    def _on_session(self, event: SupervisorEvent) -> None:
+        """The session ended, was started again, or is not any more."""
+        reason = event.reason
+        match event.kind:
+            case "restarting" | "child_ended" | "gave_up":
+                self._last_end = reason
+                self._down(reason)
+                if event.kind == "gave_up":
+                    self._event("agent_gave_up", {"reason": format_exit(reason), "restarts": self.restarts})
+            case "restarted":
+                self.restarts += 1
+                self._event("agent_restarted", {"reason": format_exit(reason), "restarts": self.restarts})
+
+    def _down(self, reason: object) -> None:
+        was_busy = self.state == "busy"
+        self.connection = None
+        self._carry_out(self.delivery.on_disconnected())
+        self._event("agent_down", {"reason": format_exit(reason)})
+        self._welcomed = False
+        self._to("restarting")
+        if was_busy:  # an idle one has lost nothing, and a notice would only make it answer
+            text = f"{_brief(reason)}; it has been restarted with your conversation. Go on with what you were doing."
+            self._append("message", {"text": f"(ramure) {text}", "how": "steer"}, "ramure")
+
+    async def terminate(self, reason: object) -> None:
+        if self._keeper is not None and self._keeper.is_alive():
+            self._keeper.exit("shutdown")
+            await self._keeper.wait()
+        self._to("ended")
+
+
+def _brief(reason: object) -> str:
+    """Why a pi ended, in a line, for the pi that comes after it."""
+    if isinstance(reason, Crashed) and isinstance(reason.exception, PiExited):
+        return f"Your process ended unexpectedly ({reason.exception.how})"
+    return f"Your process ended unexpectedly ({format_exit(reason).splitlines()[0]})"

@@ -1,0 +1,62 @@
+"""What can be wrong with an agent's pi, as the exit reasons of its session."""
+
+from __future__ import annotations
+
+from ramure.errors import OperationalError, RequestRefused
+
+__all__ = ["AgentEnded", "LaunchFailed", "ModelError", "NoModel", "PiExited", "ToolExists"]
+
+
+class PiExited(OperationalError):
+    """pi ended unasked, or its tmux session or server did. ``how`` says which, ``screen`` is its last screen."""
+
+    def __init__(self, how: str, screen: str = "") -> None:
+        self.how = how
+        self.screen = screen
+        super().__init__(how + (f"; its last screen:\n{_indented(screen)}" if screen.strip() else ""))
+
+
+class LaunchFailed(OperationalError):
+    """pi could not be started, or ended before it connected."""
+
+    def __init__(self, agent: str, why: str, remedy: str = "", screen: str = "") -> None:
+        self.screen = screen
+        text = f"agent {agent!r} could not be launched: {why}"
+        if remedy:
+            text += f"; {remedy}"
+        if screen.strip():
+            text += f"; its last screen:\n{_indented(screen)}"
+        super().__init__(text)
+
+
+class NoModel(OperationalError):
+    """pi has no model to work with."""
+
+    def __init__(self, agent: str, why: str) -> None:
+        super().__init__(f"agent {agent!r}: {why}")
+
+
+class ModelError(OperationalError):
+    """The model failed while it worked on a question."""
+
+    def __init__(self, agent: str, why: str) -> None:
+        super().__init__(f"agent {agent!r}: the model failed: {why}")
+
+
+class AgentEnded(RequestRefused):
+    """The agent is ending, and takes no more requests."""
+
+    def __init__(self, agent: str) -> None:
+        super().__init__(f"agent {agent!r} is ending")
+
+
+class ToolExists(RequestRefused):
+    """The agent has a tool of this name."""
+
+    def __init__(self, agent: str, tool: str) -> None:
+        super().__init__(f"agent {agent!r} has a tool {tool!r} already; choose another name")
+
+
+def _indented(text: str, lines: int = 15) -> str:
+    kept = [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
+    return "\n".join(f"    {line}" for line in kept)

@@ -1,0 +1,193 @@
+// What pi's session says: which log messages are in the conversation, what a killed pi left unanswered. Pure: it reads
+// entries as they are in the session file (docs of pi: session-format.md) and keeps no state.
+
+export interface Block {
+	type: string;
+	text?: string;
+	id?: string;
+	name?: string;
+	arguments?: Record<string, unknown>;
+}
+
+export interface Message {
+	role: string;
+	content?: string | Block[];
+	timestamp?: number;
+	stopReason?: string;
+	errorMessage?: string;
+	toolCallId?: string;
+	[key: string]: unknown;
+}
+
+export interface SessionEntry {
+	type: string;
+	id: string;
+	message?: Message;
+	customType?: string;
+	data?: unknown;
+}
+
+/** Custom entries that we write into the session: a run that settled; the true outcome of a call a killed pi left. */
+export const RUN_ENTRY = "ramure-run";
+export const CALL_ENTRY = "ramure-call";
+
+/** How a message of the log is recognised in the conversation: `[ramure 12] text`. */
+const MARKER = /^\[ramure (\d+)\] /;
+export const NUDGE = "[ramure continue] Go on from where you were interrupted.";
+
+export function mark(seq: number, text: string): string {
+	return `[ramure ${seq}] ${text}`;
+}
+
+/** The text without a marker that we did not set. */
+export function unmark(text: string): string {
+	return text.replace(/^(\[ramure (\d+|continue)\] ?)+/, "");
+}
+
+export function textOf(message: Message | undefined): string {
+	const content = message?.content;
+	if (typeof content === "string") return content;
+	if (!Array.isArray(content)) return "";
+	return content
+		.filter((block) => block.type === "text")
+		.map((block) => block.text ?? "")
+		.join("");
+}
+
+/** The log's seq of a user message, or undefined when it is no message of the log. */
+export function seqOf(message: Message | undefined): number | undefined {
+	if (message?.role !== "user") return undefined;
+	const found = MARKER.exec(textOf(message));
+	return found ? Number(found[1]) : undefined;
+}
+
+export function isNudge(message: Message): boolean {
+	return message.role === "user" && textOf(message).startsWith("[ramure continue]");
+}
+
+export function callsOf(message: Message | undefined): Block[] {
+	if (message?.role !== "assistant" || !Array.isArray(message.content)) return [];
+	// pi leaves replies that failed or were aborted out of its requests, with their calls.
+	if (message.stopReason === "error" || message.stopReason === "aborted") return [];
+	return message.content.filter((block) => block.type === "toolCall");
+}
+
+/** A call's name for the run: the same after a restart, and distinct even where a model server reuses its ids. */
+export function callKey(entries: readonly SessionEntry[], toolCallId: string, launch: string): string {
+	for (let i = entries.length - 1; i >= 0; i--) {
+		if (callsOf(entries[i].message).some((call) => call.id === toolCallId)) return `${entries[i].id}/${toolCallId}`;
+	}
+	return `${launch}/${toolCallId}`;
+}
+
+export interface OpenCall {
+	key: string;
+	toolCallId: string;
+	name: string;
+	arguments: Record<string, unknown>;
+	/** The assistant message's timestamp: with the id it names the call among the messages of a request. */
+	timestamp: number;
+}
+
+export interface Outcome {
+	timestamp: number;
+	toolCallId: string;
+	ok: boolean;
+	text: string;
+}
+
+export function outcomesIn(branch: readonly SessionEntry[]): Outcome[] {
+	return branch.filter((entry) => entry.type === "custom" && entry.customType === CALL_ENTRY).map((entry) => entry.data as Outcome);
+}
+
+/** Calls on the branch that have neither a result nor a recorded outcome. */
+export function openCalls(branch: readonly SessionEntry[]): OpenCall[] {
+	const open = new Map<string, OpenCall>();
+	for (const { id, message } of branch) {
+		for (const call of callsOf(message)) {
+			const toolCallId = call.id ?? "";
+			open.set(toolCallId, {
+				key: `${id}/${toolCallId}`,
+				toolCallId,
+				name: call.name ?? "",
+				arguments: call.arguments ?? {},
+				timestamp: message?.timestamp ?? 0,
+			});
+		}
+		if (message?.role === "toolResult") open.delete(message.toolCallId ?? "");
+	}
+	for (const outcome of outcomesIn(branch)) {
+		if (open.get(outcome.toolCallId)?.timestamp === outcome.timestamp) open.delete(outcome.toolCallId);
+	}
+	return [...open.values()];
+}
+
+export interface Unsettled {
+	/** Messages of the log that the run which did not settle has taken in. */
+	seqs: number[];
+	/** Its last assistant message, if it got that far. */
+	last: Message | undefined;
+	/** Whether pi must be prompted to go on. */
+	waiting: boolean;
+}
+
+/** The last run that is recorded as settled: the messages it took in, and its last assistant message. */
+export function lastSettled(branch: readonly SessionEntry[]): { seqs: number[]; last: Message | undefined } | undefined {
+	for (let i = branch.length - 1; i >= 0; i--) {
+		if (branch[i].customType !== RUN_ENTRY) continue;
+		const before = branch.slice(0, i).filter((entry) => entry.message?.role === "assistant");
+		return { seqs: (branch[i].data as { seqs: number[] }).seqs, last: before.pop()?.message };
+	}
+	return undefined;
+}
+
+/** What a killed pi left behind the last run that settled; undefined when there is nothing. */
+export function unsettled(branch: readonly SessionEntry[]): Unsettled | undefined {
+	let start = branch.length;
+	while (start > 0 && branch[start - 1].customType !== RUN_ENTRY) start--;
+	const messages = branch.slice(start).flatMap((entry) => (entry.message ? [entry.message] : []));
+	const spoken = messages.filter((message) => message.role === "user" || message.role === "assistant" || message.role === "toolResult");
+	// The seed of a fresh session is an aborted assistant message that stands on no branch; a branch never begins with one.
+	if (!spoken.some((message) => message.role === "user")) return undefined;
+	const tail = spoken[spoken.length - 1];
+	const last = spoken.filter((message) => message.role === "assistant").pop();
+	const answered = tail.role === "assistant" && callsOf(tail).length === 0 && tail.stopReason !== "error";
+	const seqs = spoken.map(seqOf).filter((seq): seq is number => seq !== undefined);
+	return { seqs: [...new Set(seqs)], last, waiting: !answered };
+}
+
+/** The messages of a request: nudges and repeated messages left out, true outcomes put in. */
+export function forRequest(messages: Message[], outcomes: readonly Outcome[]): Message[] {
+	const answered = new Set(messages.filter((message) => message.role === "toolResult").map((message) => message.toolCallId));
+	const seen = new Set<number>();
+	const kept: Message[] = [];
+	let nudge: Message | undefined;
+	for (const message of messages) {
+		if (isNudge(message)) {
+			nudge = message;
+			continue;
+		}
+		const seq = seqOf(message);
+		if (seq !== undefined) {
+			if (seen.has(seq)) continue;
+			seen.add(seq);
+		}
+		kept.push(message);
+		for (const call of callsOf(message)) {
+			const outcome = outcomes.find((one) => one.toolCallId === call.id && one.timestamp === message.timestamp);
+			if (!outcome || answered.has(call.id)) continue;
+			kept.push({
+				role: "toolResult",
+				toolCallId: call.id,
+				toolName: call.name,
+				content: [{ type: "text", text: outcome.text }],
+				isError: !outcome.ok,
+				timestamp: message.timestamp,
+			});
+		}
+	}
+	const tail = kept[kept.length - 1];
+	// A request that ends with the assistant's own words is refused by some providers: there the nudge must stay.
+	if (nudge && (!tail || tail.role === "assistant")) kept.push(nudge);
+	return kept;
+}

@@ -1,0 +1,149 @@
+// The connection to the run: opening, heartbeat, reconnecting, and the grace time after which a run counts as gone.
+
+import { realpathSync } from "node:fs";
+import { createRequire } from "node:module";
+import type { Config } from "./config.ts";
+import { CLOSE_REFUSED, CLOSE_REPLACED, type Frame, MAX_FRAME, misfit, parseFrame, SUBPROTOCOL, TOKEN_PREFIX } from "./wire.ts";
+
+interface Socket {
+	send(data: string): void;
+	close(code?: number, reason?: string): void;
+	addEventListener(type: string, listener: (event: { data?: unknown; code?: number; reason?: string }) => void): void;
+}
+type SocketClass = new (url: string, protocols: string[]) => Socket;
+
+export interface LinkOwner {
+	/** The first frame of a new connection. */
+	hello(): Frame;
+	/** A frame from the run, in order; `welcome` is the first of a connection. */
+	frame(frame: Frame): void;
+	/** The run will not have us, or has been gone for the grace time. Called once. */
+	gone(why: string): void;
+}
+
+/** Node 20 has no global WebSocket; pi itself depends on undici, which has one. */
+function socketClass(): SocketClass {
+	const built = (globalThis as { WebSocket?: SocketClass }).WebSocket;
+	if (built) return built;
+	return (createRequire(realpathSync(process.argv[1]))("undici") as { WebSocket: SocketClass }).WebSocket;
+}
+
+const seconds = (): number => performance.now() / 1000;
+
+export class Link {
+	/** Whether the run has welcomed us on the present connection. */
+	live = false;
+	private socket: Socket | undefined;
+	private opened = false;
+	private heard = 0;
+	private pinged = 0;
+	private downSince = seconds();
+	private tries = 0;
+	private nextTry = 0;
+	private closed = false;
+	private timer: NodeJS.Timeout;
+
+	constructor(
+		private readonly config: Config,
+		private readonly owner: LinkOwner,
+	) {
+		this.timer = setInterval(() => this.tick(), 50);
+		this.connect();
+	}
+
+	/** Sends a frame on an open connection; false when there is none (who needs it delivered keeps it). */
+	send(frame: Frame): boolean {
+		if (!this.socket || !this.opened) return false;
+		const text = JSON.stringify(frame);
+		if (Buffer.byteLength(text) > MAX_FRAME) throw new Error(`a ${frame.type} frame is larger than ${MAX_FRAME} bytes`);
+		this.socket.send(text);
+		return true;
+	}
+
+	close(): void {
+		this.closed = true;
+		clearInterval(this.timer);
+		this.drop("closed");
+	}
+
+	private connect(): void {
+		const Class = socketClass();
+		const socket = new Class(this.config.url, [SUBPROTOCOL, TOKEN_PREFIX + this.config.token]);
+		this.socket = socket;
+		this.heard = seconds();
+		const mine = (action: () => void) => (): void => {
+			if (this.socket === socket) action();
+		};
+		socket.addEventListener(
+			"open",
+			mine(() => {
+				this.opened = true;
+				this.send(this.owner.hello());
+			}),
+		);
+		socket.addEventListener("message", (event) => {
+			if (this.socket === socket) this.receive(String(event.data));
+		});
+		// A refused connection was seen to fire only "error", a lost one only "close": either ends it, once.
+		socket.addEventListener("error", mine(() => this.drop("error")));
+		socket.addEventListener("close", (event) => {
+			if (this.socket !== socket) return;
+			this.drop("closed");
+			if (event.code === CLOSE_REFUSED) this.end(event.reason || "the run refused the token");
+			else if (event.code === CLOSE_REPLACED) this.end(event.reason || "another pi has taken this launch over");
+		});
+	}
+
+	private receive(text: string): void {
+		this.heard = seconds();
+		const frame = parseFrame(text);
+		const wrong = typeof frame === "string" ? { code: "json", message: frame } : misfit(frame);
+		if (typeof frame === "string" || wrong) {
+			this.send({ type: "error", ...wrong });
+			return;
+		}
+		if (frame.type === "ping") {
+			this.send({ type: "pong" });
+			return;
+		}
+		if (frame.type === "welcome") {
+			this.live = true;
+			this.tries = 0;
+		}
+		this.owner.frame(frame);
+	}
+
+	private drop(reason: string): void {
+		if (this.live) this.downSince = seconds();
+		const socket = this.socket;
+		this.socket = undefined;
+		this.live = this.opened = false;
+		this.nextTry = seconds() + Math.min(1, 0.05 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
+		try {
+			socket?.close(1000, reason);
+		} catch {
+			// Closing a socket that never opened throws on some Node versions; it is no longer ours either way.
+		}
+	}
+
+	private tick(): void {
+		const now = seconds();
+		if (this.socket && now - this.heard > this.config.silence) this.drop("silence");
+		if (!this.live && now - this.downSince > this.config.grace) {
+			this.end(`the run has been unreachable for ${this.config.grace} s`);
+			return;
+		}
+		if (!this.socket) {
+			if (now >= this.nextTry) this.connect();
+		} else if (this.live && now - this.pinged >= this.config.heartbeat) {
+			this.pinged = now;
+			this.send({ type: "ping" });
+		}
+	}
+
+	private end(why: string): void {
+		if (this.closed) return;
+		this.close();
+		this.owner.gone(why);
+	}
+}

@@ -1,0 +1,433 @@
+// One pi session as the run sees it: the log applied to it, messages delivered into it, its runs reported.
+
+import type { ExtensionAPI, ExtensionContext } from "@earendil-works/pi-coding-agent";
+import {
+	CALL_ENTRY,
+	callsOf,
+	forRequest,
+	lastSettled,
+	mark,
+	type Message,
+	NUDGE,
+	type Outcome,
+	openCalls,
+	outcomesIn,
+	RUN_ENTRY,
+	type SessionEntry,
+	seqOf,
+	textOf,
+	unsettled,
+} from "./conversation.ts";
+import { Tools } from "./tools.ts";
+import { type Entry, type Frame, Inbox, PROTOCOL, Reports } from "./wire.ts";
+
+interface Outgoing {
+	seq: number;
+	text: string;
+	how: "steer" | "queue" | "interrupt";
+}
+
+export interface Host {
+	send(frame: Frame): boolean;
+	end(why: string, status: number): void;
+}
+
+/** Errors that pi 0.74 retries after a pause during which it looks idle; later versions say themselves when they settled. */
+const RETRIED = /overloaded|rate.?limit|too many requests|429|50[0234]|unavailable|(server|internal|network|connection|provider returned).?error|connection|socket|fetch failed|ended without|time?d? ?out|terminated|retry delay/i;
+const RETRY_PAUSES = [2000, 4000, 8000];
+/** How long a compaction may keep a run unsettled when pi never says how it ended (0.74 does not on failure). */
+const COMPACTION_LIMIT = 180_000;
+const START_LIMIT = 4000;
+const SLOW_START = 60_000;
+
+const now = (): number => performance.now();
+
+/** `provider/id`; undefined when there is none, of which some versions make a model that is unknown. */
+function modelName({ model }: ExtensionContext): string | undefined {
+	return model && model.provider !== "unknown" ? `${model.provider}/${model.id}` : undefined;
+}
+
+export class Session {
+	readonly tools: Tools;
+	private readonly inbox = new Inbox();
+	private readonly reports = new Reports();
+	private readonly outbox: Outgoing[] = [];
+	private readonly delivered = new Set<number>();
+	private readonly adopting = new AbortController();
+	private outcomes: Outcome[] = [];
+	private systemPrompt = "";
+	private scanned = 0;
+	private upto: number | undefined;
+	private resumed = false;
+	private ready = false;
+	private welcomed = false;
+
+	private phase: "idle" | "running" | "settling" = "idle";
+	private runSeqs: number[] = [];
+	private lastAssistant: Message | undefined;
+	private quietUntil = 0;
+	private retries = 0;
+	private compactingUntil = 0;
+	private inFlight: { seq: number; at: number } | undefined;
+	private problem = "";
+	private abortStart = false;
+	private aborting = false;
+	private closed = false;
+
+	constructor(
+		private readonly pi: ExtensionAPI,
+		private ctx: ExtensionContext,
+		private readonly identity: { agent: string; launch: string; piVersion: string },
+		private readonly host: Host,
+	) {
+		this.tools = new Tools(pi, identity.launch, (kind, data) => this.report(kind, data));
+		this.arrivals();
+		const branch = this.branch();
+		this.outcomes = outcomesIn(branch);
+		this.runSeqs = [];
+		const left = unsettled(branch);
+		if (left) {
+			this.runSeqs = left.seqs;
+			this.lastAssistant = left.last;
+		} else {
+			// The kill may have come between the record of the last run and its report. Told again, it does no harm.
+			const settled = lastSettled(branch);
+			if (settled) this.reportRun(settled.seqs, settled.last);
+		}
+	}
+
+	// ---- the wire -------------------------------------------------------------------------------------------------
+
+	hello(): Frame {
+		this.arrivals();
+		return {
+			type: "hello",
+			protocol: PROTOCOL,
+			launch: this.identity.launch,
+			agent: this.identity.agent,
+			pi: this.identity.piVersion,
+			node: process.version,
+			pid: process.pid,
+			session_file: this.ctx.sessionManager.getSessionFile() ?? null,
+			model: modelName(this.ctx) ?? null,
+			state: this.phase === "idle" ? "idle" : "busy",
+			applied: this.inbox.applied,
+			delivered: [...this.delivered],
+			calls: this.tools.pending(),
+		};
+	}
+
+	frame(frame: Frame): void {
+		switch (frame.type) {
+			case "welcome":
+				this.reports.acknowledged(frame.reports as number);
+				this.upto ??= frame.upto as number;
+				for (const report of this.reports.after(0)) this.host.send({ type: "report", ...report });
+				this.welcomed = true;
+				this.caughtUp();
+				break;
+			case "entry":
+				this.entry(frame.prev as number, frame.entry as Entry);
+				break;
+			case "reports_ack":
+				this.reports.acknowledged(frame.n as number);
+				break;
+			case "resend":
+				for (const report of this.reports.after(frame.after as number)) this.host.send({ type: "report", ...report });
+				break;
+			case "tool_result":
+				this.tools.answered(frame.call_id as string, { ok: frame.ok as boolean, text: frame.text as string });
+				break;
+			case "shutdown":
+				this.host.end(frame.reason as string, 0);
+				break;
+		}
+	}
+
+	private report(kind: string, data: Record<string, unknown>): void {
+		const report = this.reports.add(kind, data);
+		// Before the first welcome nothing is sent: the welcome says what the run has, and the rest follows it.
+		if (this.welcomed) this.host.send({ type: "report", ...report });
+	}
+
+	private entry(prev: number, entry: Entry): void {
+		const verdict = this.inbox.judge(prev, entry.seq);
+		if (verdict === "gap") {
+			this.host.send({ type: "resend", after: this.inbox.applied });
+			return;
+		}
+		if (verdict === "apply") {
+			this.inbox.applied = entry.seq;
+			try {
+				this.apply(entry);
+			} catch (error) {
+				// pi refused it (a tool's name, say). Sent again it would be refused again.
+				this.report("problem", { code: "entry", message: `${entry.type}: ${error instanceof Error ? error.message : error}`, seq: entry.seq });
+			}
+		}
+		this.host.send({ type: "ack", applied: this.inbox.applied });
+		this.caughtUp();
+	}
+
+	private apply(entry: Entry): void {
+		const data = entry.data;
+		switch (entry.type) {
+			case "message": {
+				if (this.delivered.has(entry.seq)) break;
+				const how = data.how === "queue" || data.how === "interrupt" ? data.how : "steer";
+				this.outbox.push({ seq: entry.seq, text: String(data.text), how });
+				if (how === "interrupt") this.interrupt();
+				this.pump();
+				break;
+			}
+			case "tool":
+				this.tools.define(String(data.name), String(data.description ?? ""), data.parameters as object);
+				break;
+			case "tool_removed":
+				this.tools.remove(String(data.name));
+				break;
+			case "system_prompt":
+				this.systemPrompt = String(data.text ?? "");
+				break;
+			case "interrupt":
+				this.interrupt();
+				break;
+		}
+	}
+
+	private interrupt(): void {
+		this.adopting.abort();
+		this.quietUntil = Math.min(this.quietUntil, now() + 200);
+		if (this.phase !== "idle") this.abort();
+		// Sent, and not begun: there is nothing to abort yet.
+		else if (this.inFlight) this.abortStart = true;
+	}
+
+	private abort(): void {
+		// Until it has settled, a message would be taken into the run that dies.
+		this.aborting = true;
+		this.ctx.abort();
+	}
+
+	/** This instance is over; pi refuses what belongs to a session that it has left. */
+	close(): void {
+		this.closed = true;
+	}
+
+	// ---- going on after a restart -----------------------------------------------------------------------------------
+
+	/** Once, when what the run had for us at the first welcome is applied: settle what a killed pi left behind. */
+	private caughtUp(): void {
+		if (this.resumed || this.upto === undefined || this.inbox.applied < this.upto) return;
+		this.resumed = true;
+		// Said also where there was nothing to apply: the agent is ready.
+		this.host.send({ type: "ack", applied: this.inbox.applied });
+		void this.resume();
+	}
+
+	private async resume(): Promise<void> {
+		const left = unsettled(this.branch());
+		await Promise.all(
+			openCalls(this.branch()).map(async (call) => {
+				const outcome = await this.tools.adopt(call, this.adopting.signal);
+				if (this.closed) return;
+				this.outcomes.push(outcome);
+				this.pi.appendEntry(CALL_ENTRY, outcome);
+			}),
+		);
+		if (this.closed) return;
+		this.ready = true;
+		const interrupted = this.adopting.signal.aborted && this.outbox.length === 0;
+		if (left && (!left.waiting || interrupted)) this.settle();
+		// A message that is due prompts pi as well as a nudge does, and shows nothing odd on the screen.
+		else if (left && this.outbox.length === 0) this.pi.sendUserMessage(NUDGE, { deliverAs: "steer" });
+		this.pump();
+	}
+
+	// ---- delivery ---------------------------------------------------------------------------------------------------
+
+	private branch(): SessionEntry[] {
+		return this.ctx.sessionManager.getBranch() as unknown as SessionEntry[];
+	}
+
+	/** The log's messages that have come into the session since the last look. */
+	private arrivals(): number[] {
+		const entries = this.ctx.sessionManager.getEntries() as unknown as SessionEntry[];
+		const found: number[] = [];
+		for (; this.scanned < entries.length; this.scanned++) {
+			const seq = seqOf(entries[this.scanned].message);
+			if (seq === undefined || this.delivered.has(seq)) continue;
+			this.delivered.add(seq);
+			found.push(seq);
+		}
+		if (this.inFlight && found.includes(this.inFlight.seq)) this.inFlight = undefined;
+		this.runSeqs.push(...found);
+		return found;
+	}
+
+	private scan(): void {
+		const found = this.arrivals();
+		if (found.length === 0) return;
+		this.host.send({ type: "delivered", seqs: found });
+		this.pump();
+	}
+
+	/** Sends the next message when it is its turn: one in flight, in the log's order, never between runs. */
+	private pump(): void {
+		if (!this.ready || this.closed) return;
+		while (this.outbox.length > 0 && this.delivered.has(this.outbox[0].seq)) this.outbox.shift();
+		const next = this.outbox[0];
+		if (!next || this.inFlight || this.aborting || this.phase === "settling") return;
+		if (this.phase === "running" && next.how === "queue") return;
+		if (this.phase === "idle" && !this.usableModel()) return;
+		this.inFlight = { seq: next.seq, at: now() };
+		this.pi.sendUserMessage(mark(next.seq, next.text), { deliverAs: "steer" });
+	}
+
+	/** False, and reported once, while pi has no model that it could ask. */
+	private usableModel(): boolean {
+		const model = modelName(this.ctx);
+		const registry = this.ctx.modelRegistry as { hasConfiguredAuth?(model: unknown): boolean };
+		if (!model) {
+			this.trouble("no_model", "pi has no model: pass model=, set defaultProvider and defaultModel in pi's settings.json, or log in with pi's /login");
+			return false;
+		}
+		if (registry.hasConfiguredAuth && !registry.hasConfiguredAuth(this.ctx.model)) {
+			this.trouble("no_model", `pi has no key for ${model}: set its provider's key in the environment, or log in with pi's /login`);
+			return false;
+		}
+		return true;
+	}
+
+	private trouble(code: string, message: string): void {
+		if (this.problem === code) return;
+		this.problem = code;
+		this.report("problem", { code, message, seq: this.outbox[0]?.seq ?? null });
+	}
+
+	/** A message that was sent, and neither started pi nor came into the session: sent again, or flushed out of its queue. */
+	private unstick(time: number): void {
+		if (!this.inFlight || this.phase !== "idle" || time < this.compactingUntil || !this.ctx.isIdle()) return;
+		if (time - this.inFlight.at < 300) return;
+		if (this.ctx.hasPendingMessages()) {
+			// An abort, or the end of a run, left it in pi's queue, which only a prompt empties.
+			this.inFlight.at = time + START_LIMIT;
+			this.pi.sendUserMessage(NUDGE, { deliverAs: "steer" });
+		} else if (time - this.inFlight.at > START_LIMIT) {
+			this.trouble("not_started", "pi took a message and did not begin to work; its screen may say why");
+			this.inFlight = undefined;
+			this.pump();
+		}
+	}
+
+	// ---- pi's events --------------------------------------------------------------------------------------------------
+
+	/** Called with every event of pi's, and every 100 ms. */
+	tick(ctx?: ExtensionContext): void {
+		if (this.closed) return;
+		if (ctx) this.ctx = ctx;
+		const time = now();
+		this.scan();
+		if (this.phase === "settling" && time >= this.quietUntil && time >= this.compactingUntil && this.ctx.isIdle()) this.settle();
+		this.unstick(time);
+		if (this.problem === "no_model") this.pump();
+	}
+
+	agentStart(): void {
+		if (this.abortStart) setTimeout(() => this.abort(), 0);
+		this.abortStart = false;
+		this.quietUntil = 0;
+		this.problem = "";
+		if (this.phase === "idle") this.report("state", { state: "busy" });
+		this.phase = "running";
+	}
+
+	agentEnd(): void {
+		this.phase = "settling";
+		this.quietUntil = now() + 20;
+		const last = this.lastAssistant;
+		if (last?.stopReason === "error" && RETRIED.test(last.errorMessage ?? "") && this.retries < RETRY_PAUSES.length) {
+			this.quietUntil = now() + RETRY_PAUSES[this.retries++] + 1500;
+		}
+		setTimeout(() => this.tick(), 25);
+	}
+
+	/** The run is over for good: recorded in the session, then reported (by the next launch, if we are killed between). */
+	settle(): void {
+		// pi may say that it settled after we have seen so ourselves.
+		if (this.phase === "idle" && this.runSeqs.length === 0 && !this.lastAssistant) return;
+		this.phase = "idle";
+		this.retries = 0;
+		this.scan();
+		// A provider can make an error of our abort, and pi passes that on.
+		const last = this.aborting && this.lastAssistant ? { ...this.lastAssistant, stopReason: "aborted" } : this.lastAssistant;
+		this.aborting = false;
+		const seqs = this.runSeqs;
+		this.runSeqs = [];
+		this.lastAssistant = undefined;
+		this.pi.appendEntry(RUN_ENTRY, { seqs });
+		this.reportRun(seqs, last);
+		this.report("state", { state: "idle" });
+		if (last?.stopReason === "aborted") this.reclaim();
+		// Not from within pi's own event: on some versions a prompt from there is queued until the next one.
+		setTimeout(() => this.pump(), 0);
+	}
+
+	/** An abort can put a message that was queued in pi back into its editor, as if typed: it is ours to send again. */
+	private reclaim(): void {
+		if (!this.inFlight || this.ctx.hasPendingMessages()) return;
+		const typed = this.ctx.ui.getEditorText();
+		const text = this.outbox[0] ? mark(this.outbox[0].seq, this.outbox[0].text) : "";
+		if (text && typed.includes(text)) this.ctx.ui.setEditorText(typed.replace(text, "").trim());
+		this.inFlight = undefined;
+	}
+
+	private reportRun(seqs: number[], last: Message | undefined): void {
+		this.report("run_end", {
+			seqs,
+			text: textOf(last),
+			stop_reason: last?.stopReason ?? null,
+			error: last?.stopReason === "error" ? (last.errorMessage ?? "the model failed without a message") : null,
+		});
+	}
+
+	compaction(running: boolean): void {
+		this.compactingUntil = running ? now() + COMPACTION_LIMIT : 0;
+	}
+
+	messageEnd(message: Message): void {
+		if (message.role === "assistant") {
+			this.lastAssistant = message;
+			if (message.stopReason !== "error") this.retries = 0;
+			this.report("assistant", {
+				text: textOf(message),
+				tool_calls: callsOf(message).map(({ id, name }) => ({ id, name })),
+				stop_reason: message.stopReason ?? null,
+				error: message.errorMessage ?? null,
+				model: message.model ?? null,
+				provider: message.provider ?? null,
+				usage: message.usage ?? null,
+			});
+		} else if (message.role === "user") {
+			const seq = seqOf(message);
+			this.report("user", { seq: seq ?? null, text: textOf(message) });
+			// The entry is written after this event.
+			setTimeout(() => this.tick(), 0);
+		}
+	}
+
+	toolEvent(kind: "tool_start" | "tool_end", data: Record<string, unknown>): void {
+		this.report(kind, data);
+	}
+
+	request(messages: Message[]): Message[] {
+		return forRequest(messages, this.outcomes);
+	}
+
+	/** pi begins a run: what it appends to its system prompt. */
+	prompt(base: string): string | undefined {
+		// Other extensions may now take their time before the run starts; the message is not lost meanwhile.
+		if (this.inFlight) this.inFlight.at = now() + SLOW_START;
+		return this.systemPrompt ? `${base}\n\n${this.systemPrompt}` : undefined;
+	}
+}

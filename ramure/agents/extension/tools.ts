@@ -1,0 +1,99 @@
+// The run's tools in pi: definitions from the log, calls sent to the run, results brought back.
+
+import type { ExtensionAPI, ExtensionContext } from "@earendil-works/pi-coding-agent";
+import { callKey, type OpenCall, type Outcome, type SessionEntry } from "./conversation.ts";
+
+type ToolDefinition = Parameters<ExtensionAPI["registerTool"]>[0];
+
+export interface Answer {
+	ok: boolean;
+	text: string;
+}
+
+interface Waiting {
+	resolve(answer: Answer): void;
+}
+
+/** Beyond this a call's arguments are refused: with the frame around them they must stay under the wire's limit. */
+const MAX_ARGUMENTS = 15 * 1024 * 1024;
+
+export class Tools {
+	private readonly names = new Set<string>();
+	private readonly waiting = new Map<string, Waiting>();
+
+	constructor(
+		private readonly pi: ExtensionAPI,
+		private readonly launch: string,
+		private readonly report: (kind: string, data: Record<string, unknown>) => void,
+	) {}
+
+	has(name: string): boolean {
+		return this.names.has(name);
+	}
+
+	/** Calls without an answer, for the hello: the run sends again what it answered while we were apart. */
+	pending(): string[] {
+		return [...this.waiting.keys()];
+	}
+
+	define(name: string, description: string, parameters: object): void {
+		this.names.add(name);
+		this.pi.registerTool({
+			name,
+			label: name,
+			description,
+			promptSnippet: description.split("\n", 1)[0],
+			// pi validates plain JSON Schema as well as typebox's, which is JSON Schema with symbols on it.
+			parameters: parameters as ToolDefinition["parameters"],
+			execute: async (toolCallId: string, params: unknown, signal: AbortSignal | undefined, _update: unknown, ctx: ExtensionContext) => {
+				if (!this.names.has(name)) throw new Error(`the tool ${name} is no longer offered`);
+				const key = callKey(ctx.sessionManager.getEntries() as unknown as SessionEntry[], toolCallId, this.launch);
+				const answer = await this.call(key, toolCallId, name, params, signal);
+				if (!answer.ok) throw new Error(answer.text);
+				return { content: [{ type: "text" as const, text: answer.text }], details: {} };
+			},
+		});
+		if (!this.pi.getActiveTools().includes(name)) this.pi.setActiveTools([...this.pi.getActiveTools(), name]);
+	}
+
+	remove(name: string): void {
+		this.names.delete(name);
+		this.pi.setActiveTools(this.pi.getActiveTools().filter((active) => active !== name));
+	}
+
+	/** What a call that a killed pi left open came to; the run answers an id that it knows without doing it again. */
+	async adopt(call: OpenCall, signal: AbortSignal): Promise<Outcome> {
+		const { timestamp, toolCallId } = call;
+		if (!this.names.has(call.name)) {
+			const text = `pi was stopped while ${call.name} ran. Whether it took effect is not known: look before you repeat it.`;
+			return { timestamp, toolCallId, ok: false, text };
+		}
+		const answer = await this.call(call.key, toolCallId, call.name, call.arguments, signal);
+		return { timestamp, toolCallId, ...answer };
+	}
+
+	answered(key: string, answer: Answer): void {
+		this.waiting.get(key)?.resolve(answer);
+	}
+
+	private call(key: string, toolCallId: string, name: string, args: unknown, signal?: AbortSignal): Promise<Answer> {
+		if (JSON.stringify(args ?? {}).length > MAX_ARGUMENTS) {
+			return Promise.resolve({ ok: false, text: `the arguments of ${name} are larger than ${MAX_ARGUMENTS} bytes` });
+		}
+		return new Promise((resolve) => {
+			const finish = (answer: Answer): void => {
+				signal?.removeEventListener("abort", cancel);
+				this.waiting.delete(key);
+				resolve(answer);
+			};
+			const cancel = (): void => {
+				this.report("tool_cancel", { call_id: key });
+				finish({ ok: false, text: "The call was cancelled." });
+			};
+			this.waiting.set(key, { resolve: finish });
+			this.report("tool_call", { call_id: key, name, arguments: args ?? {}, tool_call_id: toolCallId });
+			if (signal?.aborted) cancel();
+			else signal?.addEventListener("abort", cancel, { once: true });
+		});
+	}
+}

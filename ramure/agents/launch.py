@@ -1,0 +1,133 @@
+"""How pi is started on a machine: the files it needs, and its command.
+
+Nothing secret is in the command: the token stands in a configuration file, provider keys in an environment
+file, both of mode 0600 in a directory of mode 0700.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import shlex
+import uuid
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ramure.agents.session_file import seed
+from ramure.machines.local import LocalMachine
+from ramure.machines.tmux import env_file, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ramure.machines.base import Machine
+
+__all__ = ["Launch", "Timings", "extension_path", "pi_environment"]
+
+CONFIG_VARIABLE: Final = "RAMURE_AGENT_CONFIG"
+
+_NOT_PASSED_ON: Final = re.compile(r"TMUX.*|RAMURE_AGENT_.*|PWD|OLDPWD|SHLVL|_|LINES|COLUMNS|TERM|PYTEST_CURRENT_TEST")
+
+_QUIET: Final = {"PI_TELEMETRY": "0", "PI_SKIP_VERSION_CHECK": "1"}
+"""pi asks nobody for updates and tells nobody anything while it works for a program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds: how long pi lives without its run, how often it gives a sign of life, and after how long a
+    silence the other side counts as gone."""
+
+    grace: float = 10.0
+    heartbeat: float = 2.0
+    silence: float = 8.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One start of pi for one agent. A restart is another launch, with another token."""
+
+    run_id: str
+    address: str
+    token: str
+    url: str
+    directory: str
+    """Where its files go, on the machine."""
+    session_file: str
+    pi_argv: tuple[str, ...]
+    extension: str
+    cwd: str
+    model: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timings: Timings = Timings()
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def config_path(self) -> str:
+        return f"{self.directory}/{self.id}.json"
+
+    @property
+    def env_path(self) -> str:
+        return f"{self.directory}/{self.id}.env"
+
+    def config(self) -> bytes:
+        """The file that the extension reads."""
+        values: dict[str, Any] = {
+            "url": self.url,
+            "token": self.token,
+            "agent": self.address,
+            "launch": self.id,
+            "grace": self.timings.grace,
+            "heartbeat": self.timings.heartbeat,
+            "silence": self.timings.silence,
+        }
+        return json.dumps(values).encode()
+
+    def command(self) -> list[str]:
+        """What the tmux session runs."""
+        pi = [*self.pi_argv, "-e", self.extension, "--session", self.session_file]
+        if self.model is not None:
+            pi += ["--model", self.model]
+        return wrapped(pi, self.env_path)
+
+    async def write(self, machine: Machine) -> None:
+        """Put the files on the machine; a session file that exists is kept: it is the agent's memory."""
+        environment = {
+            **self.environment,
+            **_QUIET,
+            CONFIG_VARIABLE: self.config_path,
+            "RAMURE_RUN_ID": self.run_id,
+        }
+        await machine.write_private(self.config_path, self.config())
+        await machine.write_private(self.env_path, env_file(environment))
+        missing = await machine.exec(f"test -s {shlex.quote(self.session_file)}")
+        if not missing.ok:
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            text = seed(str(uuid.uuid4()), self.cwd, now)
+            await machine.write_private(self.session_file, text.encode())
+
+    async def remove(self, machine: Machine) -> None:
+        """Remove what :meth:`write` made for this launch; the session file stays."""
+        await machine.exec(f"rm -f -- {shlex.quote(self.config_path)} {shlex.quote(self.env_path)}")
+
+
+def extension_path() -> Path:
+    """The extension that pi loads, on this host."""
+    return Path(str(resources.files("ramure.agents") / "extension" / "index.ts"))
+
+
+def pi_environment(machine: Machine) -> dict[str, str]:
+    """What pi on ``machine`` finds in its environment: on this host the user's own, with the image's additions."""
+    own = {}
+    if isinstance(machine, LocalMachine):
+        own = {name: value for name, value in os.environ.items() if _passes(name)}
+        own.update(machine.env)
+    return own
+
+
+def _passes(name: str) -> bool:
+    # Names that a shell cannot hold (as bash's exported functions) are of no use to pi.
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None and not _NOT_PASSED_ON.fullmatch(name)

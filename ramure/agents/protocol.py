@@ -1,0 +1,286 @@
+"""The run's side of an agent's replicated log: what is sent, what is waited for, what was done already. Pure.
+
+:class:`Delivery` is fed with what happened and answers with *effects*, which its owner carries out in the order given.
+It opens no socket, reads no clock, and writes no file. docs/protocol.md is its specification.
+
+The rules, in short:
+
+* The run alone assigns seqs. An entry is offered only once it is written (:meth:`Delivery.written`).
+* Entries of the types in :data:`DELIVERED_TYPES` go to the extension, in order; each says which one came before it.
+* A new launch (pi was restarted) is told the present state: each tool's latest definition, the latest system prompt, and
+  the messages that are not in its session. A new connection of the same launch gets what it has not applied.
+* A message once found in the session is never sent again. A call id once begun is never begun again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, Final
+
+from ramure.agents.wire import (
+    PROTOCOL,
+    Entry,
+    EntryFrame,
+    ErrorFrame,
+    Frame,
+    Hello,
+    Report,
+    ReportsAck,
+    Resend,
+    ToolResult,
+    Welcome,
+)
+
+__all__ = [
+    "DELIVERED_TYPES",
+    "BeginCall",
+    "CancelCall",
+    "Delivery",
+    "Effect",
+    "InSession",
+    "MissingFromSession",
+    "Refuse",
+    "Reported",
+    "Send",
+]
+
+MESSAGE: Final = "message"
+TOOL: Final = "tool"
+TOOL_REMOVED: Final = "tool_removed"
+SYSTEM_PROMPT: Final = "system_prompt"
+INTERRUPT: Final = "interrupt"
+
+DELIVERED_TYPES: Final = frozenset({MESSAGE, TOOL, TOOL_REMOVED, SYSTEM_PROMPT, INTERRUPT})
+"""The types of entries that go to the extension; all others are for the log alone."""
+
+KEPT_RESULTS: Final = 100
+"""Results of finished calls that are kept to be told again; of older ones only the id is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this frame on the present connection."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Close the present connection: this hello cannot be served."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InSession:
+    """These messages came into the conversation (each is told once)."""
+
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MissingFromSession:
+    """These messages had been delivered, and the session no longer has them: its file was lost or cut."""
+
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BeginCall:
+    """Run the tool; then tell :meth:`Delivery.call_done`."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelCall:
+    """The model no longer waits for this call, which is under way."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A report of the extension that is news (each is told once a launch)."""
+
+    kind: str
+    data: dict[str, Any]
+
+
+Effect = Send | Refuse | InSession | MissingFromSession | BeginCall | CancelCall | Reported
+
+
+class Delivery:
+    """The delivery state of one agent, across connections and launches."""
+
+    def __init__(self) -> None:
+        self._last_seq = 0
+        self._written = 0
+        self._messages: dict[int, Entry] = {}
+        self._latest: dict[str, Entry] = {}
+        self._interrupts: dict[int, Entry] = {}
+        self._in_session: set[int] = set()
+        self._launch: str | None = None
+        self._connected = False
+        self._sent = 0
+        self._reports = 0
+        self._running: set[str] = set()
+        self._results: dict[str, ToolResult | None] = {}
+        self._kept: deque[str] = deque()
+
+    # ---- what the run does ----
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the newest entry."""
+        return self._last_seq
+
+    @property
+    def undelivered(self) -> tuple[int, ...]:
+        """The messages that are not known to be in the conversation, in order."""
+        return tuple(self._messages)
+
+    @property
+    def running(self) -> frozenset[str]:
+        """The ids of the calls under way."""
+        return frozenset(self._running)
+
+    def append(self, type: str, data: dict[str, Any], origin: str, ts: float) -> Entry:
+        """Makes the log's next entry. It is offered to the extension once :meth:`written` covers it."""
+        self._last_seq += 1
+        entry = Entry(self._last_seq, ts, type, data, origin)
+        if type == MESSAGE:
+            self._messages[entry.seq] = entry
+        elif type in (TOOL, TOOL_REMOVED):
+            self._latest[f"tool {data['name']}"] = entry
+        elif type == SYSTEM_PROMPT:
+            self._latest[SYSTEM_PROMPT] = entry
+        elif type == INTERRUPT:
+            self._interrupts[entry.seq] = entry
+        return entry
+
+    def written(self, upto: int) -> list[Effect]:
+        """All entries up to ``upto`` are in the log's file: those the extension has not been sent may go."""
+        self._written = max(self._written, min(upto, self._last_seq))
+        return self._offer(self._sent) if self._connected else []
+
+    def call_done(self, call_id: str, ok: bool, text: str) -> list[Effect]:
+        """A call that :class:`BeginCall` began has ended. The result of one that had ended before is ignored."""
+        if call_id not in self._running:
+            return []
+        self._running.discard(call_id)
+        result = self._results[call_id] = ToolResult(call_id, ok, text)
+        self._kept.append(call_id)
+        if len(self._kept) > KEPT_RESULTS:
+            self._results[self._kept.popleft()] = None
+        return [Send(result)] if self._connected else []
+
+    # ---- what the connection brings ----
+
+    def on_hello(self, hello: Hello) -> list[Effect]:
+        """A connection has opened: what the extension lacks is sent, each in its order."""
+        if hello.protocol != PROTOCOL:
+            text = f"the extension speaks protocol {hello.protocol}, this run {PROTOCOL}; both must be of one ramure"
+            return [Refuse(text)]
+        new_launch = hello.launch != self._launch
+        if new_launch:
+            self._launch = hello.launch
+            self._reports = 0
+            # What was to be interrupted is dead.
+            self._interrupts.clear()
+        elif hello.applied > self._last_seq:
+            return [Refuse(f"the extension has applied entry {hello.applied}, the log ends at {self._last_seq}")]
+        effects = self._known_in_session(hello.delivered)
+        missing = tuple(sorted(self._in_session.difference(hello.delivered)))
+        if missing:
+            effects.append(MissingFromSession(missing))
+        self._connected = True
+        self._acknowledge(hello.applied)
+        entries = self._offer(hello.applied)
+        upto = self._sent
+        effects += [Send(Welcome(self._reports, upto)), *entries]
+        return effects + [Send(self._result(call)) for call in hello.calls if call in self._results]
+
+    def on_ack(self, applied: int) -> list[Effect]:
+        """The extension has applied what it was sent up to ``applied``."""
+        self._acknowledge(applied)
+        return []
+
+    def on_delivered(self, seqs: Sequence[int]) -> list[Effect]:
+        """The extension has found these messages in the session."""
+        return self._known_in_session(seqs)
+
+    def on_resend(self, after: int) -> list[Effect]:
+        """The extension has seen a gap: all that follows ``after`` is sent again."""
+        return self._offer(after)
+
+    def on_report(self, report: Report) -> list[Effect]:
+        """A numbered report. One that came before is acknowledged again and has no other effect."""
+        if report.n > self._reports + 1:
+            return [Send(Resend(self._reports))]
+        if report.n <= self._reports:
+            return [Send(ReportsAck(self._reports))]
+        self._reports = report.n
+        return [*self._news(report), Send(ReportsAck(report.n))]
+
+    def on_disconnected(self) -> list[Effect]:
+        """The connection is gone; calls under way go on."""
+        self._connected = False
+        return []
+
+    # ---- within ----
+
+    def _news(self, report: Report) -> list[Effect]:
+        data = report.data
+        if report.kind not in ("tool_call", "tool_cancel"):
+            return [Reported(report.kind, data)]
+        call_id = data.get("call_id")
+        if not isinstance(call_id, str):
+            return [Send(ErrorFrame("call", f"a {report.kind} report needs a call_id, which is a text"))]
+        if report.kind == "tool_cancel":
+            return [CancelCall(call_id)] if call_id in self._running else []
+        if call_id in self._results:
+            return [Send(self._result(call_id))]
+        if call_id in self._running:
+            return []
+        name, arguments = data.get("name"), data.get("arguments")
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            return [Send(ToolResult(call_id, False, "a tool call needs a name and an object of arguments"))]
+        self._running.add(call_id)
+        return [BeginCall(call_id, name, arguments)]
+
+    def _result(self, call_id: str) -> ToolResult:
+        kept = self._results[call_id]
+        return kept or ToolResult(call_id, False, "This call was made before, and its result is no longer kept.")
+
+    def _known_in_session(self, seqs: Iterable[int]) -> list[Effect]:
+        # A seq that is no message of this log (a marker someone typed, a file copied from elsewhere) says nothing.
+        new = tuple(sorted(seq for seq in set(seqs) if seq in self._messages))
+        for seq in new:
+            del self._messages[seq]
+        self._in_session.update(new)
+        return [InSession(new)] if new else []
+
+    def _acknowledge(self, applied: int) -> None:
+        for seq in [seq for seq in self._interrupts if seq <= applied]:
+            del self._interrupts[seq]
+
+    def _offer(self, after: int) -> list[Effect]:
+        """Every entry after ``after`` that the extension needs, chained by ``prev``."""
+        # Messages wait in their order, so the new ones are found from the end.
+        messages = takewhile(lambda entry: entry.seq > after, reversed(self._messages.values()))
+        candidates = (*messages, *self._latest.values(), *self._interrupts.values())
+        due = sorted((e for e in candidates if after < e.seq <= self._written), key=lambda entry: entry.seq)
+        effects: list[Effect] = []
+        prev = after
+        for entry in due:
+            if not (after == 0 and entry.type == TOOL_REMOVED):
+                effects.append(Send(EntryFrame(prev, entry)))
+                prev = entry.seq
+        self._sent = max(prev, after)
+        return effects

@@ -1,0 +1,122 @@
+"""What an agent is made with, and what it is asked and told. Data only."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ramure.actors import Ref
+from ramure.agents.schema import Tool
+from ramure.supervisors import Backoff
+
+if TYPE_CHECKING:
+    from ramure.agents.builtin import Peer
+    from ramure.agents.services import Services
+    from ramure.supervisors.spec import Restart
+
+__all__ = [
+    "AddPeer",
+    "AddTool",
+    "AgentOptions",
+    "AskModel",
+    "Interrupt",
+    "Ready",
+    "RemoveTool",
+    "Say",
+    "Usage",
+]
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens, and their cost in the currency of the model's price list, over the agent's whole life."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cost: float = 0.0
+
+    def add(self, reported: dict[str, Any]) -> None:
+        self.input += int(reported.get("input") or 0)
+        self.output += int(reported.get("output") or 0)
+        self.cache_read += int(reported.get("cacheRead") or 0)
+        self.cache_write += int(reported.get("cacheWrite") or 0)
+        cost = reported.get("cost")
+        if isinstance(cost, dict):
+            self.cost += float(cost.get("total") or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """What an agent is made with."""
+
+    name: str
+    address: str
+    machine: Ref[Any]
+    services: Services
+    system_prompt: str | None = None
+    model: str | None = None
+    on_event: Callable[[str, Any], None] = lambda kind, data: None
+    """Called with each event of the agent: its stream."""
+    usage: Usage = field(default_factory=Usage)
+    """Summed up here; whoever gave it can read it after the agent's end."""
+    restart: Restart = "transient"
+    max_restarts: int = 3
+    within: float = 600.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(first=0.5, factor=2.0, limit=60.0))
+    session: dict[str, Any] = field(default_factory=dict)
+    """More fields for the :class:`SessionPlan`."""
+
+
+# -- what it is asked and told ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Answered when pi has connected and knows its tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """``agent.send(text)``: answered with the entry's seq when it is in the log."""
+
+    text: str
+    how: Literal["steer", "queue"] = "steer"
+    origin: str = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class AskModel:
+    """``agent.ask(text)``: answered with the last assistant text of the run that consumed it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """``agent.interrupt()``: end what the model is doing now."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddTool:
+    """``agent.on(tool)``: ``context`` is the scope that the handler runs in."""
+
+    tool: Tool
+    context: contextvars.Context
+
+
+@dataclass(frozen=True, slots=True)
+class AddPeer:
+    """``connect``: this agent knows another one now, and may reach it if ``peer.reachable``."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTool:
+    """Take a tool away again."""
+
+    name: str

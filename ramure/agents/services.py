@@ -1,0 +1,59 @@
+"""What an agent needs of the run around it. The runtime provides it; tests can provide their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ramure.actors import Ref
+    from ramure.agents.toolchain import Toolchain
+    from ramure.machines.base import Machine
+    from ramure.machines.tmux import Tmux
+
+__all__ = ["Connection", "Services"]
+
+
+class Connection(Protocol):
+    """The way to one extension that is connected now."""
+
+    def send(self, frame: Any) -> bool: ...
+
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
+
+
+class Services(Protocol):
+    """The run, as its agents see it."""
+
+    @property
+    def run_id(self) -> str: ...
+
+    @property
+    def scratch(self) -> Path:
+        """A private directory of the run on this host."""
+
+    def expect(self, token: str, sink: Any) -> None:
+        """Let in the extension that has ``token``, and tell ``sink`` (see the gateway's Sink)."""
+
+    def forget(self, token: str) -> None:
+        """Undo :meth:`expect`; closes the connection."""
+
+    async def url_for(self, machine: Machine) -> str:
+        """Where an extension on ``machine`` reaches the gateway."""
+
+    async def tmux_for(self, machine: Machine) -> Tmux:
+        """A running tmux server on ``machine``."""
+
+    def toolchain(self) -> Toolchain:
+        """The Node, pi and tmux of this host. Blocks for some milliseconds."""
+
+    def session_file(self, address: str) -> Path:
+        """Where the agent's pi keeps its conversation."""
+
+    def append(self, address: str, line: bytes, reply_to: Ref[Any] | None, token: object) -> None:
+        """Append a line to the agent's log; when it is written, ``token`` is sent to ``reply_to``, if there is one
+        (a line that nobody waits for may be written a little later, with others)."""
+
+    def log(self, type: str, data: dict[str, Any]) -> None:
+        """Append an entry to the run's log."""

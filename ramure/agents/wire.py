@@ -1,0 +1,314 @@
+"""The frames between a run and an agent's extension, as data. Pure: no I/O.
+
+docs/protocol.md specifies them; ``ramure/agents/extension/wire.ts`` is the other end. A frame is one JSON object in one
+WebSocket text message. Unknown fields are ignored, so that a newer peer may say more; an unknown ``type`` is an error
+that is answered and does not end the connection.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from ramure.errors import OperationalError
+
+__all__ = [
+    "CLOSE_PROTOCOL",
+    "CLOSE_REFUSED",
+    "CLOSE_REPLACED",
+    "MAX_FRAME",
+    "PROTOCOL",
+    "SUBPROTOCOL",
+    "TOKEN_PREFIX",
+    "Ack",
+    "Bye",
+    "Delivered",
+    "Entry",
+    "EntryFrame",
+    "ErrorFrame",
+    "Frame",
+    "FrameTooLarge",
+    "Hello",
+    "MalformedFrame",
+    "Ping",
+    "Pong",
+    "Report",
+    "ReportsAck",
+    "Resend",
+    "Shutdown",
+    "ToolResult",
+    "Welcome",
+    "decode",
+    "encode",
+]
+
+PROTOCOL: Final = 1
+"""The version that a hello must say."""
+
+SUBPROTOCOL: Final = "ramure.v1"
+TOKEN_PREFIX: Final = "ramure.token."
+"""The second WebSocket subprotocol that a client offers is this and its token."""
+
+MAX_FRAME: Final = 16 * 1024 * 1024
+"""The largest frame, in bytes of UTF-8, in both directions."""
+
+CLOSE_PROTOCOL: Final = 4400
+"""Close code: no hello, or one of another protocol version."""
+CLOSE_REFUSED: Final = 4401
+"""Close code: the token is not one that is expected (any more). Final."""
+CLOSE_REPLACED: Final = 4409
+"""Close code: the same launch has connected anew. Final for this connection."""
+
+
+class MalformedFrame(OperationalError):
+    """The peer sent something that is no frame. ``code`` is for programs, the text for people."""
+
+    def __init__(self, code: str, text: str) -> None:
+        self.code = code
+        super().__init__(text)
+
+
+class FrameTooLarge(OperationalError):
+    """A frame to be sent is larger than :data:`MAX_FRAME`; it was not sent."""
+
+    def __init__(self, kind: str, size: int) -> None:
+        self.kind = kind
+        self.size = size
+        super().__init__(f"a {kind} frame of {size} bytes is over the limit of {MAX_FRAME}; send less, or a file")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of an agent's log. ``ts`` is in seconds since the epoch; ``origin`` says who caused it."""
+
+    seq: int
+    ts: float
+    type: str
+    data: dict[str, Any]
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The extension's first frame on every connection: who it is, and what it has already."""
+
+    protocol: int
+    launch: str
+    agent: str
+    pi: str
+    node: str
+    pid: int
+    session_file: str | None
+    model: str | None
+    state: str
+    applied: int
+    delivered: tuple[int, ...]
+    calls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The run's answer to a hello. ``reports``: the last report of this launch that the run has. ``upto``: the last seq
+    that follows now; with it applied the extension is caught up."""
+
+    reports: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFrame:
+    """An entry for the extension. ``prev`` is the seq of the one sent before it (the hello's ``applied`` for the first)."""
+
+    prev: int
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """All entries sent up to ``applied`` are applied. For a message that means taken in, not delivered."""
+
+    applied: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """These messages are in pi's session."""
+
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """There was a gap. To the run: send the entries after ``after``; to the extension: the reports."""
+
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something that happened in pi, the launch's ``n``-th (1, 2, 3 …); ``kind`` says which fields ``data`` has."""
+
+    n: int
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportsAck:
+    """The run has every report up to ``n``."""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool call came to: the text for the model, as a result or as an error."""
+
+    call_id: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """The run wants pi to end now."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """pi is ending by itself (``quit``), or changes its session (``new``, ``resume``, ``reload``, ``fork``)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there? Either side may ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Yes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFrame:
+    """The peer's frame was not understood, or could not be served; the connection goes on."""
+
+    code: str
+    message: str
+
+
+Frame = (
+    Hello
+    | Welcome
+    | EntryFrame
+    | Ack
+    | Delivered
+    | Resend
+    | Report
+    | ReportsAck
+    | ToolResult
+    | Shutdown
+    | Bye
+    | Ping
+    | Pong
+    | ErrorFrame
+)
+
+_TYPES: Final[dict[str, type[Frame]]] = {
+    "hello": Hello,
+    "welcome": Welcome,
+    "entry": EntryFrame,
+    "ack": Ack,
+    "delivered": Delivered,
+    "resend": Resend,
+    "report": Report,
+    "reports_ack": ReportsAck,
+    "tool_result": ToolResult,
+    "shutdown": Shutdown,
+    "bye": Bye,
+    "ping": Ping,
+    "pong": Pong,
+    "error": ErrorFrame,
+}
+_NAMES: Final = {cls: name for name, cls in _TYPES.items()}
+
+
+_FIELDS: Final = {cls: [(field.name, str(field.type)) for field in fields(cls)] for cls in (Entry, *_TYPES.values())}
+
+# ASCII output: any text survives, lone surrogates too, and one character is one byte.
+_to_text: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+# Field annotation -> (what it must be, check). Annotations are strings here (postponed evaluation).
+_CHECKS: Final = {
+    "int": ("a whole number", _whole),
+    "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
+    "str": ("a text", lambda v: isinstance(v, str)),
+    "str | None": ("a text or null", lambda v: v is None or isinstance(v, str)),
+    "bool": ("true or false", lambda v: isinstance(v, bool)),
+    "dict[str, Any]": ("an object", lambda v: isinstance(v, dict)),
+    "tuple[int, ...]": ("a list of whole numbers", lambda v: isinstance(v, list) and all(map(_whole, v))),
+    "tuple[str, ...]": ("a list of texts", lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v)),
+}
+
+
+def _build(cls: type[Any], value: dict[str, Any], where: str) -> Any:
+    made: dict[str, Any] = {}
+    for name, kind in _FIELDS[cls]:
+        if name not in value:
+            raise MalformedFrame("field", f"{where} has no field {name!r}")
+        given = value[name]
+        if kind == "Entry":
+            if not isinstance(given, dict):
+                raise MalformedFrame("field", f"{where}: {name} must be an object")
+            made[name] = _build(Entry, given, f"{where}: {name}")
+            continue
+        wanted, check = _CHECKS[kind]
+        if not check(given):
+            raise MalformedFrame("field", f"{where}: {name} must be {wanted}, not {json.dumps(given)[:80]}")
+        made[name] = tuple(given) if isinstance(given, list) else given
+    return cls(**made)
+
+
+def decode(text: str | bytes) -> Frame:
+    """The frame that ``text`` is. Raises :class:`MalformedFrame` with what is wrong."""
+    if isinstance(text, bytes):
+        raise MalformedFrame("binary", "frames are text messages, this one is binary")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedFrame("json", f"a frame must be JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise MalformedFrame("json", "a frame must be a JSON object")
+    name = value.get("type")
+    cls = _TYPES.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise MalformedFrame("type", f"unknown frame type {json.dumps(name)[:80]}")
+    frame: Frame = _build(cls, value, f"{name} frame")
+    return frame
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass as a dict, one level at a time: ``dataclasses.asdict`` would copy an entry's data deeply."""
+    return {name: getattr(value, name) for name, _ in _FIELDS[type(value)]}
+
+
+def encode(frame: Frame) -> str:
+    """The frame's text. Raises :class:`FrameTooLarge`; TypeError or ValueError where ``data`` is not JSON."""
+    name = _NAMES[type(frame)]
+    body = _plain(frame)
+    if isinstance(frame, EntryFrame):
+        body["entry"] = _plain(frame.entry)
+    text = _to_text({"type": name, **body})
+    if len(text) > MAX_FRAME:
+        raise FrameTooLarge(name, len(text))
+    return text
