@@ -1,0 +1,415 @@
+"""The decorator API: what most programs use of ramure.
+
+Each verb turns into a message to an actor (``docs/facade.md`` has the table), and this module holds no state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+
+from ramure.errors import ActorDied, OperationalError, UsageError
+from ramure.runtime.errors import NoProcess, ProcessEnded, ProcessFailed
+from ramure.runtime.handle import Agent, ChildHandle, MachineHandle, ProcessHandle, TreeHandle
+from ramure.runtime.messages import (
+    Bubble,
+    Connect,
+    Done,
+    Emit,
+    Expose,
+    Fail,
+    StartAgent,
+    StartMachine,
+    TrapExit,
+    Wait,
+)
+from ramure.runtime.process import ProcessPlan
+from ramure.runtime.record import ProcessRecord
+from ramure.runtime.run import Run, RunOptions, cancel_and_wait
+from ramure.runtime.scope import current_process, live_process
+from ramure.runtime.signals import interruptible
+from ramure.runtime.stream import ENDINGS, Event
+from ramure.runtime.supervision import Child, Slot, TreePlan, check_children, run_tree
+from ramure.supervisors import Backoff, Flags
+
+if TYPE_CHECKING:
+    import os
+
+    from ramure.machines.base import Image
+    from ramure.supervisors.spec import Restart, RestartIf
+
+__all__ = [
+    "AgentProcess",
+    "agent",
+    "agent_process",
+    "bubble",
+    "child",
+    "connect",
+    "current_runtime",
+    "done",
+    "emit",
+    "expose",
+    "fail",
+    "machine",
+    "receive",
+    "self_ref",
+    "spawn",
+    "start_task",
+    "supervise",
+    "trap_exit",
+    "wait",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class AgentProcess(Generic[P, R]):
+    """A function decorated with :func:`agent_process`. Calling and awaiting it runs it as a process: inside
+    another process as its child, elsewhere as the root of a run of its own."""
+
+    def __init__(self, function: Callable[P, Awaitable[R]], options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = function.__name__
+        self.image: Image | None = options.pop("image")
+        self.timeout: float | None = options.pop("timeout")
+        self.retain: int | None = options.pop("retain")
+        self.run_options = RunOptions(**options)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        return self._run(args, kwargs)
+
+    async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        parent = current_process()
+        if parent is not None:
+            live_process(f"await {self.name}()")
+            record = self.start(parent, args, kwargs)
+            try:
+                outcome = await record.wait_ended()
+            except asyncio.CancelledError:
+                await cancel_and_wait(record)
+                raise
+            record.retrieved = True
+            result: R = outcome.result(record.label)
+            return result
+        async with interruptible() as interruption, Run(self.run_options) as run:
+            plan = {"args": args, "kwargs": kwargs, **self._plan()}
+            with interruption.of_run(run):
+                root: R = await run.run_process(self.function, self.name, self.image, plan)
+        return root
+
+    def start(self, parent: ProcessRecord, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProcessRecord:
+        """Start it as a child of ``parent``."""
+        record = parent.run.new_process(self.name, parent, self.image)
+        parent.run.start_process(ProcessPlan(record, self.function, args, kwargs, **self._plan()))
+        return record
+
+    def _plan(self) -> dict[str, Any]:
+        return {"timeout": self.timeout, "retain": self.retain, "context": contextvars.copy_context()}
+
+    def __repr__(self) -> str:
+        return f"<agent process {self.name}>"
+
+
+@overload
+def agent_process(function: Callable[P, Awaitable[R]], /) -> AgentProcess[P, R]: ...
+@overload
+def agent_process(
+    *,
+    image: Image | None = ...,
+    timeout: float | None = ...,
+    log_dir: str | os.PathLike[str] | None = ...,
+    host: str = ...,
+    port: int = ...,
+    base_url: str | None = ...,
+    retain: int | None = ...,
+) -> Callable[[Callable[P, Awaitable[R]]], AgentProcess[P, R]]: ...
+def agent_process(
+    function: Callable[..., Awaitable[Any]] | None = None,
+    /,
+    *,
+    image: Image | None = None,
+    timeout: float | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    base_url: str | None = None,
+    retain: int | None = None,
+) -> Any:
+    """Make an async function a process; plain ``@agent_process``, or with options.
+
+    ``image``: what its agents and machines are made from, and its children's (default: this host).
+    ``timeout``: seconds after which it fails with ProcessTimeout. ``retain``: how many events its stream keeps for
+    late readers (default: all), which bounds the memory of one that lives long. The others matter where it is the root of
+    a run: ``log_dir`` (default ``logs/`` in ramure's home), ``host`` and ``port`` that agents connect to, and
+    ``base_url``, how they reach it, where that differs.
+    """
+    options = {
+        "image": image,
+        "timeout": timeout,
+        "log_dir": Path(log_dir) if log_dir is not None else None,
+        "host": host,
+        "port": port,
+        "base_url": base_url,
+        "retain": retain,
+    }
+
+    def decorate(function: Callable[..., Awaitable[Any]]) -> AgentProcess[Any, Any]:
+        if not asyncio.iscoroutinefunction(function):
+            raise UsageError(f"@agent_process needs an async function: write `async def {function.__name__}(...)`")
+        return AgentProcess(function, dict(options))
+
+    return decorate if function is None else decorate(function)
+
+
+# -- outcome ------------------------------------------------------------------------------------------------
+
+
+def done(value: Any = None) -> None:
+    """Decide that the process is done, with ``value``: ``wait()`` returns it. The first of done and fail wins.
+
+    May be called from handlers, tasks and threads of the process.
+    """
+    _process("done()").tell(Done(value))
+
+
+def fail(reason: str | BaseException) -> None:
+    """Decide that the process has failed: ``wait()`` raises ProcessFailed with ``reason`` (or the exception
+    given). A process whose function returns without having seen it fails all the same."""
+    error = reason if isinstance(reason, BaseException) else ProcessFailed(reason)
+    _process("fail()").tell(Fail(error))
+
+
+async def wait() -> Any:
+    """Wait until ``done`` or ``fail`` is called; returns the value, or raises.
+
+    Raises AgentDied when an agent of the process dies for good meanwhile (or died before, unseen).
+    """
+    record = live_process("wait()")
+    assert record.ref is not None
+    try:
+        return await record.ref.ask(Wait(), timeout=None)
+    except ActorDied as died:
+        raise ProcessEnded(record.label, "wait()", died.reason) from died
+
+
+# -- agents and machines --------------------------------------------------------------------------------------
+
+
+async def agent(
+    name: str,
+    system_prompt: str | None = None,
+    model: str | None = None,
+    image: Image | None = None,
+    machine: MachineHandle | None = None,
+    *,
+    restart: Restart = "transient",
+    max_restarts: int = 3,
+    within: float = 600,
+    backoff: Backoff | None = None,
+) -> Agent:
+    """Start a coding agent and return when it is ready.
+
+    ``name``: letters, digits, ``.``, ``_``, ``-``; unique among the live agents of this process.
+    ``system_prompt`` is added to pi's own. ``model``: ``provider/model``, where not pi's default.
+    ``machine``: one to run on; else a new one is made from ``image``, or from the process's image.
+
+    A pi that ends unasked is started again with its conversation, at most ``max_restarts`` times ``within``
+    seconds, after a growing delay (``backoff``); ``restart="temporary"``: never. When that is used up, the
+    agent dies: ``wait()`` raises AgentDied.
+
+    Raises BadAgentName, AgentNameTaken, LaunchFailed (with pi's last screen), ToolMissing.
+    """
+    options = {
+        "system_prompt": system_prompt,
+        "model": model,
+        "image": image,
+        "machine": machine._record if machine is not None else None,
+        "restart": restart,
+        "max_restarts": max_restarts,
+        "within": within,
+        "backoff": backoff,
+    }
+    return Agent(await _ask(f"agent({name!r})", StartAgent(name, options)))
+
+
+def start_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+    """Run ``coroutine`` as a task of the process: it is cancelled when the process ends, and its failure is the
+    process's failure."""
+    try:
+        record = live_process("start_task()")
+    except (UsageError, OperationalError):
+        coroutine.close()  # refused: it is never awaited, and need not be warned of
+        raise
+    assert record.tasks is not None
+    return record.tasks(coroutine, name)
+
+
+async def machine(image: Image | None = None) -> MachineHandle:
+    """Start a machine from ``image`` (or the process's image) and return when it runs."""
+    handle = MachineHandle(await _ask("machine()", StartMachine(image)))
+    await handle.machine()
+    return handle
+
+
+async def connect(one: Agent, other: Agent, direction: Literal["both", "forward"] = "both") -> None:
+    """Let two agents message each other and exchange files; ``"forward"``: only ``one`` to ``other``."""
+    if direction not in ("both", "forward"):
+        raise UsageError(f"connect(direction={direction!r}): use 'both' or 'forward'")
+    await _ask("connect()", Connect(one._record, other._record, direction))
+
+
+# -- events -----------------------------------------------------------------------------------------------------
+
+
+def emit(type: str, data: Any = None) -> None:
+    """Put an event into the process's stream: ``handle.events`` shows it. From handlers, tasks and threads too.
+
+    ``done``, ``failed`` and ``cancelled`` are the stream's own endings, and refused.
+    """
+    if not type or type in ENDINGS:
+        raise UsageError(f"emit({type!r}): give a non-empty text other than {', '.join(sorted(ENDINGS))}")
+    record = live_process("emit()")
+    assert record.recorder is not None
+    record.recorder.tell(Emit(next(record.emitted), Event(type, data)))
+
+
+def bubble(handle: ProcessHandle[Any] | ChildHandle, source: str | None = None) -> None:
+    """Make a process's events this one's too, tagged with ``source`` (default: the process's name).
+
+    An event that was bubbled before keeps the tag that it has.
+    """
+    record = live_process("bubble()")
+    assert record.recorder is not None
+    record.recorder.tell(Bubble(handle.events, source if source is not None else handle.name))
+
+
+# -- processes ----------------------------------------------------------------------------------------------------
+
+
+def spawn(function: AgentProcess[P, R], *args: P.args, **kwargs: P.kwargs) -> ProcessHandle[R]:
+    """Start a process beside this one, as its child, and return its handle at once.
+
+    It ends at the latest with this process. Its failure is an event and an error of ``await handle``; this
+    process lives on.
+    """
+    parent = live_process("spawn()")
+    if not isinstance(function, AgentProcess):
+        raise UsageError(f"spawn({function!r}): give a function that is decorated with @agent_process")
+    return ProcessHandle(function.start(parent, args, kwargs))
+
+
+def child(
+    function: AgentProcess[P, Any],
+    /,
+    *args: Any,
+    id: Any = None,
+    restart: Restart = "transient",
+    restart_if: RestartIf | None = None,
+    **kwargs: Any,
+) -> Child:
+    """One child for :func:`supervise`: ``child(run_task, spec, id=spec)``.
+
+    ``id`` is what results, events and calls are bound to (default: the function's name). ``restart``:
+    ``"transient"`` (after a failure), ``"permanent"`` (always) or ``"temporary"`` (never). ``restart_if``:
+    exception types, or a predicate on the exit reason: restart only then.
+    """
+    if not isinstance(function, AgentProcess):
+        raise UsageError(f"child({function!r}): give a function that is decorated with @agent_process")
+    return Child(function, args, kwargs, function.name if id is None else id, restart, restart_if)
+
+
+def supervise(
+    *children: Child,
+    strategy: str = "one_for_one",
+    max_restarts: int = 3,
+    within: float = 600,
+    backoff: Backoff | None = None,
+    name: str = "supervise",
+) -> TreeHandle:
+    """Start ``children`` in a supervision tree of their own, and return its handle at once.
+
+    ``await handle`` gives their results by id, when all have ended; it raises GaveUp after more than
+    ``max_restarts`` restarts within ``within`` seconds, and ChildrenFailed for children that failed and are
+    not restarted. ``handle[id]`` is one child's place: its ``call``, ``attach`` and events go on across
+    restarts. ``strategy`` is a supervisor's: one_for_one, one_for_all, rest_for_one.
+
+    The stream has ``child_started``, ``restarted``, ``done``, ``failed`` and ``gave_up``, and what the
+    children emit, each with the child's id as its source.
+    """
+    parent = live_process("supervise()")
+    check_children(children)
+    options = {"strategy": strategy, "intensity": max_restarts, "period": within, "backoff": backoff}
+    Flags(strategy, max_restarts, within, backoff=backoff)  # what is wrong with them is said here
+    record = parent.run.new_process(name, parent, None)
+    slots = {each.id: Slot(each.id, record) for each in children}
+    plan = ProcessPlan(record, run_tree, (TreePlan(children, options, slots),), {}, None, contextvars.copy_context())
+    parent.run.start_process(plan)
+    return TreeHandle(record, slots)
+
+
+@overload
+def expose(function: F, /) -> F: ...
+@overload
+def expose(*, name: str) -> Callable[[F], F]: ...
+def expose(function: Any = None, /, *, name: str | None = None) -> Any:
+    """Make a function an endpoint of the process: ``await handle.call("its_name", argument=...)`` runs it here.
+
+    It may be plain or async; calls run concurrently. An exception is raised in the caller as EndpointError.
+    """
+
+    def decorate(function: Any) -> Any:
+        _process("expose()").tell(Expose(name or function.__name__, function))
+        return function
+
+    return decorate if function is None else decorate(function)
+
+
+def current_runtime() -> Run:
+    """The run that this code belongs to."""
+    record = current_process()
+    if record is None:
+        raise NoProcess("current_runtime()")
+    return record.run
+
+
+# -- the process as an actor ------------------------------------------------------------------------------------------
+
+
+def self_ref() -> Any:
+    """The ref of this process's actor: send it to others, who ``tell`` it messages for :func:`receive`."""
+    return _process("self_ref()")
+
+
+def trap_exit(on: bool = True) -> None:
+    """Get the exit signals of linked actors as :class:`ramure.actors.Exit` messages, with :func:`receive`, from now
+    on, instead of ending with them (Erlang's ``process_flag(trap_exit, true)``)."""
+    _process("trap_exit()").tell(TrapExit(on))
+
+
+async def receive(pattern: object = None, *, timeout: float | None = None) -> Any:
+    """The first message to this process that matches; waits for one. See :func:`ramure.actors.receive`."""
+    record = live_process("receive()")
+    return await record.inbox.receive(pattern, timeout, record.label)
+
+
+def _process(what: str) -> Any:
+    record = live_process(what)
+    assert record.ref is not None
+    return record.ref
+
+
+async def _ask(what: str, request: object) -> Any:
+    record = live_process(what)
+    assert record.ref is not None
+    try:
+        return await record.ref.ask(request, timeout=None)
+    except ActorDied as died:
+        raise ProcessEnded(record.label, what, died.reason) from died

@@ -1,0 +1,103 @@
+"""What the runtime raises."""
+
+from __future__ import annotations
+
+from ramure.errors import OperationalError, UsageError
+from ramure.exits import format_exit
+
+__all__ = [
+    "AgentDied",
+    "BodyStuck",
+    "EndpointError",
+    "NoProcess",
+    "NoSuchEndpoint",
+    "ProcessCancelled",
+    "ProcessEnded",
+    "ProcessFailed",
+    "ProcessTimeout",
+    "WaitsForItself",
+]
+
+
+class NoProcess(UsageError):
+    """A verb that needs a process was used outside of one."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} was called outside of a process; call it in a function decorated with @agent_process "
+            f"(or in a task or handler of one)"
+        )
+
+
+class ProcessEnded(OperationalError):
+    """The process has ended: nothing can be done in it, or asked of it, any more."""
+
+    def __init__(self, label: str, what: str, reason: object = None) -> None:
+        self.reason = reason
+        why = f" ({format_exit(reason)})" if reason is not None else ""
+        super().__init__(f"{what}: the process {label} has ended{why}")
+
+
+class ProcessFailed(OperationalError):
+    """A process called ``fail(reason)``, or ended in a way that has no exception of its own."""
+
+    def __init__(self, reason: object) -> None:
+        self.reason = reason
+        super().__init__(str(reason).strip() or format_exit(reason))
+
+
+class ProcessTimeout(ProcessFailed, TimeoutError):
+    """A process ran longer than the ``timeout=`` that it was given."""
+
+    def __init__(self, label: str, seconds: float) -> None:
+        super().__init__(f"the process {label} did not end within its timeout of {seconds:g} s")
+
+
+class ProcessCancelled(OperationalError):
+    """The process that was awaited was cancelled, or shut down with its parent."""
+
+    def __init__(self, label: str, reason: object) -> None:
+        self.reason = reason
+        super().__init__(f"the process {label} was cancelled ({format_exit(reason)})")
+
+
+class AgentDied(OperationalError):
+    """An agent ended unasked, and is not restarted (any more). ``reason`` is its exit reason."""
+
+    def __init__(self, agent: str, reason: object) -> None:
+        self.agent = agent
+        self.reason = reason
+        super().__init__(f"agent {agent!r} died: {format_exit(reason)}")
+
+
+class NoSuchEndpoint(UsageError):
+    """The process has no endpoint of this name."""
+
+    def __init__(self, label: str, name: str, existing: list[str]) -> None:
+        self.name = name
+        self.existing = existing
+        have = ", ".join(sorted(existing)) or "none"
+        super().__init__(f"the process {label} has no endpoint {name!r}; it has: {have}")
+
+
+class EndpointError(OperationalError):
+    """An endpoint raised an exception, which is ``__cause__``; the process lives on."""
+
+    def __init__(self, label: str, name: str, error: BaseException) -> None:
+        super().__init__(f"endpoint {name!r} of the process {label} raised {format_exit(error)}")
+
+
+class BodyStuck(OperationalError):
+    """Code of a process did not end in time after it was cancelled, and was abandoned."""
+
+    def __init__(self, label: str, task: str, seconds: float) -> None:
+        super().__init__(
+            f"{task!r} of the process {label} did not end within {seconds:g} s of being cancelled, and is abandoned"
+        )
+
+
+class WaitsForItself(UsageError):
+    """A process awaited itself, or a process that it is a part of: that one cannot end before this one does."""
+
+    def __init__(self, waiting: str, awaited: str) -> None:
+        super().__init__(f"{waiting} awaits {awaited}, which waits for it to end: this would never end")

@@ -1,0 +1,381 @@
+"""Handles: what a program holds of a process that it spawned, and of an agent or machine that it made."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import dataclasses
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from ramure.actors import Monitor, Ref
+from ramure.agents.agent import AgentActor
+from ramure.agents.requests import AddTool, AskModel, Interrupt, Say, Usage
+from ramure.agents.schema import Tool
+from ramure.errors import ActorDied
+from ramure.machines.actor import Exec, GetMachine
+from ramure.machines.base import AGENT
+from ramure.runtime.errors import AgentDied, ProcessEnded, WaitsForItself
+from ramure.runtime.messages import CallEndpoint
+from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
+from ramure.runtime.run import cancel_and_wait
+from ramure.runtime.scope import current_process, live_process
+
+if TYPE_CHECKING:
+    from ramure.machines.base import Machine
+    from ramure.runtime.stream import EventStream
+    from ramure.runtime.supervision import Slot
+    from ramure.types import ExecResult
+
+__all__ = ["Agent", "ChildHandle", "MachineHandle", "ProcessHandle", "TreeHandle"]
+
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ProcessHandle(Generic[R]):
+    """A process, seen from outside. ``await handle`` gives its result, or raises what it failed with."""
+
+    def __init__(self, record: ProcessRecord) -> None:
+        self._record = record
+
+    @property
+    def name(self) -> str:
+        """The name of its function."""
+        return self._record.name
+
+    @property
+    def events(self) -> EventStream:
+        """Its events, from the first: ``async for event in handle.events``."""
+        return self._record.stream
+
+    @property
+    def agents(self) -> dict[str, Agent]:
+        """Its live agents, by name."""
+        return {name: Agent(agent) for name, agent in self._record.agents.items()}
+
+    @property
+    def ended(self) -> bool:
+        """True when it has ended, and all of it is cleaned up."""
+        return self._record.outcome is not None
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._result().__await__()
+
+    async def _result(self) -> R:
+        record, waiting = self._record, current_process()
+        if waiting is not None and (waiting is record or record in waiting.ancestors()):
+            raise WaitsForItself(waiting.path, record.path)
+        outcome = await record.wait_ended()
+        record.retrieved = True
+        result: R = outcome.result(record.label)
+        return result
+
+    async def call(self, name: str, /, **arguments: Any) -> Any:
+        """Call an endpoint that the process exposes, and return what it returns.
+
+        Waits as long as the process lives. Raises NoSuchEndpoint, EndpointError, or ProcessEnded.
+        """
+        record = self._record
+        await record.wait_started()
+        what = f"calling {name!r}"
+        if record.ref is None:
+            raise ProcessEnded(record.label, what)
+        try:
+            return await record.ref.ask(CallEndpoint(name, arguments), timeout=None)
+        except ActorDied as died:
+            raise ProcessEnded(record.label, what, died.reason) from died
+
+    async def attach(self, agent: Agent, *, only: Iterable[str] | None = None, prefix: str = "") -> None:
+        """Give ``agent`` the process's endpoints as tools, those to come included.
+
+        ``only``: just these; ``prefix`` goes before each tool's name. Parameters and docstrings are the
+        endpoints' own. Raises ToolExists, UnsupportedParameter, ProcessEnded.
+        """
+        await self._record.wait_started()
+        await _attach(self._record, agent, self.call, only, prefix, set())
+
+    async def cancel(self, reason: object = "shutdown") -> None:
+        """End it, in order, and return when it has ended: its stream ends with ``cancelled``."""
+        self._record.retrieved = True
+        await cancel_and_wait(self._record, reason)
+
+    async def monitor(self) -> Monitor:
+        """Get a ``Down`` (with ``receive``) when it ends; call it in a process."""
+        self._record.retrieved = True
+        return (await self.ref()).monitor()
+
+    async def link(self) -> None:
+        """Link the current process and this one, as in Erlang: when one ends with a reason other than ``normal``, so
+        does the other, unless it traps exits."""
+        self._record.retrieved = True
+        (await self.ref()).link()
+
+    async def ref(self) -> Ref[Any]:
+        """Its actor's ref."""
+        await self._record.wait_started()
+        if self._record.ref is None:
+            raise ProcessEnded(self._record.label, "its actor was wanted")
+        return self._record.ref
+
+    def __repr__(self) -> str:
+        state = self._record.outcome.kind if self._record.outcome else "running"
+        return f"<process {self._record.path}: {state}>"
+
+
+class TreeHandle(ProcessHandle[dict[Any, Any]]):
+    """A tree made by ``supervise``. ``await handle`` gives the children's results by id."""
+
+    def __init__(self, record: ProcessRecord, slots: dict[Any, Slot]) -> None:
+        super().__init__(record)
+        self._slots = slots
+
+    def __getitem__(self, id: Any) -> ChildHandle:
+        """The place of the child ``id``: it goes on across restarts. Raises KeyError."""
+        return ChildHandle(self._slots[id])
+
+    @property
+    def children(self) -> dict[Any, ChildHandle]:
+        """Every child's place, by id."""
+        return {id: ChildHandle(slot) for id, slot in self._slots.items()}
+
+
+class ChildHandle:
+    """A child's place in a tree: whatever process runs in it now."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    @property
+    def name(self) -> str:
+        """The child's id, as text."""
+        return str(self._slot.id)
+
+    @property
+    def events(self) -> EventStream:
+        """What the child emits, across restarts, with ``restarted`` between; one ending, the last."""
+        return self._slot.stream
+
+    @property
+    def agents(self) -> dict[str, Agent]:
+        """The live agents of the process that runs here now, by name."""
+        record = self._slot.record
+        return {} if record is None else {name: Agent(agent) for name, agent in record.agents.items()}
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again."""
+        return max(0, self._slot.incarnations - 1)
+
+    async def call(self, name: str, /, **arguments: Any) -> Any:
+        """As :meth:`ProcessHandle.call`; during a restart it waits for the next process. A call that was in
+        flight when the process died raises ProcessEnded, and is never sent again."""
+        return await self._slot.call(name, arguments)
+
+    async def attach(self, agent: Agent, *, only: Iterable[str] | None = None, prefix: str = "") -> None:
+        """As :meth:`ProcessHandle.attach`; goes on across restarts."""
+        attached: set[str] = set()
+        record = await self._slot.process()
+        await _attach(record, agent, self.call, only, prefix, attached)
+
+    def __repr__(self) -> str:
+        return f"<child {self._slot.id!r} of {self._slot.tree.path}>"
+
+
+class Agent:
+    """A coding agent: pi, in tmux, on a machine."""
+
+    def __init__(self, record: AgentRecord) -> None:
+        self._record = record
+
+    @property
+    def name(self) -> str:
+        """Its name in its process."""
+        return self._record.name
+
+    @property
+    def address(self) -> str:
+        """Its name in the run: ``name``, or ``name~2`` where another live agent has the name."""
+        return self._record.address
+
+    @property
+    def events(self) -> EventStream:
+        """What happens with it: ``state``, ``assistant``, ``tool_call``, ``tool_result``, ``run_end`` …"""
+        return self._record.stream
+
+    @property
+    def state(self) -> str:
+        """provisioning, launching, connecting, idle, busy, restarting or ended."""
+        actor = self._actor()
+        return "ended" if actor is None else actor.state
+
+    @property
+    def restarts(self) -> int:
+        """How often its pi was started again."""
+        actor = self._actor()
+        return 0 if actor is None else actor.restarts
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and cost so far."""
+        return self._record.usage
+
+    def _actor(self) -> AgentActor | None:
+        """The live actor: its plain attributes are read at once, as process_info would."""
+        ref = self._record.ref
+        return None if ref is None else ref._cell.actor  # type: ignore[attr-defined]
+
+    def on(self, tool: str | None = None) -> Callable[[F], F]:
+        """Give the agent a tool; the decorated function, plain or async, is its handler::
+
+            @worker.on("finish")
+            async def on_finish(summary: str) -> str:
+                \"\"\"Call with your result when the task is done.\"\"\"
+
+        Parameters become the tool's arguments, the docstring its description, the return value its result.
+        An exception is answered to the agent as an error. Raises UnsupportedParameter.
+        """
+
+        def decorate(function: F) -> F:
+            live_process(f"agent.on({tool!r})")
+            described = Tool.of(function, tool)
+            self._ref().request(AddTool(described, contextvars.copy_context())).add_done_callback(_report)
+            return function
+
+        return decorate
+
+    async def send(self, text: str, how: Literal["steer", "queue"] = "steer") -> None:
+        """Send it a message, durably and exactly once. Returns when the message is in its log.
+
+        A busy agent gets it between two steps (``how="steer"``), or when it is idle (``"queue"``).
+        """
+        await self._ask(Say(text, how))
+
+    async def ask(self, text: str) -> str:
+        """Send it a message and return the last thing it says in the run that the message starts."""
+        answer: str = await self._ask(AskModel(text))
+        return answer
+
+    async def interrupt(self) -> None:
+        """End what it is doing now."""
+        await self._ask(Interrupt())
+
+    async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
+        """Run a shell command on the agent's machine."""
+        result: ExecResult = await self._ask(Exec(command, user, timeout))
+        return result
+
+    def on_exit(self, handler: F) -> F:
+        """Have ``handler(reason)`` called if the agent dies for good, instead of ``wait()`` raising AgentDied."""
+        self._record.on_exit = handler
+        return handler
+
+    def monitor(self) -> Monitor:
+        """Get a ``Down`` (with ``receive``) when it ends for good."""
+        return self._ref().monitor()
+
+    def link(self) -> None:
+        """Link the current process to this agent: when it ends with a reason other than ``normal``, so does the
+        process, unless it traps exits. (An agent outlives whoever is linked to it; it ends with its owner.)"""
+        self._ref().link()
+
+    @property
+    def ref(self) -> Ref[Any]:
+        """Its actor's ref. Raises AgentDied."""
+        return self._ref()
+
+    def _ref(self) -> Ref[Any]:
+        if self._record.ref is None:
+            raise AgentDied(self.name, self._record.ended)
+        return self._record.ref
+
+    async def _ask(self, request: object) -> Any:
+        try:
+            return await self._ref().ask(request, timeout=None)
+        except ActorDied as died:
+            raise AgentDied(self.name, self._record.ended or died.reason) from died
+
+    def __repr__(self) -> str:
+        return f"<agent {self.address}>"
+
+
+class MachineHandle:
+    """A machine of the current process, or one that it borrows."""
+
+    def __init__(self, record: MachineRecord) -> None:
+        self._record = record
+
+    async def machine(self) -> Machine:
+        """The machine itself, when it runs."""
+        found: Machine = await self._record.ref.ask(GetMachine(), timeout=None)
+        return found
+
+    async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
+        """Run a shell command on it."""
+        result: ExecResult = await self._record.ref.ask(Exec(command, user, timeout), timeout=None)
+        return result
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Write a file on it."""
+        await (await self.machine()).write_file(path, data)
+
+    async def read_file(self, path: str) -> bytes:
+        """Read a file on it."""
+        return await (await self.machine()).read_file(path)
+
+    async def stop(self) -> None:
+        """Stop it; agents on it end with it."""
+        await self._record.ref.stop("normal")
+
+    def monitor(self) -> Monitor:
+        """Get a ``Down`` (with ``receive``) when it ends."""
+        return self._record.ref.monitor()
+
+    def link(self) -> None:
+        """Link the current process to this machine: when it ends with a reason other than ``normal``, so does the
+        process, unless it traps exits. (A machine outlives whoever is linked to it; it ends with its owner.)"""
+        self._record.ref.link()
+
+    @property
+    def ref(self) -> Ref[Any]:
+        """Its actor's ref."""
+        return self._record.ref
+
+    def __repr__(self) -> str:
+        return f"<{self._record.name}>"
+
+
+async def _attach(
+    record: ProcessRecord,
+    agent: Agent,
+    call: Callable[..., Coroutine[Any, Any, Any]],
+    only: Iterable[str] | None,
+    prefix: str,
+    attached: set[str],
+) -> None:
+    """Make a tool of each endpoint of ``record``, which calls it through ``call``."""
+    wanted = None if only is None else set(only)
+    answers: list[asyncio.Future[Any]] = []
+
+    def add(name: str, function: Callable[..., Any]) -> None:
+        if name in attached or (wanted is not None and name not in wanted):
+            return
+        attached.add(name)
+
+        async def through(**arguments: Any) -> Any:
+            return await call(name, **arguments)
+
+        tool = dataclasses.replace(Tool.of(function, prefix + name), function=through)
+        answer = agent._ref().request(AddTool(tool, contextvars.copy_context()))
+        answer.add_done_callback(_report)
+        answers.append(answer)
+
+    record.on_expose(add)
+    await asyncio.gather(*answers)
+
+
+def _report(answer: asyncio.Future[Any]) -> None:
+    """A tool that could not be added: the decorator cannot raise, so the loop's handler tells."""
+    error = None if answer.cancelled() else answer.exception()
+    if error is not None and not isinstance(error, ActorDied):
+        answer.get_loop().call_exception_handler({"message": f"agent.on: {error}", "exception": error})

@@ -1,0 +1,69 @@
+"""Tasks that a process's code created itself, and left pending at its end: one warning names them.
+
+They are not ended: a program may have its reasons. They can do nothing in the process any more, though.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+from typing import TYPE_CHECKING, Any
+
+from ramure.actors.cell import cell_of
+from ramure.runtime.scope import process_of
+
+if TYPE_CHECKING:
+    from ramure.runtime.record import ProcessRecord
+    from ramure.runtime.run import Run
+
+__all__ = ["Leftovers"]
+
+
+class Leftovers:
+    """Looks, in one pass for all the processes that have just ended: a pass goes over all tasks of the loop."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._ended: set[ProcessRecord] = set()
+
+    def look_for(self, record: ProcessRecord) -> None:
+        """``record``'s process is at its end. What ends in the loop's next two turns has ended with it."""
+        if not self._ended:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self.report)
+        self._ended.add(record)
+
+    def report(self) -> None:
+        """Look now, and warn once for each process."""
+        ended, self._ended = self._ended, set()
+        if not ended:
+            return
+        left: dict[ProcessRecord, list[str]] = {}
+        for task in asyncio.all_tasks() - self._run.system.tasks:
+            record = _owner(task)
+            if record in ended:
+                left.setdefault(record, []).append(task.get_name())
+        for record, names in left.items():
+            self._run.warn(
+                record.path,
+                f"{record.label} ended and left tasks of its own pending: {', '.join(sorted(names))}; "
+                "await them, or start them with start_task()",
+            )
+
+
+def _owner(task: asyncio.Task[Any]) -> ProcessRecord | None:
+    """The process whose own code created the task: not one of its agents or machines, which are in its scope too."""
+    context = _context_of(task)
+    record = None if context is None else process_of(context)
+    if context is None or record is None or record.ref is None:
+        return None
+    return record if cell_of(context) is record.ref._cell else None
+
+
+def _context_of(task: asyncio.Task[Any]) -> contextvars.Context | None:
+    """The context that a task runs in. Python 3.11 does not tell, but its garbage collector does."""
+    if hasattr(task, "get_context"):
+        context: contextvars.Context = task.get_context()
+        return context
+    return next((each for each in gc.get_referents(task) if isinstance(each, contextvars.Context)), None)

@@ -1,0 +1,133 @@
+"""The messages of the runtime's actors. Each verb of the facade becomes one of these (docs/facade.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ramure.runtime.record import Outcome
+    from ramure.runtime.stream import Event, EventStream
+
+# -- to a process ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """``done(value)``: the first of Done and Fail decides the outcome."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """``fail(reason)``."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """``await wait()``: answered with the ``done`` value, or the error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expose:
+    """``expose(function)``."""
+
+    name: str
+    function: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallEndpoint:
+    """``handle.call(name, **arguments)``: answered with what the endpoint returned."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgent:
+    """``await agent(name, ...)``: answered with the agent's record when it is ready."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StartMachine:
+    """``await machine(image)``: answered with the machine's ref when it runs."""
+
+    image: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """``await connect(a, b)``: answered when both may reach each other (or one the other)."""
+
+    one: Any
+    other: Any
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """``handle.cancel()``, or the cancellation of a caller: end as ``cancelled``."""
+
+    reason: object
+
+
+@dataclass(frozen=True, slots=True)
+class TrapExit:
+    """``trap_exit(on)``: exit signals are messages for ``receive``, or end the process."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BodyEnded:
+    """The process's function has returned or raised."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """The process's own ``timeout=`` is up."""
+
+    seconds: float
+
+
+# -- to a recorder ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """``emit(type, data)``. ``number`` was taken when it was called: the stream is in that order."""
+
+    number: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Bubbled:
+    """An event of another process's stream, tagged."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Bubble:
+    """``bubble(handle, source=)``: from now on, that process's events are also this one's."""
+
+    stream: EventStream
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The process has ended: publish its ending, then close the stream. Answered when that is done."""
+
+    outcome: Outcome

@@ -1,0 +1,173 @@
+"""What a process owns: its machines, its agents, its child processes, and the names of its agents."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any, Final
+
+from ramure.actors import ActorSystem, Call, Ref
+from ramure.agents.agent import AgentActor
+from ramure.agents.builtin import Peer
+from ramure.agents.names import check_name
+from ramure.agents.requests import AddPeer, AgentOptions
+from ramure.errors import ActorDied, UsageError
+from ramure.exits import KILLED
+from ramure.machines.actor import GetMachine, MachineActor
+from ramure.machines.local import LocalImage
+from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
+from ramure.runtime.stream import Event, EventStream
+from ramure.supervisors import ChildSpec, DynamicSupervisor
+
+if TYPE_CHECKING:
+    from ramure.machines.base import Image, Machine
+    from ramure.runtime.messages import Connect, StartAgent
+
+__all__ = ["AgentNameTaken", "Ownership"]
+
+
+AGENT_EVENTS: Final = 1000
+"""Events of an agent that its stream keeps; its log has them all. An agent may live for weeks."""
+
+
+class AgentNameTaken(UsageError):
+    """Another live agent of the same process has the name."""
+
+    def __init__(self, process: str, name: str) -> None:
+        super().__init__(f"the process {process} has a live agent {name!r} already; choose another name")
+
+
+class Ownership:
+    """The three supervisors of a process, and what its actor needs to know about what is in them."""
+
+    def __init__(self, system: ActorSystem, record: ProcessRecord, supervisors: list[Ref[DynamicSupervisor]]) -> None:
+        self.system = system
+        self.record = record
+        self.machines, self.agents, self.children = supervisors
+        self._burials: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def start(cls, system: ActorSystem, record: ProcessRecord) -> Ownership:
+        """Start the supervisors as children of the current actor."""
+        supervisors = [
+            await system.options(link=True, label=f"{what} of {record.label}").start(DynamicSupervisor)
+            for what in ("machines", "agents", "children")
+        ]
+        return cls(system, record, supervisors)
+
+    def is_own(self, ref: Ref[Any]) -> bool:
+        """True for one of the three supervisors."""
+        return ref in (self.machines, self.agents, self.children)
+
+    # -- agents -----------------------------------------------------------------------------------------------
+
+    def reserve(self, request: StartAgent) -> AgentRecord:
+        """Take the name, before anything is provisioned. Raises BadAgentName or :class:`AgentNameTaken`."""
+        name = check_name(request.name)
+        if name in self.record.agents:
+            raise AgentNameTaken(self.record.label, name)
+        address = self.record.run.take_address(name)
+        made = AgentRecord(name, address, self.record, EventStream(AGENT_EVENTS))
+        self.record.agents[name] = made
+        self.record.run.agents[address] = made
+        return made
+
+    async def start_agent(self, made: AgentRecord, request: StartAgent) -> Ref[AgentActor]:
+        """Start the agent's actor, on the machine that was given or on one of its own."""
+        options = request.options
+        given: MachineRecord | None = options.get("machine")
+        machine = given if given is not None else await self.start_machine(options.get("image"))
+
+        made.machine = machine.ref
+
+        def publish(type: str, data: Any) -> None:
+            made.stream.publish(Event(type, data))
+
+        plan = AgentOptions(
+            name=made.name,
+            address=made.address,
+            machine=machine.ref,
+            services=self.record.run.services,
+            system_prompt=options.get("system_prompt"),
+            model=options.get("model"),
+            on_event=publish,
+            usage=made.usage,
+            **{
+                key: options[key]
+                for key in ("restart", "max_restarts", "within", "backoff")
+                if options.get(key) is not None
+            },
+        )
+        spec = ChildSpec(made.address, AgentActor, (plan,), restart="temporary", shutdown="infinity", type="supervisor")
+        ref: Ref[AgentActor] = await self.agents.ask(Call("start_child", (spec,)), timeout=None)
+        return ref
+
+    # -- machines ---------------------------------------------------------------------------------------------
+
+    def image(self, given: Image | None) -> Image:
+        """The image to use: the one given, else the process's, which may be inherited, else this host."""
+        return given or self.record.image or LocalImage()
+
+    async def start_machine(self, image: Image | None) -> MachineRecord:
+        """Start a machine's actor. It may still be provisioning."""
+        chosen = self.image(image)
+        return await self._machine(chosen, None)
+
+    async def adopt_machine(self, machine: Machine) -> MachineRecord:
+        """Own a machine that exists already (a fork, say)."""
+        return await self._machine(None, machine)
+
+    async def _machine(self, image: Image | None, machine: Machine | None) -> MachineRecord:
+        label = f"machine {self.record.run.next_number('machine')}"
+        spec = ChildSpec(
+            label, MachineActor, (image, machine), restart="temporary", shutdown="infinity", type="supervisor"
+        )
+        ref: Ref[MachineActor] = await self.machines.ask(Call("start_child", (spec,)), timeout=None)
+        burial = self.system.loop.create_task(_bury(ref), name=f"burial of {label}", context=contextvars.Context())
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
+        return MachineRecord(label, image, self.record, ref)
+
+    # -- connections ------------------------------------------------------------------------------------------
+
+    async def connect(self, request: Connect) -> None:
+        """Let one agent reach another, or both each other. Raises ToolExists, ActorDied."""
+        one: AgentRecord = request.one
+        other: AgentRecord = request.other
+        if one is other:
+            raise UsageError(f"connect: agent {one.name!r} cannot be connected to itself")
+        both = request.direction == "both"
+        for agent, peer, reachable in ((one, other, True), (other, one, both)):
+            if agent.ref is None or peer.ref is None or peer.machine is None:
+                raise UsageError(f"connect: agent {peer.name!r} has ended")
+            await agent.ref.ask(AddPeer(Peer(peer.name, peer.address, peer.ref, peer.machine, reachable)), timeout=None)
+        self.record.run.log("connected", {"one": one.address, "other": other.address, "direction": request.direction})
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Stop the child processes one by one, the last started first; then the agents; then the machines."""
+        await self._stop_children()
+        for supervisor in (self.children, self.agents, self.machines):
+            if supervisor.is_alive():
+                supervisor.exit("shutdown")
+                await supervisor.wait()
+        if self._burials:
+            await asyncio.wait(self._burials)
+
+    async def _stop_children(self) -> None:
+        try:
+            for child in reversed(await self.children.ask(Call("which_children", ()), timeout=None)):
+                await self.children.ask(Call("terminate_child", (child.ref,)), timeout=None)
+        except ActorDied:
+            return  # the supervisor is gone, and its children with it
+
+
+async def _bury(ref: Ref[MachineActor]) -> None:
+    """Stop the machine of an actor that is killed, and cannot do it itself."""
+    try:
+        machine: Machine = await ref.ask(GetMachine(), timeout=None)
+    except ActorDied:
+        return  # it never had one
+    if await ref.wait() == KILLED:
+        await machine.stop()

@@ -1,0 +1,123 @@
+"""Where runs live on disk: the names of runs, and the paths of one run.
+
+Directories are 0700 and files 0600, whatever the umask says.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ramure.errors import UsageError
+from ramure.home import private_dir, ramure_home
+
+__all__ = ["Home", "RunPaths", "new_execution_id"]
+
+SOCKET_PATH_LIMIT: Final = 100
+"""Bytes of an AF_UNIX path that every system takes (Linux 107, macOS 103)."""
+
+_ADJECTIVES: Final = (
+    "amber bold brave brisk calm clear crisp deft eager early fair fleet fond free fresh gentle glad green hardy "
+    "keen kind light lively lucid mellow merry mild neat nimble noble plain proud quick quiet ready rosy sharp "
+    "silver sleek smart snug solid spry stark steady still sunny swift tidy true vivid warm wise young"
+).split()
+_NOUNS: Final = (
+    "acorn alder ash aspen badger beech birch bison brook cedar clover crane creek curlew cypress dale elder elk elm "
+    "falcon fern finch fir fox glade grove hare hawthorn hazel heron holly ibis iris ivy jay juniper larch lark linden "
+    "lynx maple marten meadow moss oak orchid osprey otter owl pine plover poplar quail rowan sage sedge sorrel "
+    "sparrow spruce stork swan swift teal thistle vale vine walnut willow wren yarrow yew"
+).split()
+
+
+def new_execution_id() -> str:
+    """A fresh id of a run, as ``brave-otter-3f9a1c``: its first two words are a name to remember it by."""
+    return f"{secrets.choice(_ADJECTIVES)}-{secrets.choice(_NOUNS)}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """The paths of one run."""
+
+    execution_id: str
+    logs: Path
+    """``_runtime.jsonl``, one log for each agent, and ``sessions/``."""
+    sessions: Path
+    socket: Path
+    """The control socket."""
+    lease: Path
+    """Where clients look for it: the socket, or a link to it where its path would be too long."""
+    scratch: Path
+    """Short-lived private files: launch configurations, tmux sockets. Removed at the end of the run."""
+
+    @property
+    def run_log(self) -> Path:
+        return self.logs / "_runtime.jsonl"
+
+    def agent_log(self, name: str) -> Path:
+        return self.logs / f"{name}.jsonl"
+
+    def session_file(self, name: str) -> Path:
+        return self.sessions / f"{name}.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """ramure's own directory: ``RAMURE_HOME``, else ``~/.ramure``."""
+
+    path: Path
+
+    @classmethod
+    def find(cls) -> Home:
+        """The home that the environment names. Raises :class:`UsageError` when it cannot be used."""
+        path = ramure_home()
+        try:
+            private_dir(path)
+        except OSError as error:
+            raise UsageError(
+                f"ramure's home {path} cannot be used: {error}; set RAMURE_HOME to a directory of yours"
+            ) from error
+        return cls(path)
+
+    @property
+    def runtimes(self) -> Path:
+        return self.path / "runtimes"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def run_paths(self, execution_id: str, log_dir: Path | None = None) -> RunPaths:
+        """Make the directories of a new run, and say where things are."""
+        logs = private_dir((log_dir or self.logs) / execution_id)
+        private_dir(self.runtimes)
+        scratch = private_dir(_short_directory() / execution_id)
+        lease = self.runtimes / f"{execution_id}.sock"
+        socket = lease
+        if len(os.fsencode(lease)) > SOCKET_PATH_LIMIT:
+            socket = scratch / "control.sock"
+            lease.symlink_to(socket)
+        return RunPaths(execution_id, logs, private_dir(logs / "sessions"), socket, lease, scratch)
+
+
+def _short_directory() -> Path:
+    """A private directory of this user whose path is short enough for sockets in it."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    candidates = [Path(base)] if base and len(base) < 40 else []
+    candidates += [Path("/tmp"), Path(tempfile.gettempdir())]
+    for candidate in candidates:
+        path = candidate / f"ramure-{os.getuid()}"
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            status = path.lstat()
+        except OSError:
+            continue
+        # In a shared directory somebody else may have made it first, or made it a link.
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
+            path.chmod(0o700)
+            return path
+    raise UsageError("no directory for sockets: neither XDG_RUNTIME_DIR, /tmp nor TMPDIR lets us make one of our own")

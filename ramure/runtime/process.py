@@ -1,0 +1,428 @@
+"""The process: an actor that serves the facade's messages, and its function, a task beside it.
+
+Its actor owns three dynamic supervisors: of its machines, its agents and its child processes. It ends in one
+way, :meth:`Process.terminate`: the function is cancelled if it still runs, then the children, the agents and
+the machines are stopped, each in reverse order of their start, then the stream gets its ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Monitor, Ref
+from ramure.agents.requests import Ready
+from ramure.errors import ActorDied, UsageError
+from ramure.exits import NORMAL, SHUTDOWN, Crashed, format_exit, is_clean
+from ramure.runtime import scope
+from ramure.runtime.cleanup import CLEANUP, end_tasks
+from ramure.runtime.errors import (
+    AgentDied,
+    BodyStuck,
+    EndpointError,
+    NoSuchEndpoint,
+    ProcessEnded,
+    ProcessFailed,
+    ProcessTimeout,
+)
+from ramure.runtime.messages import (
+    BodyEnded,
+    CallEndpoint,
+    Cancel,
+    Connect,
+    Done,
+    Ended,
+    Expose,
+    Fail,
+    StartAgent,
+    StartMachine,
+    Timeout,
+    TrapExit,
+    Wait,
+)
+from ramure.runtime.ownership import Ownership
+from ramure.runtime.record import AgentRecord, Outcome, ProcessRecord
+
+if TYPE_CHECKING:
+    from ramure.runtime.run import Run
+
+__all__ = ["Process", "ProcessPlan"]
+
+AGENT_GRACE: Final = 5.0
+"""Seconds that a function has, after an agent of its died, to wait() or to end before it is cancelled."""
+
+
+@dataclass(frozen=True)
+class ProcessPlan:
+    """What a process is started from."""
+
+    record: ProcessRecord
+    function: Callable[..., Awaitable[Any]]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+    context: contextvars.Context | None = None
+    """The context of the spawning code: the user's own ContextVars are inherited."""
+    retain: int | None = None
+    """How many of its events its stream keeps."""
+
+
+class Process(Actor):
+    """One process. ``record`` is what others see of it."""
+
+    async def init(self, plan: ProcessPlan) -> None:
+        self.trap_exit = True
+        self.plan = plan
+        self.record = record = plan.record
+        self.run: Run = record.run
+        self._waiting: list[Ask] = []
+        self._early_calls: list[Ask] = []
+        self._decided: Outcome | None = None
+        self._fail_seen = False
+        self._trapping = False
+        self._has_waited = False
+        self._watched: dict[Monitor, AgentRecord] = {}
+        self._agent_died: AgentDied | None = None
+        self._outcome: Outcome | None = None
+        scope.enter(record)
+        if plan.retain is not None:
+            record.stream.retain(plan.retain)
+        await self.run.start_recorder(record, self.ref)
+        self.owns = await Ownership.start(self.system, record)
+        record.children = self.owns.children
+        record.supervisors = (self.owns.children, self.owns.agents, self.owns.machines)
+        record.tasks = self._own
+        record.started(self.ref)
+        if plan.timeout is not None:
+            self.send_after(plan.timeout, Timeout(plan.timeout))
+        self.body = self._start_body()
+        record.work.add(self.body)
+
+    def _start_body(self) -> asyncio.Task[None]:
+        context = (self.plan.context or contextvars.copy_context()).copy()
+        context.run(scope.enter, self.record)
+        context.run(self._cell.become_current)
+        return self._cell.own_task(self._body(), f"process {self.record.label}", context)
+
+    def _own(self, coroutine: Coroutine[Any, Any, Any], name: str | None) -> asyncio.Task[Any]:
+        """A task of the user's: its failure is the process's."""
+        task = self._at_work(self._cell.own_task(self._guarded(coroutine), name, contextvars.copy_context()))
+        task.add_done_callback(lambda _: coroutine.close())  # cancelled before its first step, it was never awaited
+        return task
+
+    def _at_work(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
+        """Code of the process's own beside its function: the process does not end before it has."""
+        self.record.work.add(task)
+        task.add_done_callback(self.record.work.discard)
+        return task
+
+    async def _guarded(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await coroutine
+        except Exception as error:
+            self.ref.tell(BodyEnded(Outcome("failed", error=error)))
+            raise asyncio.CancelledError from error  # told already; the actor itself goes on to its end
+
+    async def _body(self) -> None:
+        plan = self.plan
+        try:
+            value = await plan.function(*plan.args, **plan.kwargs)
+        except asyncio.CancelledError:
+            outcome = Outcome("cancelled", reason=SHUTDOWN)
+        except Exception as error:
+            outcome = Outcome("failed", error=error)
+        except BaseException as error:  # KeyboardInterrupt and the like end the program, and the process too
+            self.ref.tell(BodyEnded(Outcome("failed", error=error)))
+            raise
+        else:
+            outcome = Outcome("done", value)
+        self.ref.tell(BodyEnded(outcome))
+
+    # -- requests -------------------------------------------------------------------------------------------
+
+    def handle_call(self, request: object, caller: Ask) -> Any:
+        match request:
+            case Wait():
+                self._on_wait(caller)
+            case CallEndpoint():
+                self._on_call(request, caller)
+            case StartAgent():
+                try:
+                    record = self.owns.reserve(request)
+                except UsageError as error:
+                    caller.fail(error)
+                else:
+                    work = self._start_agent(record, request)
+                    self._cell.own_task(self._answer(caller, work), f"start {request.name}")
+            case StartMachine(image=image):
+                self._cell.own_task(self._answer(caller, self.owns.start_machine(image)), "start machine")
+            case Connect():
+                self._cell.own_task(self._answer(caller, self.owns.connect(request)), "connect")
+            case _:
+                return super().handle_call(request, caller)
+        return NO_REPLY
+
+    async def _answer(self, caller: Ask, work: Awaitable[Any]) -> None:
+        try:
+            caller.reply(await work)
+        except asyncio.CancelledError:
+            caller.fail(ProcessEnded(self.record.label, "this was under way"))
+            raise
+        except Exception as error:
+            caller.fail(error)
+
+    def _on_wait(self, caller: Ask) -> None:
+        self._has_waited = True
+        for early in self._early_calls:
+            self._no_endpoint(early)
+        self._early_calls.clear()
+        if self._decided is not None:
+            self._tell_outcome(caller, self._decided)
+        elif self._agent_died is not None:
+            caller.fail(self._agent_died)
+            self._agent_died = None
+        else:
+            self._waiting.append(caller)
+
+    def _tell_outcome(self, caller: Ask, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._fail_seen = True
+            caller.fail(outcome.error)
+        else:
+            caller.reply(outcome.value)
+
+    # -- messages -------------------------------------------------------------------------------------------
+
+    def handle_info(self, message: object) -> None:
+        handler = _INFO.get(type(message))
+        if handler is None:
+            self.record.inbox.put(message)
+        else:
+            handler(self, message)
+
+    def _on_done(self, message: Done) -> None:
+        self._decide(Outcome("done", message.value))
+
+    def _on_fail(self, message: Fail) -> None:
+        self._decide(Outcome("failed", error=message.error))
+
+    def _on_cancel(self, message: Cancel) -> None:
+        self._end(Outcome("cancelled", reason=message.reason))
+
+    def _on_timeout(self, message: Timeout) -> None:
+        self._end(Outcome("failed", error=ProcessTimeout(self.record.label, message.seconds)))
+
+    def _on_exit(self, message: Exit) -> None:
+        """An exit signal: of somebody that the user linked, from code that sent one, or of a supervisor of ours (a
+        defect). As in Erlang: ``normal`` ends nobody, any other reason whoever does not trap it."""
+        sender, reason = message.sender, message.reason
+        ours = sender is not None and self.owns.is_own(sender)
+        if self._trapping and not ours:
+            self.record.inbox.put(message)
+        elif reason != NORMAL and not (ours and is_clean(reason)):
+            self._end(_of_signal(sender, reason))
+
+    def _on_trap_exit(self, message: TrapExit) -> None:
+        self._trapping = message.on
+
+    def _on_down(self, message: Down) -> None:
+        record = self._watched.pop(message.monitor, None)
+        if record is not None:
+            self._on_agent_down(record, message.reason)
+        else:
+            self.record.inbox.put(message)
+
+    def _on_elsewhere(self, message: _BodyElsewhere) -> None:
+        if self._agent_died is message.error:
+            self._end(Outcome("failed", error=message.error))
+
+    def _decide(self, outcome: Outcome) -> None:
+        """``done`` or ``fail``: the first wins."""
+        if self._decided is None:
+            self._decided = outcome
+            for caller in self._waiting:
+                self._tell_outcome(caller, outcome)
+            self._waiting.clear()
+
+    def _on_body_ended(self, message: BodyEnded) -> None:
+        outcome, decided = message.outcome, self._decided
+        if outcome.kind == "done":
+            if (decided is not None and decided.kind == "failed" and not self._fail_seen) or (
+                outcome.value is None and decided is not None and decided.kind == "done"
+            ):
+                outcome = decided
+            elif self._agent_died is not None and outcome.value is None and decided is None:
+                outcome = Outcome("failed", error=self._agent_died)
+        self._end(outcome)
+
+    def _end(self, outcome: Outcome) -> None:
+        if self._outcome is None:
+            self._outcome = outcome
+            self.stop(outcome.exit_reason())
+
+    # -- endpoints ------------------------------------------------------------------------------------------
+
+    def _on_call(self, request: CallEndpoint, caller: Ask) -> None:
+        function = self.record.endpoints.get(request.name)
+        if function is not None:
+            context = contextvars.copy_context()
+            self._at_work(self._cell.own_task(self._run_endpoint(function, request, caller), request.name, context))
+        elif self._has_waited:
+            self._no_endpoint(caller)
+        else:
+            self._early_calls.append(caller)
+
+    def _on_expose(self, message: Expose) -> None:
+        name = message.name
+        self.record.expose(name, message.function)
+        ready = [caller for caller in self._early_calls if _wanted(caller) == name]
+        for caller in ready:
+            self._early_calls.remove(caller)
+            self._on_call(caller.request, caller)  # type: ignore[arg-type]
+
+    def _no_endpoint(self, caller: Ask) -> None:
+        name = _wanted(caller)
+        caller.fail(NoSuchEndpoint(self.record.label, name, list(self.record.endpoints)))
+
+    async def _run_endpoint(self, function: Callable[..., Any], request: CallEndpoint, caller: Ask) -> None:
+        try:
+            value = function(**request.arguments)
+            if asyncio.iscoroutine(value) or isinstance(value, asyncio.Future):
+                value = await value
+            caller.reply(value)
+        except asyncio.CancelledError:
+            caller.fail(ProcessEnded(self.record.label, f"calling {request.name!r}"))
+            raise
+        except Exception as error:
+            wrapped = EndpointError(self.record.label, request.name, error)
+            wrapped.__cause__ = error
+            caller.fail(wrapped)
+
+    # -- agents ---------------------------------------------------------------------------------------------
+
+    async def _start_agent(self, record: AgentRecord, request: StartAgent) -> AgentRecord:
+        """Start it, wait until it is ready, and from then on treat its end as a death."""
+        try:
+            record.ref = await self.owns.start_agent(record, request)
+            self._watched[self.monitor(record.ref)] = record
+            await record.ref.ask(Ready(), timeout=None)
+        except ActorDied as died:
+            record.release()
+            raise _launch_error(record, died) from died
+        except BaseException:
+            record.release()
+            raise
+        record.announced = True
+        return record
+
+    def _on_agent_down(self, record: AgentRecord, reason: object) -> None:
+        record.ended = reason
+        record.release()
+        if self._outcome is not None or is_clean(reason) or not record.announced:
+            return
+        error = AgentDied(record.name, reason)
+        error.__cause__ = reason.exception if isinstance(reason, Crashed) else None
+        self.run.log("agent_died", {"agent": record.address, "reason": str(error)})
+        if record.on_exit is not None:
+            self._cell.own_task(self._on_exit_handler(record, reason), f"on_exit of {record.address}")
+        elif self._waiting:
+            for caller in self._waiting:
+                caller.fail(error)
+            self._waiting.clear()
+        elif self._agent_died is None and self._decided is None:
+            self._agent_died = error
+            self.send_after(AGENT_GRACE, _BodyElsewhere(error))
+
+    async def _on_exit_handler(self, record: AgentRecord, reason: object) -> None:
+        assert record.on_exit is not None
+        try:
+            result = record.on_exit(reason)
+            if asyncio.iscoroutine(result):
+                await result
+        except Exception as error:
+            self._end(Outcome("failed", error=error))
+
+    # -- the one way out --------------------------------------------------------------------------------------
+
+    async def terminate(self, reason: object) -> None:
+        if self._outcome is None:  # ended from above: its supervisor shut it down, or a defect of ours
+            self._outcome = Outcome.of_exit(reason)
+        late = await end_tasks([self.body])
+        late += await end_tasks(self.record.work)
+        for task in late:
+            self.run.warn(self.record.path, str(BodyStuck(self.record.label, task.get_name(), CLEANUP)))
+        await self.owns.stop()
+        await self.record.belongings_ended()
+        self._warn_of_unseen_failures()
+        self.run.leftovers.look_for(self.record)
+        recorder = self.record.recorder
+        if recorder is not None and recorder.is_alive():
+            try:
+                await recorder.ask(Ended(self._outcome), timeout=None)
+            except ActorDied:
+                self.record.settle(self._outcome)
+
+    def _warn_of_unseen_failures(self) -> None:
+        unseen = self.record.unseen_failures()
+        if unseen:
+            shown = "; ".join(f"{child.label}: {child.outcome.text()}" for child in unseen[:10] if child.outcome)
+            more = f"; and {len(unseen) - 10} more" if len(unseen) > 10 else ""
+            self.run.warn(
+                self.record.path,
+                f"nobody has seen that children of {self.record.label} failed ({shown}{more}); "
+                "await their handles, or read their events",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _BodyElsewhere:
+    """The function has not looked at the death of an agent within its grace."""
+
+    error: AgentDied
+
+
+def _of_signal(sender: Ref[Any] | None, reason: object) -> Outcome:
+    """The outcome of a process that an exit signal ends."""
+    if is_clean(reason):
+        return Outcome("cancelled", reason=reason)
+    error = ProcessFailed(reason if sender is None else f"exit signal from {sender.label}: {format_exit(reason)}")
+    if isinstance(reason, Crashed):
+        error.__cause__ = reason.exception
+    return Outcome("failed", error=error, reason=reason)
+
+
+def _launch_error(record: AgentRecord, died: ActorDied) -> Exception:
+    """Why an agent did not become ready, as its own exception where it has one."""
+    reason = died.reason
+    if isinstance(reason, Crashed) and isinstance(reason.exception, Exception):
+        cause = reason.exception
+        while isinstance(cause, ActorDied) and isinstance(cause.reason, Crashed):  # a death behind a death
+            inner = cause.reason.exception
+            if not isinstance(inner, Exception):
+                break
+            cause = inner
+        return cause
+    return AgentDied(record.name, reason)
+
+
+def _wanted(caller: Ask) -> str:
+    request = caller.request
+    assert isinstance(request, CallEndpoint)
+    return request.name
+
+
+_INFO: Final[Mapping[type, Callable[[Process, Any], None]]] = {
+    Done: Process._on_done,
+    Fail: Process._on_fail,
+    Expose: Process._on_expose,
+    BodyEnded: Process._on_body_ended,
+    Cancel: Process._on_cancel,
+    Timeout: Process._on_timeout,
+    Down: Process._on_down,
+    Exit: Process._on_exit,
+    TrapExit: Process._on_trap_exit,
+    _BodyElsewhere: Process._on_elsewhere,
+}

@@ -1,0 +1,245 @@
+"""What outlives the actors: the shared, passive facts about a process and its agents.
+
+A handle reads them at any time, also after the end; only the process's own actors write them, on the
+event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ramure.actors.inbox import Inbox
+from ramure.agents.requests import Usage
+from ramure.errors import ActorDied
+from ramure.exits import SHUTDOWN, Crashed, format_exit, is_clean
+from ramure.runtime.errors import ProcessCancelled, ProcessFailed
+from ramure.runtime.stream import Event, EventStream
+
+if TYPE_CHECKING:
+    from ramure.actors import Ref
+    from ramure.runtime.run import Run
+
+__all__ = ["AgentRecord", "MachineRecord", "Outcome", "ProcessRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a process ended, and with what."""
+
+    kind: Literal["done", "failed", "cancelled"]
+    value: Any = None
+    error: BaseException | None = None
+    reason: object = None
+    """Its exit reason, where it ended by a signal."""
+
+    @classmethod
+    def of_exit(cls, reason: object) -> Outcome:
+        """The outcome of a process that ended by a signal, without words of its own."""
+        if is_clean(reason):
+            return cls("cancelled", reason=reason)
+        error = reason.exception if isinstance(reason, Crashed) else ProcessFailed(reason)
+        return cls("failed", error=error, reason=reason)
+
+    def ending(self) -> Event:
+        """The last event of the process's stream."""
+        if self.kind == "done":
+            return Event("done", self.value)
+        return Event(self.kind, self.text())
+
+    def text(self) -> str:
+        """Why it failed or was cancelled; never empty."""
+        if self.error is not None:
+            return format_exit(self.error)
+        return format_exit(self.reason)
+
+    def exit_reason(self) -> object:
+        """The reason that the process's actor ends with."""
+        if self.kind == "done":
+            return "normal"
+        if self.kind == "cancelled":
+            return self.reason if self.reason is not None else "shutdown"
+        if self.error is not None:
+            return Crashed(self.error)
+        return self.reason
+
+    def result(self, label: str) -> Any:
+        """The value, or raise."""
+        if self.kind == "done":
+            return self.value
+        if self.error is not None:
+            raise self.error
+        raise ProcessCancelled(label, self.reason)
+
+
+@dataclass(eq=False)
+class MachineRecord:
+    """One machine of a process."""
+
+    name: str
+    image: Any
+    process: ProcessRecord
+    ref: Ref[Any]
+
+
+@dataclass(eq=False)
+class AgentRecord:
+    """One agent of a process: its name there, its address in the run, its actor."""
+
+    name: str
+    address: str
+    process: ProcessRecord
+    stream: EventStream
+    ref: Ref[Any] | None = None
+    machine: Ref[Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+    ended: object = None
+    announced: bool = False
+    """True once ``agent()`` has returned it: before that, its failure is that call's error."""
+    on_exit: Callable[[object], Any] | None = None
+
+    def release(self) -> None:
+        """The agent is gone, and cleaned up after: its name and address are free, its stream is closed."""
+        if self.process.agents.get(self.name) is self:
+            del self.process.agents[self.name]
+        self.process.run.free_address(self)
+        self.stream.close()
+
+
+@dataclass(eq=False)
+class ProcessRecord:
+    """One process: created before its actor, kept by its handles."""
+
+    run: Run
+    name: str
+    number: int
+    parent: ProcessRecord | None
+    stream: EventStream = field(default_factory=EventStream)
+    ref: Ref[Any] | None = None
+    recorder: Ref[Any] | None = None
+    children: Ref[Any] | None = None
+    """Its dynamic supervisor of child processes."""
+    supervisors: tuple[Ref[Any], ...] = ()
+    """All of its supervisors: of child processes, of agents, of machines."""
+    work: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Its function, its running endpoints, and the tasks that it owns."""
+    outcome: Outcome | None = None
+    agents: dict[str, AgentRecord] = field(default_factory=dict)
+    endpoints: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    image: Any = None
+    inbox: Inbox = field(default_factory=Inbox)
+    """Messages of the user's own, for ``receive``."""
+    tasks: Callable[[Coroutine[Any, Any, Any], str | None], asyncio.Task[Any]] | None = None
+    """Starts a task that the process owns."""
+    retrieved: bool = False
+    """True when somebody has seen the outcome (a failure that nobody sees is reported)."""
+    emitted: itertools.count[int] = field(default_factory=itertools.count)
+    offspring: dict[ProcessRecord, None] = field(default_factory=dict)
+    """Its children that have not ended, in order of their start."""
+    failures: list[ProcessRecord] = field(default_factory=list)
+    """Its children that failed; not all of those that somebody has seen."""
+    _exposing: list[Callable[[str, Callable[..., Any]], None]] = field(default_factory=list)
+    _started: list[asyncio.Future[None]] = field(default_factory=list)
+    _ended: list[asyncio.Future[None]] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}#{self.number}"
+
+    @property
+    def path(self) -> str:
+        """Its place in the tree of processes, as ``main#1/pool#2``."""
+        return f"{self.parent.path}/{self.label}" if self.parent else self.label
+
+    def ancestors(self) -> list[ProcessRecord]:
+        """Its parent, that one's parent, … up to the root."""
+        found, record = [], self.parent
+        while record is not None:
+            found.append(record)
+            record = record.parent
+        return found
+
+    # -- endpoints ---------------------------------------------------------------------------------------
+
+    def expose(self, name: str, function: Callable[..., Any]) -> None:
+        """Add an endpoint, and tell who wants to know of each."""
+        self.endpoints[name] = function
+        for listener in list(self._exposing):
+            listener(name, function)
+
+    def on_expose(self, listener: Callable[[str, Callable[..., Any]], None]) -> None:
+        """Call ``listener(name, function)`` for each endpoint, present and to come."""
+        for name, function in self.endpoints.items():
+            listener(name, function)
+        self._exposing.append(listener)
+
+    def unseen_failures(self) -> list[ProcessRecord]:
+        """Children that failed, where nobody has awaited the child or read its stream to its ending."""
+        return [child for child in self.failures if not (child.retrieved or child.stream.ending_read)]
+
+    # -- milestones -------------------------------------------------------------------------------------
+
+    def started(self, ref: Ref[Any]) -> None:
+        self.ref = ref
+        _resolve(self._started)
+
+    def settle(self, outcome: Outcome) -> None:
+        """The process has ended. The first outcome stands."""
+        if self.outcome is None:
+            self.outcome = outcome
+            if self.parent is not None:
+                self.parent.offspring.pop(self, None)
+                if outcome.kind == "failed":
+                    self.parent.failures = [*self.parent.unseen_failures()[:1000], self]
+            _resolve(self._started)
+            _resolve(self._ended)
+
+    def never_started(self, error: BaseException) -> None:
+        """Its actor could not be started: there is nobody else to give it an ending."""
+        if self.recorder is None:
+            gone = isinstance(error, ActorDied) and is_clean(error.reason)  # who was to start it has been shut down
+            outcome = Outcome("cancelled", reason=SHUTDOWN) if gone else Outcome("failed", error=error)
+            self.stream.publish(outcome.ending())
+            self.stream.close()
+            self.settle(outcome)
+
+    async def belongings_ended(self) -> None:
+        """Return when nothing of it is left but itself: its children have their endings, its agents their names back.
+        To be awaited once its supervisors have ended."""
+        for child in list(self.offspring):
+            await child.wait_ended()
+        for agent in list(self.agents.values()):
+            agent.release()
+
+    async def wait_started(self) -> None:
+        """Return when its actor runs, or when it is clear that it never will."""
+        if self.ref is None and self.outcome is None:
+            await _wait(self._started)
+
+    async def wait_ended(self) -> Outcome:
+        """Return the outcome when there is one."""
+        if self.outcome is None:
+            await _wait(self._ended)
+        assert self.outcome is not None
+        return self.outcome
+
+
+async def _wait(futures: list[asyncio.Future[None]]) -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    futures.append(future)
+    try:
+        await future
+    finally:
+        if future in futures:
+            futures.remove(future)
+
+
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    waiting = futures[:]
+    futures.clear()
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)

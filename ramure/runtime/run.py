@@ -1,0 +1,360 @@
+"""One run: its id, its supervision tree, and what its processes and agents need of it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import logging
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from ramure.actors import ActorSystem, Call, Ref
+from ramure.agents.toolchain import Toolchain, find_toolchain
+from ramure.errors import OperationalError, StartFailed
+from ramure.exits import Crashed, Shutdown, format_exit
+from ramure.home import ramure_home
+from ramure.machines.local import LocalMachine
+from ramure.machines.tmux import Tmux
+from ramure.machines.tmux_exec import ExecTmux
+from ramure.runtime.control import ControlActor
+from ramure.runtime.gateway import Gateway
+from ramure.runtime.leftovers import Leftovers
+from ramure.runtime.logs import Append, LogWriter
+from ramure.runtime.paths import Home, RunPaths, new_execution_id
+from ramure.runtime.process import Process, ProcessPlan
+from ramure.runtime.record import AgentRecord, ProcessRecord
+from ramure.runtime.recorder import Recorder
+from ramure.runtime.servers import GatewayActor, TmuxActor
+from ramure.runtime.watchdog import Watchdog
+from ramure.supervisors import ChildSpec, DynamicSupervisor, FailedToStartChild, Supervisor
+
+if TYPE_CHECKING:
+    from ramure.machines.base import Machine
+
+logger = logging.getLogger("ramure.runtime")
+
+__all__ = ["Run", "RunFailed", "RunOptions"]
+
+
+KEPT_ENDED: Final = 1000
+"""Ended processes that a run still knows of; a pool that works for months has more."""
+
+
+class RunFailed(OperationalError):
+    """A part of the run itself ended: its log writer, its gateway, its control socket."""
+
+    def __init__(self, reason: object) -> None:
+        self.reason = reason
+        super().__init__(f"the run could not go on: {format_exit(reason)}")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a root process's decorator says about its run."""
+
+    log_dir: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+    base_url: str | None = None
+    fsync: bool = False
+
+
+class Run:
+    """Use it as ``async with Run(options) as run:``; leaving the block ends everything in it."""
+
+    def __init__(self, options: RunOptions | None = None) -> None:
+        self.options = options or RunOptions()
+        self.execution_id = new_execution_id()
+        self.paths: RunPaths = Home.find().run_paths(self.execution_id, self.options.log_dir)
+        self.system = ActorSystem(self.execution_id, grace=5.0, report=self._report)
+        self.gateway = Gateway(self.options.host, self.options.port)
+        self.services = RunServices(self)
+        self.started_at = 0.0
+        self.leftovers = Leftovers(self)
+        self.watchdog = Watchdog(self._blocked)
+        self.processes: dict[int, ProcessRecord] = {}
+        """Every live process, and the last ones that ended, by number."""
+        self._prune_at = 2 * KEPT_ENDED
+        self.agents: dict[str, AgentRecord] = {}
+        self._numbers: dict[str, int] = {}
+        self._lives: dict[str, int] = {}  # address -> how many agents have had it
+        self._log: Ref[Any] | None = None
+
+    # -- its life -------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.system.__aenter__()
+        self.started_at = self.system.clock.wall()
+        self.watchdog.start()
+        try:
+            await self._start()
+        except StartFailed as failed:
+            await self.close()
+            raise _cause(failed) from failed
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def _start(self) -> None:
+        def part(name: str, start: Any, *args: Any, **kwargs: Any) -> ChildSpec:
+            if start is DynamicSupervisor:
+                return ChildSpec(name, start, args, kwargs, type="supervisor")
+            return ChildSpec(name, start, args, kwargs, shutdown=10.0)
+
+        self.root = await self.system.options(label="run").start(
+            Supervisor,
+            [
+                part("log", LogWriter, fsync=self.options.fsync),
+                part("recorders", DynamicSupervisor),
+                part("gateway", GatewayActor, self.gateway),
+                part("tmux", TmuxActor, self.paths.scratch, (self.paths.socket, self.paths.lease)),
+                part("control", ControlActor, self),
+                part("processes", DynamicSupervisor),
+            ],
+            strategy="one_for_all",
+            intensity=0,
+        )
+        parts = {child.id: child.ref for child in await self.root.proxy().which_children()}
+        self._log = parts["log"]
+        self._recorders: Ref[Any] = parts["recorders"]
+        self.tmux: Ref[Any] = parts["tmux"]
+        self._roots: Ref[Any] = parts["processes"]
+        self.log("run_started", {"execution_id": self.execution_id, "pid": os.getpid(), "ramure": _version()})
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End everything, in order, and remove what is not to stay."""
+        await self.system.close()
+        self.leftovers.report()
+        self.watchdog.stop()
+        await asyncio.to_thread(_clean, self.paths)
+
+    # -- processes ------------------------------------------------------------------------------------------
+
+    def new_process(self, name: str, parent: ProcessRecord | None, image: Any) -> ProcessRecord:
+        """The record of a process that is about to be started."""
+        number = self.next_number("process")
+        inherited = image if image is not None else parent.image if parent is not None else None
+        record = ProcessRecord(self, name, number, parent, image=inherited)
+        self.processes[number] = record
+        if len(self.processes) >= self._prune_at:
+            ended = [number for number, record in self.processes.items() if record.outcome is not None]
+            for old in ended[:-KEPT_ENDED]:
+                del self.processes[old]
+            self._prune_at = len(self.processes) + KEPT_ENDED
+        if parent is not None:
+            parent.offspring[record] = None
+        return record
+
+    def start_process(self, plan: ProcessPlan) -> None:
+        """Ask the supervisor of the parent (or the run's, for a root) to start a process; does not wait.
+
+        Whatever becomes of it, the record gets its outcome.
+        """
+        record = plan.record
+        supervisor = self._roots if record.parent is None else record.parent.children
+        assert supervisor is not None
+        spec = ChildSpec(record.label, Process, (plan,), restart="temporary", shutdown="infinity", type="supervisor")
+        answer = supervisor.request(Call("start_child", (spec,)))
+
+        def settle(answer: asyncio.Future[Any]) -> None:
+            error = answer.exception()
+            if error is not None:
+                record.never_started(error)
+
+        answer.add_done_callback(settle)
+
+    async def start_recorder(self, record: ProcessRecord, process: Ref[Any]) -> None:
+        """Start the actor that writes the stream of ``process``, and gives it its ending however that ends."""
+        spec = ChildSpec(f"recorder of {record.label}", Recorder, (record, process), restart="temporary")
+        await self._recorders.ask(Call("start_child", (spec,)), timeout=None)
+
+    async def run_process(
+        self, function: Callable[..., Awaitable[Any]], name: str, image: Any, plan: Mapping[str, Any]
+    ) -> Any:
+        """Run a root process to its end, and return or raise its result."""
+        record = self.new_process(name, None, image)
+        self.start_process(ProcessPlan(record, function, **plan))
+        try:
+            outcome = await record.wait_ended()
+        except asyncio.CancelledError:
+            await cancel_and_wait(record)
+            raise
+        record.retrieved = True
+        return outcome.result(record.label)
+
+    # -- names and numbers ------------------------------------------------------------------------------------
+
+    def next_number(self, kind: str) -> int:
+        """1, 2, 3 … for each kind."""
+        self._numbers[kind] = number = self._numbers.get(kind, 0) + 1
+        return number
+
+    def take_address(self, name: str) -> str:
+        """An address for an agent: its name, or ``name~2``, ``name~3`` … where another live one has it."""
+        address, number = name, 1
+        while address in self.agents:
+            number += 1
+            address = f"{name}~{number}"
+        self._lives[address] = self._lives.get(address, 0) + 1
+        return address
+
+    def file_name(self, address: str) -> str:
+        """What the files of the agent at ``address`` are called: as the address, with ``@2``, ``@3`` … where
+        agents that have ended had it before: a new agent has a log and a conversation of its own."""
+        life = self._lives.get(address, 1)
+        return address if life == 1 else f"{address}@{life}"
+
+    def free_address(self, record: AgentRecord) -> None:
+        """The agent is gone."""
+        if self.agents.get(record.address) is record:
+            del self.agents[record.address]
+
+    def _report(self, text: str) -> None:
+        """Crash reports are for whoever looks for the cause; the program gets its exceptions."""
+        if self._log is not None:
+            self.log("crash_report", {"text": text})
+
+    def _blocked(self, seconds: float, stack: str) -> None:
+        """On the watchdog's thread, while the loop stands still."""
+        logger.warning("the event loop has been blocked for %.1f s, by:\n%s", seconds, stack)
+        self.log("blocked", {"seconds": round(seconds, 1), "stack": stack})
+
+    def warn(self, path: str, text: str) -> None:
+        """Something that does not end the process at ``path``, but that its author should know."""
+        logger.warning("%s: %s", path, text)
+        self.log("problem", {"process": path, "text": text})
+
+    # -- the log ----------------------------------------------------------------------------------------------
+
+    def write(self, append: Append) -> None:
+        """Have the log writer append something."""
+        assert self._log is not None
+        self._log.tell(append)
+
+    def log(self, type: str, data: Mapping[str, Any]) -> None:
+        """Append an entry to the run's log."""
+        entry = {"ts": self.system.clock.wall(), "type": type, **data}
+        text = json.dumps(entry, ensure_ascii=False, default=repr)
+        self.write(Append(self.paths.run_log, text.encode("utf-8", "surrogatepass") + b"\n"))
+
+
+@dataclass
+class RunServices:
+    """The run, as its agents see it (``ramure.agents.services.Services``)."""
+
+    run: Run
+    _remote_tmux: dict[int, Tmux] = field(default_factory=dict)
+    _logs: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        return self.run.execution_id
+
+    @property
+    def scratch(self) -> Path:
+        return self.run.paths.scratch
+
+    def expect(self, token: str, sink: Any) -> None:
+        self.run.gateway.expect(token, sink)
+
+    def forget(self, token: str) -> None:
+        self.run.gateway.forget(token)
+
+    async def url_for(self, machine: Machine) -> str:
+        base_url = self.run.options.base_url
+        if base_url is not None:
+            return base_url
+        if isinstance(machine, LocalMachine):
+            return self.run.gateway.url
+        return f"ws://{await machine.expose_port(self.run.gateway.port)}"
+
+    async def tmux_for(self, machine: Machine) -> Tmux:
+        own = getattr(machine, "tmux", None)
+        if isinstance(own, Tmux):  # a machine that brings its own, as simulated ones do
+            return own
+        if isinstance(machine, LocalMachine):
+            tmux: Tmux = await self.run.tmux.ask("server", timeout=30.0)
+            return tmux
+        known = self._remote_tmux.get(id(machine))
+        if known is None:
+            known = self._remote_tmux[id(machine)] = ExecTmux(machine)
+            await known.start()
+        return known
+
+    def toolchain(self) -> Toolchain:
+        return find_toolchain(ramure_home())
+
+    def session_file(self, address: str) -> Path:
+        return self.run.paths.session_file(self.run.file_name(address))
+
+    def append(self, address: str, line: bytes, reply_to: Ref[Any] | None, token: object) -> None:
+        name = self.run.file_name(address)
+        path = self._logs.get(name)
+        if path is None:  # making a path anew for each line costs more than encoding the line
+            path = self._logs[name] = self.run.paths.agent_log(name)
+        self.run.write(Append(path, line, reply_to, token))
+
+    def log(self, type: str, data: dict[str, Any]) -> None:
+        self.run.log(type, data)
+
+
+async def cancel_and_wait(record: ProcessRecord, reason: object = "shutdown") -> None:
+    """Cancel a process and wait for its end, however often the caller is cancelled meanwhile."""
+    from ramure.runtime.messages import Cancel
+
+    await_start = record.wait_started()
+    ended = asyncio.ensure_future(_cancel(record, await_start, Cancel(reason)))
+    while not ended.done():
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            continue
+
+
+async def _cancel(record: ProcessRecord, started: Awaitable[None], message: object) -> None:
+    await started
+    if record.ref is not None:
+        record.ref.tell(message)
+    await record.wait_ended()
+
+
+def _cause(failed: StartFailed) -> Exception:
+    """What a part of the run failed to start with, rather than that a supervisor did not start."""
+    match failed.reason:
+        case Shutdown(detail=FailedToStartChild(reason=Crashed(exception=Exception() as error))):
+            return error
+    return failed
+
+
+def _clean(paths: RunPaths) -> None:
+    shutil.rmtree(paths.scratch, ignore_errors=True)
+    paths.socket.unlink(missing_ok=True)
+    paths.lease.unlink(missing_ok=True)
+    if not any(paths.sessions.iterdir()):
+        paths.sessions.rmdir()
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ramure")
+    except PackageNotFoundError:  # run from a checkout
+        return "unknown"
+
+
+def now_text(seconds: float) -> str:
+    """A moment, for people."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,40 @@
+"""Which process the running code belongs to. Travels in a ContextVar, so tasks and threads inherit it."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING
+
+from ramure.runtime.errors import NoProcess, ProcessEnded
+
+if TYPE_CHECKING:
+    from ramure.runtime.record import ProcessRecord
+
+__all__ = ["current_process", "enter", "live_process", "process_of"]
+
+_process: contextvars.ContextVar[ProcessRecord | None] = contextvars.ContextVar("ramure_process", default=None)
+
+
+def current_process() -> ProcessRecord | None:
+    """The process that this code runs in, alive or ended; None outside of all."""
+    return _process.get()
+
+
+def process_of(context: contextvars.Context) -> ProcessRecord | None:
+    """The process that code in ``context`` belongs to."""
+    return context.get(_process)
+
+
+def live_process(what: str) -> ProcessRecord:
+    """The process that this code runs in. Raises :class:`NoProcess`, or :class:`ProcessEnded`."""
+    record = _process.get()
+    if record is None:
+        raise NoProcess(what)
+    if record.outcome is not None or (record.ref is not None and not record.ref.is_alive()):
+        raise ProcessEnded(record.label, what)
+    return record
+
+
+def enter(record: ProcessRecord) -> contextvars.Token[ProcessRecord | None]:
+    """From here on, in this context, code belongs to ``record``."""
+    return _process.set(record)

@@ -1,0 +1,101 @@
+"""The actors that own a run's shared resources: its gateway, and the tmux server of this host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ramure.actors import Actor
+from ramure.actors.threaded import ThreadedActor
+from ramure.home import private_dir
+from ramure.machines.local import LocalImage, LocalMachine
+from ramure.machines.tmux import Tmux, TmuxServerGone
+from ramure.machines.tmux_local import LocalTmux
+from ramure.runtime.gateway import Gateway
+
+__all__ = ["GatewayActor", "TmuxActor", "TmuxThread"]
+
+
+class GatewayActor(Actor):
+    """Owns the WebSocket server that the agents' extensions connect to."""
+
+    async def init(self, gateway: Gateway) -> None:
+        self.trap_exit = True
+        self.gateway = gateway
+        await gateway.start()
+
+    def handle_info(self, message: object) -> None:
+        """Nothing is expected; strangers' exits are ignored."""
+
+    async def terminate(self, reason: object) -> None:
+        await self.gateway.close()
+
+
+class TmuxThread(ThreadedActor):
+    """The thread in which the blocking tmux client runs."""
+
+    def handle_call(self, request: Any, caller: Any) -> Any:
+        function, args = request
+        try:
+            return function(*args)
+        except Exception as error:
+            caller.fail(error)
+
+
+class TmuxActor(Actor):
+    """Owns the run's tmux server on this host: starts it when it is first needed, and anew when it has died.
+
+    The server lives below the keeper of a machine of its own, so it ends with this program, even if that is
+    killed with SIGKILL; the keeper then also removes ``files``.
+    """
+
+    async def init(self, directory: Path, files: Sequence[Path] = ()) -> None:
+        self.trap_exit = True
+        self._directory = directory
+        self._files = files
+        self._thread = await self.system.options(link=True, label="tmux client").start(TmuxThread)
+        self._host: LocalMachine | None = None
+        self._tmux: Tmux | None = None
+
+    async def handle_call(self, request: object, caller: Any) -> Any:
+        """Any request: the driver of a server that runs."""
+        if self._tmux is None or not await self._runs():
+            try:
+                self._tmux = await self._start()
+            except Exception as error:
+                self._tmux = None
+                caller.fail(error)
+                return None
+        return self._tmux
+
+    async def _start(self) -> Tmux:
+        if self._host is None or self._host.keeper.down.done():
+            await asyncio.to_thread(private_dir, self._directory)
+            self._host = await LocalImage(workdir=self._directory).spawn()
+            for path in (self._directory, *self._files):
+                self._host.keeper.own(str(path))
+        tmux = LocalTmux(str(self._directory / "tmux" / "server"), self._call, machine=self._host)
+        await tmux.start()
+        return tmux
+
+    async def _runs(self) -> bool:
+        assert self._tmux is not None
+        try:
+            await self._tmux.panes()
+        except TmuxServerGone:
+            return False
+        return True
+
+    async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._thread.ask((function, args), timeout=None)
+
+    def handle_info(self, message: object) -> None:
+        """EXITs of strangers are ignored; the thread's ends this actor, through its link, at its next call."""
+
+    async def terminate(self, reason: object) -> None:
+        if self._tmux is not None:
+            await self._tmux.kill_server()
+        if self._host is not None:
+            await self._host.stop()

@@ -1,0 +1,202 @@
+"""Event streams: what a process or an agent emitted, from the start, for any number of readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ramure.errors import OperationalError, UsageError
+
+__all__ = ["ENDINGS", "Event", "EventStream", "ListenTimeout", "StreamClosed", "Subscription"]
+
+ENDINGS: Final = frozenset({"done", "failed", "cancelled"})
+"""The types of a process's last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a process. ``source`` is None for the process's own events; a bubbled one
+    has the tag that it was bubbled with."""
+
+    type: str
+    data: Any = None
+    source: str | None = None
+
+
+class StreamClosed(OperationalError):
+    """The stream ended without the event that was waited for."""
+
+    def __init__(self, type: str) -> None:
+        super().__init__(f"the stream closed without an event of type {type!r}")
+
+
+class ListenTimeout(OperationalError, TimeoutError):
+    """The event that was waited for did not come in time."""
+
+    def __init__(self, type: str, seconds: float) -> None:
+        super().__init__(f"no event of type {type!r} within {seconds:g} s")
+
+
+class Subscription:
+    """A callback on a stream; ``cancel()`` ends it."""
+
+    def __init__(self, stream: EventStream, callback: Callable[[Event], None]) -> None:
+        self._stream = stream
+        self.callback = callback
+
+    def cancel(self) -> None:
+        """No call after this one. Harmless when repeated."""
+        self._stream._subscriptions.pop(self, None)
+
+
+class EventStream:
+    """Iterate with ``async for event in stream``: each iteration begins at the first event, also after the
+    stream has closed, and ends when it has.
+
+    ``retain`` bounds how many events are kept; a reader that comes (or falls) behind them first gets an
+    event of type ``"missed"`` whose data is ``{"count": n}``. Readers never hold up who emits.
+    """
+
+    def __init__(self, retain: int | None = None) -> None:
+        if retain is not None and retain < 1:
+            raise UsageError(f"retain={retain!r}: keep at least 1 event, or None for all")
+        self._retain = retain
+        self.ending_read = False
+        """True when somebody has read, or been called with, the process's ending."""
+        # A deque drops its oldest at no cost; a list is read from its middle at no cost.
+        self._events: list[Event] | deque[Event] = [] if retain is None else deque(maxlen=retain)
+        self._first = 0  # the number of the oldest event kept
+        self._closed = False
+        self._wakers: set[asyncio.Future[None]] = set()
+        self._subscriptions: dict[Subscription, None] = {}
+
+    def retain(self, limit: int | None) -> None:
+        """From now on keep only the newest ``limit`` events (None: all)."""
+        if limit is not None and limit < 1:
+            raise UsageError(f"retain({limit!r}): keep at least 1 event, or None for all")
+        end = len(self)
+        self._retain = limit
+        self._events = list(self._events) if limit is None else deque(self._events, maxlen=limit)
+        self._first = end - len(self._events)
+
+    # -- writing (the runtime's side, on the event loop) ------------------------------------------------
+
+    def publish(self, event: Event) -> None:
+        """Append ``event``; ignored once the stream is closed."""
+        if self._closed:
+            return
+        if len(self._events) == self._retain:
+            self._first += 1
+        self._events.append(event)
+        self._wake()
+        for subscription in list(self._subscriptions):
+            if subscription in self._subscriptions:
+                subscription.callback(event)
+
+    def close(self) -> None:
+        """No more events will come."""
+        self._closed = True
+        self._subscriptions.clear()
+        self._wake()
+
+    def _wake(self) -> None:
+        wakers, self._wakers = self._wakers, set()
+        for waker in wakers:
+            if not waker.done():
+                waker.set_result(None)
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """True when no more events will come."""
+        return self._closed
+
+    def __len__(self) -> int:
+        """How many events there were so far, kept or not."""
+        return self._first + len(self._events)
+
+    def snapshot(self) -> tuple[Event, ...]:
+        """The events kept so far, oldest first."""
+        self.ending_read = self.ending_read or self._closed
+        return tuple(self._events)
+
+    def subscribe(self, callback: Callable[[Event], None], *, replay: bool = False) -> Subscription:
+        """Call ``callback(event)`` on the event loop for each event from now on (``replay``: from the first
+        kept one on). It must not block. An exception that it raises is logged, and ends nothing."""
+        self.ending_read = self.ending_read or (replay and self._closed)
+
+        def read(event: Event) -> None:
+            self.ending_read = self.ending_read or _is_ending(event)
+            callback(event)
+
+        return self.watch(read, replay=replay)
+
+    def watch(self, callback: Callable[[Event], None], *, replay: bool = False) -> Subscription:
+        """As :meth:`subscribe`, for the runtime: it is no reader."""
+        subscription = Subscription(self, _guarded(callback))
+        if replay:
+            for event in list(self._events):
+                subscription.callback(event)
+        if not self._closed:
+            self._subscriptions[subscription] = None
+        return subscription
+
+    async def listen_for(
+        self, type: str, *, timeout: float | None = None, where: Callable[[Event], bool] | None = None
+    ) -> Event:
+        """The first event of ``type`` (for which ``where(event)`` holds), past or to come.
+
+        Raises :class:`ListenTimeout` after ``timeout`` seconds and :class:`StreamClosed` when the stream
+        ends without one.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                async for event in self:
+                    if event.type == type and (where is None or where(event)):
+                        return event
+        except TimeoutError:
+            raise ListenTimeout(type, timeout or 0.0) from None
+        raise StreamClosed(type)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        position = 0
+        while True:
+            if position < self._first:
+                missed = self._first - position
+                position = self._first
+                yield Event("missed", {"count": missed})
+                continue
+            if position < self._first + len(self._events):
+                event = self._events[position - self._first]
+                position += 1
+                self.ending_read = self.ending_read or _is_ending(event)
+                yield event
+            elif self._closed:
+                return
+            else:
+                waker = asyncio.get_running_loop().create_future()
+                self._wakers.add(waker)
+                try:
+                    await waker
+                finally:
+                    self._wakers.discard(waker)
+
+
+def _is_ending(event: Event) -> bool:
+    return event.source is None and event.type in ENDINGS
+
+
+def _guarded(callback: Callable[[Event], None]) -> Callable[[Event], None]:
+    def call(event: Event) -> None:
+        try:
+            callback(event)
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"the subscriber {callback!r} raised on {event!r}", "exception": error}
+            )
+
+    return call

@@ -1,0 +1,301 @@
+"""``supervise``: processes in an explicit tree, whose handle, streams and endpoints are bound to child *ids*.
+
+The tree is a process of its own: its function starts a real :class:`~ramure.supervisors.Supervisor` whose
+children are processes, and waits for it. A child's place is a :class:`Slot`, which lives as long as the tree,
+while the processes in it come and go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ramure.actors import Call, Ref
+from ramure.errors import ActorDied, OperationalError, UsageError
+from ramure.exits import Crashed, format_exit
+from ramure.runtime.errors import ProcessEnded
+from ramure.runtime.messages import Bubbled, CallEndpoint
+from ramure.runtime.process import Process, ProcessPlan
+from ramure.runtime.record import Outcome, ProcessRecord
+from ramure.runtime.scope import current_process
+from ramure.runtime.stream import ENDINGS, Event, EventStream
+from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
+
+if TYPE_CHECKING:
+    from ramure.machines.base import Image
+    from ramure.supervisors.spec import Restart, RestartIf
+
+__all__ = ["Child", "ChildrenFailed", "GaveUp", "Slot", "TreePlan", "run_tree"]
+
+
+class GaveUp(OperationalError):
+    """A tree had more restarts than ``max_restarts`` within ``within`` seconds. ``child`` is the last one's id."""
+
+    def __init__(self, child: object, reason: object) -> None:
+        self.child = child
+        self.reason = reason
+        super().__init__(f"too many restarts; the last was of child {child!r}, which ended: {format_exit(reason)}")
+
+
+class ChildrenFailed(ExceptionGroup[Exception]):
+    """Children that are not restarted failed. ``failures`` has each one's exception, ``results`` what the others
+    returned, both by child id."""
+
+    def __new__(cls, failures: dict[Any, Exception], results: dict[Any, Any]) -> ChildrenFailed:
+        names = ", ".join(repr(name) for name in failures)
+        made = super().__new__(cls, f"supervised children failed: {names}", list(failures.values()))
+        made.failures = failures
+        made.results = results
+        return made
+
+    failures: dict[Any, Exception]
+    results: dict[Any, Any]
+
+
+class ProcessFunction(Protocol):
+    """A decorated function, as far as a tree needs to know it."""
+
+    name: str
+    function: Callable[..., Awaitable[Any]]
+    image: Image | None
+    timeout: float | None
+
+
+@dataclass(frozen=True)
+class Child:
+    """One child of a tree; made by :func:`ramure.child`."""
+
+    function: ProcessFunction
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    id: Any = None
+    restart: Restart = "transient"
+    restart_if: RestartIf | None = None
+
+
+@dataclass(eq=False)
+class Slot:
+    """A child's place: its present process, its stream across restarts, how it ended for good."""
+
+    id: Any
+    tree: ProcessRecord
+    stream: EventStream = field(default_factory=EventStream)
+    record: ProcessRecord | None = None
+    outcome: Outcome | None = None
+    incarnations: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def changed(self) -> None:
+        """Somebody may wait for another process, or for the end."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def process(self) -> ProcessRecord:
+        """The process that runs in this place now; during a restart, the next one."""
+        while True:
+            record = self.record
+            if record is not None and record.outcome is None:
+                await record.wait_started()
+                if record.ref is not None and record.ref.is_alive():
+                    return record
+            if self.outcome is not None or self.tree.outcome is not None:
+                raise ProcessEnded(str(self.id), "calling it", self.outcome.text() if self.outcome else None)
+            await self._changed.wait()
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Call an endpoint. What was in flight when the process died raises, and is never sent again."""
+        record = await self.process()
+        assert record.ref is not None
+        try:
+            return await record.ref.ask(CallEndpoint(name, arguments), timeout=None)
+        except ActorDied as died:
+            raise ProcessEnded(record.label, f"calling {name!r}", died.reason) from died
+
+
+@dataclass
+class TreePlan:
+    """What a tree is made from."""
+
+    children: tuple[Child, ...]
+    options: Mapping[str, Any]
+    slots: dict[Any, Slot] = field(default_factory=dict)
+
+
+async def run_tree(plan: TreePlan) -> dict[Any, Any]:
+    """The function of the tree's process: results by child id."""
+    record = current_process()
+    assert record is not None
+    assert record.children is not None
+    tree = _Tree(record, plan)
+    specs = [tree.spec(child) for child in plan.children]
+    start: Call[Any] = Call(
+        "start_child",
+        (
+            ChildSpec(
+                "supervisor",
+                Supervisor,
+                (specs,),
+                {**plan.options, "auto_shutdown": tree.auto_shutdown, "on_event": tree.on_event},
+                restart="temporary",
+                shutdown="infinity",
+                type="supervisor",
+            ),
+        ),
+    )
+    supervisor: Ref[Any] = await record.children.ask(start, timeout=None)
+    try:
+        await supervisor.wait()
+    finally:
+        tree.settle_stopped()
+    return tree.result()
+
+
+class _Tree:
+    """The bookkeeping of one tree, on the event loop."""
+
+    def __init__(self, record: ProcessRecord, plan: TreePlan) -> None:
+        self.record = record
+        self.plan = plan
+        self.gave_up: GaveUp | None = None
+        self._stopped: dict[Slot, Outcome] | None = None if plan.options["strategy"] == "one_for_one" else {}
+        """Children that the supervisor stopped, to start them again with another one; None: it does no such thing."""
+        # The tree ends by itself when its last child has; one that has permanent children never does.
+        lasting = any(child.restart == "permanent" for child in plan.children)
+        self.auto_shutdown = "never" if lasting else "all_significant"
+
+    def spec(self, child: Child) -> ChildSpec:
+        return ChildSpec(
+            child.id,
+            StartWith(self._start),
+            (child,),
+            restart=child.restart,
+            restart_if=child.restart_if,
+            significant=child.restart != "permanent",
+            shutdown="infinity",
+            type="supervisor",
+        )
+
+    async def _start(self, child: Child) -> Ref[Any]:
+        """One incarnation. Runs in the supervisor, and links the process to it."""
+        slot = self.plan.slots[child.id]
+        function, run = child.function, self.record.run
+        record = run.new_process(function.name, self.record, function.image)
+        slot.record = record
+        record.retrieved = True  # how it ends is the tree's affair
+        slot.incarnations += 1
+        record.stream.watch(lambda event: self._forward(slot, record, event))
+        plan = ProcessPlan(
+            record, function.function, child.args, child.kwargs, function.timeout, contextvars.copy_context()
+        )
+        try:
+            ref = await run.system.options(link=True, label=record.label).start(Process, plan)
+        except BaseException as error:
+            record.never_started(error)
+            raise
+        slot.changed()
+        return ref
+
+    def _forward(self, slot: Slot, record: ProcessRecord, event: Event) -> None:
+        """What the child's process emits is its place's; its ending is, only if no restart follows."""
+        if event.source is None and event.type in ENDINGS:
+            if event.type == "done":
+                self._settle(slot, record.outcome or Outcome("done", event.data))
+            return
+        slot.stream.publish(event)
+        self._publish(slot, Event(event.type, event.data, event.source or str(slot.id)))
+
+    def on_event(self, event: SupervisorEvent) -> None:
+        """The supervisor's decisions, as events of the tree and of the child's place."""
+        slot = self.plan.slots.get(event.id)
+        if slot is None:
+            return
+        data = {
+            "id": event.id,
+            "incarnation": event.incarnation,
+            "attempt": event.attempt,
+            "delay": event.delay,
+            "reason": format_exit(event.reason) if event.reason is not None else None,
+        }
+        match event.kind:
+            case "child_started" | "restarted":
+                if self._stopped:
+                    self._stopped.pop(slot, None)
+                slot.changed()
+                self._tell(slot, event.kind, data)
+            case "child_ended":
+                self._ended(slot, event.reason)
+            case "gave_up":
+                self.settle_stopped()
+                self.gave_up = GaveUp(event.id, event.reason)
+                if isinstance(event.reason, Crashed):
+                    self.gave_up.__cause__ = event.reason.exception
+                self._ended(slot, event.reason)
+                self._tell(slot, "gave_up", data)
+
+    def _ended(self, slot: Slot, reason: object) -> None:
+        outcome = (slot.record.outcome if slot.record is not None else None) or Outcome.of_exit(reason)
+        if self._stopped is not None and outcome.kind == "cancelled":
+            self._stopped[slot] = outcome
+        else:
+            self._settle(slot, outcome)
+
+    def settle_stopped(self) -> None:
+        """The tree ends: what is stopped from now on, or is stopped now, is not started again."""
+        stopped, self._stopped = self._stopped, None
+        for slot, outcome in (stopped or {}).items():
+            self._settle(slot, outcome)
+
+    def _settle(self, slot: Slot, outcome: Outcome) -> None:
+        if slot.outcome is not None or (slot.record is not None and outcome.kind == "done" and self._restarts(slot)):
+            return
+        slot.outcome = outcome
+        ending = outcome.ending()
+        slot.stream.publish(ending)
+        slot.stream.close()
+        slot.changed()
+        self._publish(slot, Event(ending.type, ending.data, str(slot.id)))
+
+    def _restarts(self, slot: Slot) -> bool:
+        """A permanent child's good end is not the last."""
+        return next(child for child in self.plan.children if child.id == slot.id).restart == "permanent"
+
+    def _tell(self, slot: Slot, type: str, data: Mapping[str, Any]) -> None:
+        slot.stream.publish(Event(type, data))
+        self._publish(slot, Event(type, data, str(slot.id)))
+
+    def _publish(self, slot: Slot, event: Event) -> None:
+        recorder = self.record.recorder
+        assert recorder is not None
+        recorder.tell(Bubbled(event))
+
+    def result(self) -> dict[Any, Any]:
+        """By child id, or raise."""
+        slots = self.plan.slots
+        results = {id: s.outcome.value for id, s in slots.items() if s.outcome and s.outcome.kind == "done"}
+        if self.gave_up is not None:
+            raise self.gave_up
+        failures: dict[Any, Exception] = {}
+        for id, slot in slots.items():
+            outcome = slot.outcome or Outcome("cancelled", reason="shutdown")
+            if outcome.kind != "done":
+                error = outcome.error if isinstance(outcome.error, Exception) else ProcessEnded(str(id), outcome.text())
+                failures[id] = error
+        if failures:
+            raise ChildrenFailed(failures, results)
+        return results
+
+
+def check_children(children: tuple[Child, ...]) -> None:
+    """Raise UsageError for what cannot be a tree."""
+    if not children:
+        raise UsageError("supervise() needs at least one child(...)")
+    seen: set[Any] = set()
+    for child in children:
+        if not isinstance(child, Child):
+            raise UsageError(f"supervise({child!r}): give child(function, ..., id=...)")
+        if child.id in seen:
+            raise UsageError(f"supervise(): two children have the id {child.id!r}; give each one of its own")
+        seen.add(child.id)
