@@ -1,0 +1,53 @@
+"""Fixtures for pytest, there wherever ramure is installed (entry point ``pytest11``).
+
+Loading this module imports nothing but pytest; what a fixture needs is imported when a test asks for it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ramure.testing.blocking import BlockingCall
+    from ramure.testing.leaks import LeakCheck
+
+__all__ = ["leak_check", "no_blocking_calls"]
+
+
+@pytest.fixture
+def no_blocking_calls() -> Iterator[list[BlockingCall]]:
+    """Fails the test if it made a blocking call on an event loop; gives the list of those made so far."""
+    from ramure.testing.blocking import detect_blocking_calls
+
+    with detect_blocking_calls() as calls:
+        yield calls
+    if calls:
+        pytest.fail("\n".join(str(call) for call in calls), pytrace=False)
+
+
+@pytest.fixture
+def leak_check(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeakCheck]:
+    """Fails the test if a process, tmux server or session, socket or temporary file of its run is left after it.
+
+    The test gets a home and a temporary directory of its own, and everything it starts inherits its mark. What is
+    left is ended, so that it disturbs no later test.
+    """
+    from ramure.testing.leaks import clean_up, new_run
+
+    tmp_path_factory.getbasetemp()  # pytest's own, made on first use: not within the run, which would see and remove it
+    with new_run() as run:
+        with monkeypatch.context() as patch:
+            for name, value in run.environment.items():
+                patch.setenv(name, value)
+            patch.setattr(tempfile, "tempdir", str(run.temporary))
+            yield run
+        leaks = run.wait_until_clean()
+        clean_up(leaks)
+        if leaks:
+            lines = "\n".join(f"  {leak}" for leak in leaks)
+            pytest.fail(f"left behind by run {run.mark}:\n{lines}", pytrace=False)

@@ -1,0 +1,371 @@
+"""A simulated pi: an agent without pi, Node and tmux, that speaks the real wire protocol to the real gateway.
+
+It does what pi with ramure's extension does, as far as a run can see: takes the log in, puts messages into its
+conversation one at a time, asks its model (a script) and the run's tools, reports, steers, is interrupted, remembers
+across restarts. It has none of pi's own tools, and draws nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ramure.agents.session_file import marked
+from ramure.agents.wire import (
+    PROTOCOL,
+    Ack,
+    Bye,
+    Delivered,
+    Entry,
+    EntryFrame,
+    Frame,
+    Hello,
+    Report,
+    ReportsAck,
+    Resend,
+    Shutdown,
+    ToolResult,
+    Welcome,
+)
+from ramure.testing.conversation import text_of
+from ramure.testing.sim_link import Link
+from ramure.testing.sim_memory import Memory, calls_of
+from ramure.testing.sim_model import SimulatedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+__all__ = ["SimulatedPi"]
+
+RETRY_PAUSES: Final = (2.0, 4.0, 8.0)
+"""Seconds before pi asks a model again that failed, as its settings have it by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    seq: int
+    text: str
+    how: str
+
+
+class SimulatedPi:
+    """One life of it. ``config`` is the launch's, ``memory`` its session, ``model`` whom it asks; ``door``: see Link."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        memory: Memory,
+        model: SimulatedModel,
+        session_file: str,
+        door: asyncio.Semaphore,
+    ) -> None:
+        self.agent = str(config["agent"])
+        self.link = Link(config, self, door)
+        self._launch = str(config["launch"])
+        self._memory = memory
+        self._model = model
+        self._session_file = session_file
+        self._system_prompt = ""
+        self._tools: dict[str, dict[str, Any]] = {}
+        self._applied = 0
+        self._upto: int | None = None
+        self._caught_up = asyncio.Event()
+        self._reports: list[Report] = []
+        self._report_count = 0
+        self._welcomed = False
+        self._inbox: list[_Message] = []
+        self._inbox_grew = asyncio.Event()
+        self._waiting: dict[str, asyncio.Future[ToolResult]] = {}
+        self._busy = False
+        self._work: asyncio.Future[Any] | None = None
+        self._interrupted = False
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.screen = ""
+
+    async def run(self) -> int:
+        """Live; returns the exit status. Cancelling it is a kill: nobody is told."""
+        link = asyncio.create_task(self.link.run(), name=f"link of {self.agent}")
+        agent = asyncio.create_task(self._live(), name=f"simulated pi {self.agent}")
+        try:
+            ends: tuple[asyncio.Future[Any], ...] = (link, agent, self._ended)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if agent.done():
+                agent.result()  # it does not end but by a defect here
+            if link.done():
+                self.screen = f"ramure: {link.result()}"
+                return 1
+            await self.link.close(Bye("quit"))
+            return self._ended.result()
+        finally:
+            for task in (agent, link):
+                task.cancel()
+            await asyncio.gather(agent, link, return_exceptions=True)
+
+    def quit(self, status: int = 0) -> None:
+        """End by itself, as pi does when somebody types /quit or it fails."""
+        if not self._ended.done():
+            self._ended.set_result(status)
+
+    # -- the wire (as extension/session.ts)
+
+    def hello(self) -> Hello:
+        """The first frame of a connection."""
+        return Hello(
+            protocol=PROTOCOL,
+            launch=self._launch,
+            agent=self.agent,
+            pi="simulated",
+            node="none",
+            pid=os.getpid(),
+            session_file=self._session_file,
+            model=self._model.name,
+            state="busy" if self._busy else "idle",
+            applied=self._applied,
+            delivered=tuple(dict.fromkeys(self._memory.seqs())),
+            calls=tuple(self._waiting),
+        )
+
+    def frame(self, frame: Frame) -> None:
+        """A frame from the run."""
+        match frame:
+            case Welcome(reports=reports, upto=upto):
+                self._reports = [report for report in self._reports if report.n > reports]
+                if not self._caught_up.is_set():
+                    self._upto = upto if self._upto is None else self._upto
+                self._welcomed = True
+                self._resend_reports(0)
+                self._look_whether_caught_up()
+            case EntryFrame(prev=prev, entry=entry):
+                self._take_entry(prev, entry)
+            case ReportsAck(n=n):
+                self._reports = [report for report in self._reports if report.n > n]
+            case Resend(after=after):
+                self._resend_reports(after)
+            case ToolResult(call_id=call_id):
+                future = self._waiting.get(call_id)
+                if future is not None and not future.done():
+                    future.set_result(frame)
+            case Shutdown():
+                self.quit(0)
+
+    def _resend_reports(self, after: int) -> None:
+        for report in self._reports:
+            if report.n > after:
+                self.link.send(report)
+
+    def _report(self, kind: str, data: dict[str, Any]) -> None:
+        self._report_count += 1
+        report = Report(self._report_count, kind, data)
+        self._reports.append(report)
+        if self._welcomed:
+            self.link.send(report)
+
+    def _take_entry(self, prev: int, entry: Entry) -> None:
+        if entry.seq > self._applied:
+            if prev > self._applied:
+                self.link.send(Resend(self._applied))
+                return
+            self._applied = entry.seq
+            self._apply(entry)
+        self.link.send(Ack(self._applied))
+        self._look_whether_caught_up()
+
+    def _apply(self, entry: Entry) -> None:
+        data = entry.data
+        match entry.type:
+            case "message" if entry.seq not in self._memory.seqs():
+                how = str(data.get("how", "steer"))
+                self._inbox.append(_Message(entry.seq, str(data["text"]), how))
+                self._inbox_grew.set()
+                if how == "interrupt":
+                    self._interrupt()
+            case "tool":
+                self._tools[data["name"]] = data
+            case "tool_removed":
+                self._tools.pop(data["name"], None)
+            case "system_prompt":
+                self._system_prompt = str(data["text"])
+            case "interrupt":
+                self._interrupt()
+
+    def _look_whether_caught_up(self) -> None:
+        if self._upto is not None and self._applied >= self._upto and not self._caught_up.is_set():
+            self.link.send(Ack(self._applied))  # said also where there was nothing to apply: the agent is ready
+            self._caught_up.set()
+
+    # -- its life
+
+    async def _live(self) -> None:
+        left = self._memory.unsettled()
+        settled = self._memory.last_settled()
+        if left is None and settled is not None:
+            # The kill may have come between the record of the last run and its report.
+            self._report_run(*settled)
+        await self._caught_up.wait()
+        for call in self._memory.open_calls():
+            if call.name in self._tools:
+                result = await self._ask_run(call.key, call.call_id, call.name, call.arguments)
+                self._memory.add_outcome(call, ok=result.ok, text=result.text)
+            else:
+                text = f"pi was stopped while {call.name} ran. Whether it took effect is not known."
+                self._memory.add_outcome(call, ok=False, text=text)
+        if left is not None and not left.waiting:
+            self._settle(list(left.seqs), left.last)
+        elif left is not None:
+            await self._run(list(left.seqs))
+        while True:
+            while self._inbox:
+                await self._run([])
+            self._inbox_grew.clear()
+            await self._inbox_grew.wait()
+
+    async def _run(self, seqs: list[int]) -> None:
+        """From a prompt (or what a killed pi left) until the model has nothing more to do."""
+        self._busy, self._interrupted = True, False
+        self._report("state", {"state": "busy"})
+        if self._inbox:
+            seqs.append(self._take_message())
+        retries = 0
+        while True:
+            last = await self._ask_model()
+            if last["stopReason"] == "error" and retries < len(RETRY_PAUSES) and self._model.is_worth_retrying(last):
+                retries += 1
+                await self._interruptible(asyncio.sleep(RETRY_PAUSES[retries - 1]))
+                if not self._interrupted:
+                    continue
+            if last["stopReason"] in ("error", "aborted"):
+                break
+            retries = 0
+            calls = calls_of(last)
+            if calls:
+                await self._call_tools(last, calls)
+            if self._interrupted:
+                last = self._model.new_message()
+                self._add_reply(last)
+                break
+            if self._inbox and self._inbox[0].how != "queue":
+                seqs.append(self._take_message())
+            elif not calls:
+                break
+        self._settle(seqs, last)
+
+    def _take_message(self) -> int:
+        message = self._inbox.pop(0)
+        self._memory.add_user(message.seq, message.text, _now())
+        self._report("user", {"seq": message.seq, "text": marked(message.seq, message.text)})
+        self.link.send(Delivered((message.seq,)))
+        return message.seq
+
+    def _settle(self, seqs: list[int], last: dict[str, Any] | None) -> None:
+        self._busy = False
+        self._memory.add_run(seqs)
+        self._report_run(seqs, last)
+        self._report("state", {"state": "idle"})
+
+    def _report_run(self, seqs: list[int], last: dict[str, Any] | None) -> None:
+        error = (last or {}).get("errorMessage") if last and last["stopReason"] == "error" else None
+        text = text_of(last) if last else ""
+        stop = last["stopReason"] if last else None
+        self._report("run_end", {"seqs": seqs, "text": text, "stop_reason": stop, "error": error})
+
+    async def _ask_model(self) -> dict[str, Any]:
+        tools = [{"type": "function", "function": _definition(tool)} for tool in self._tools.values()]
+        body = self._memory.request(self._system_prompt, tools, self._model.name)
+        message = self._model.new_message()
+        await self._interruptible(self._model.reply(message, body, self._memory.session_id))
+        self._add_reply(message)
+        return message
+
+    def _add_reply(self, message: dict[str, Any]) -> None:
+        message["entry"] = self._memory.add_message({**message, "timestamp": _now()})
+        self._report(
+            "assistant",
+            {
+                "text": text_of(message),
+                "tool_calls": [{"id": call["id"], "name": call["name"]} for call in calls_of(message)],
+                "stop_reason": message["stopReason"],
+                "error": message.get("errorMessage"),
+                "model": message["model"],
+                "provider": message["provider"],
+                "usage": message["usage"],
+            },
+        )
+
+    # -- tools
+
+    async def _call_tools(self, message: dict[str, Any], calls: list[dict[str, Any]]) -> None:
+        tasks = [asyncio.ensure_future(self._call_tool(f"{message['entry']}/{call['id']}", call)) for call in calls]
+        await self._interruptible(asyncio.gather(*tasks))
+        for task, call in zip(tasks, calls, strict=True):
+            if task.cancelled():  # interrupted before it began
+                self._add_result(call, ToolResult("", False, "The call was cancelled."))
+
+    async def _call_tool(self, key: str, call: dict[str, Any]) -> None:
+        started = {"tool_call_id": call["id"], "name": call["name"]}
+        self._report("tool_start", {**started, "arguments": call["arguments"]})
+        if call["name"] in self._tools:
+            result = await self._ask_run(key, call["id"], call["name"], call["arguments"])
+        else:
+            result = ToolResult(key, ok=False, text=f"Tool {call['name']} not found")
+        self._add_result(call, result)
+        self._report("tool_end", {**started, "ok": result.ok, "text": result.text[:16_384]})
+
+    def _add_result(self, call: dict[str, Any], result: ToolResult) -> None:
+        self._memory.add_message(
+            {
+                "role": "toolResult",
+                "toolCallId": call["id"],
+                "toolName": call["name"],
+                "content": [{"type": "text", "text": result.text}],
+                "isError": not result.ok,
+                "timestamp": _now(),
+            }
+        )
+
+    async def _ask_run(self, key: str, call_id: str, name: str, arguments: dict[str, Any]) -> ToolResult:
+        future: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = future
+        self._report("tool_call", {"call_id": key, "name": name, "arguments": arguments, "tool_call_id": call_id})
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            self._report("tool_cancel", {"call_id": key})
+            return ToolResult(key, False, "The call was cancelled.")
+        finally:
+            del self._waiting[key]
+
+    # -- interrupts
+
+    def _interrupt(self) -> None:
+        if self._busy and self._work is not None:
+            self._interrupted = True
+            self._work.cancel()
+
+    async def _interruptible(self, work: Awaitable[object]) -> None:
+        """Wait for ``work`` to end, or to be ended by an interrupt."""
+
+        async def do() -> None:
+            await work  # in a task: a gather that is cancelled is not `cancelled()`
+
+        future = self._work = asyncio.create_task(do())
+        try:
+            await asyncio.wait({future})
+        finally:
+            self._work = None
+            future.cancel()
+            await asyncio.wait({future})
+        if not future.cancelled():
+            future.result()
+
+
+def _definition(tool: dict[str, Any]) -> dict[str, Any]:
+    return {key: tool[key] for key in ("name", "description", "parameters") if key in tool}
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

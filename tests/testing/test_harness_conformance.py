@@ -1,0 +1,282 @@
+"""The simulated pi and real pi with ramure's extension say the same to a run: one suite over both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import uuid
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from ramure.agents.launch import CONFIG_VARIABLE, extension_path
+from ramure.agents.protocol import BeginCall, Delivery, Effect, Reported, Send
+from ramure.agents.session_file import seed
+from ramure.agents.wire import Ack, Bye, Delivered, Frame, Hello, Report, Resend
+from ramure.runtime.gateway import AgentConnection, Gateway
+from ramure.testing import Delay, Finish, Hang, HTTPError, ScriptedModel, Text, Thinking, ToolCall, Usage
+from ramure.testing.scripts import ScriptPlayer
+from ramure.testing.sim_memory import Memory
+from ramure.testing.sim_model import SimulatedModel
+from ramure.testing.sim_pi import SimulatedPi
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ramure.testing.scripts import Script
+
+pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(60)]
+
+ECHO = {
+    "name": "echo",
+    "description": "Echoes.",
+    "parameters": {"type": "object", "properties": {"n": {"type": "number"}}},
+}
+
+
+class Recorder:
+    """A run's side without a run: delivers a log, answers calls of ``echo``, writes down what is reported."""
+
+    def __init__(self) -> None:
+        self.delivery = Delivery()
+        self.connection: AgentConnection | None = None
+        self.hello: Hello | None = None
+        self.reports: list[tuple[str, dict[str, Any]]] = []
+        self.changed = asyncio.Condition()
+
+    def connected(self, connection: AgentConnection, hello: Hello) -> None:
+        self.connection, self.hello = connection, hello
+        self.carry_out(self.delivery.on_hello(hello))
+
+    def disconnected(self, connection: AgentConnection, reason: str) -> None:
+        self.connection = None
+        self.delivery.on_disconnected()
+
+    def frame(self, connection: AgentConnection, frame: Frame) -> None:
+        match frame:
+            case Report():
+                self.carry_out(self.delivery.on_report(frame))
+            case Ack(applied=applied):
+                self.carry_out(self.delivery.on_ack(applied))
+            case Delivered(seqs=seqs):
+                self.carry_out(self.delivery.on_delivered(seqs))
+            case Resend(after=after):
+                self.carry_out(self.delivery.on_resend(after))
+            case Bye(reason=reason):
+                self.reports.append(("bye", {"reason": reason}))
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(frame=frame) if self.connection is not None:
+                    self.connection.send(frame)
+                case Reported(kind=kind, data=data):
+                    self.reports.append((kind, data))
+                case BeginCall(call_id=call_id, arguments=arguments):
+                    n = arguments.get("n")
+                    if n != 99:  # 99 is never answered
+                        self.carry_out(self.delivery.call_done(call_id, n != 13, f"echo {n}"))
+
+    def say(self, type: str, data: dict[str, Any]) -> None:
+        entry = self.delivery.append(type, data, "test", 0.0)
+        self.carry_out(self.delivery.written(entry.seq))
+
+    async def until(self, kind: str, count: int = 1) -> None:
+        async with asyncio.timeout(30):
+            while [name for name, _ in self.reports].count(kind) < count:
+                await asyncio.sleep(0.02)
+
+
+class Starter(Protocol):
+    async def __call__(self, config: dict[str, Any], session: Path, script: Script) -> None: ...
+
+
+def config(gateway: Gateway, token: str) -> dict[str, Any]:
+    timings = {"grace": 5, "heartbeat": 1, "silence": 8}
+    return {"url": gateway.url, "token": token, "agent": "worker", "launch": uuid.uuid4().hex, **timings}
+
+
+async def simulated(settings: dict[str, Any], session: Path, script: Script, scenario: Any) -> None:
+    def write(line: str) -> None:
+        with session.open("a") as file:
+            file.write(line)
+
+    errors: list[Exception] = []
+    model = SimulatedModel(ScriptPlayer(script), "scripted/scripted-1", [], errors.append)
+    memory = Memory(session.read_text(), write)
+    pi = SimulatedPi(settings, memory, model, str(session), asyncio.Semaphore(1))
+    life = asyncio.create_task(pi.run())
+    try:
+        await scenario
+    finally:
+        life.cancel()
+        await asyncio.wait({life})
+    assert errors == []
+
+
+async def real(
+    settings: dict[str, Any], session: Path, script: Script, scenario: Any, command: tuple[str, ...]
+) -> None:
+    (session.parent / "config.json").write_text(json.dumps(settings))
+    async with ScriptedModel(script) as model:
+        environment = {**os.environ, **model.write_config(session.parent / "agent")}
+        environment[CONFIG_VARIABLE] = str(session.parent / "config.json")
+        words = ["--mode", "rpc", "-ne", "-e", str(extension_path()), "--session", str(session), "--model", model.model]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            *words,
+            cwd=session.parent,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await scenario
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def both(tmp_path: Path, command: tuple[str, ...], script: Any, scenario: Any) -> tuple[list[Any], list[Any]]:
+    """What the simulated and the real one reported in the same scenario."""
+    seen: list[list[Any]] = []
+    for start, more in ((simulated, ()), (real, (command,))):
+        directory = tmp_path / start.__name__
+        directory.mkdir()
+        session = directory / "session.jsonl"
+        session.write_text(seed(str(uuid.uuid4()), str(directory), "2026-01-31T12:00:00.000Z"))
+        recorder = Recorder()
+        async with Gateway() as gateway:
+            gateway.expect("secret", recorder)
+            await start(config(gateway, "secret"), session, script, scenario(recorder), *more)
+        assert recorder.delivery.undelivered == ()
+        seen.append([_comparable(kind, data) for kind, data in recorder.reports])
+    return seen[0], seen[1]
+
+
+def _comparable(kind: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Without what is new each time (ids), the rounding errors of prices, and what each version of pi words its way."""
+    data = {key: value for key, value in data.items() if key not in ("tool_call_id", "call_id")}
+    if kind == "assistant":
+        data["tool_calls"] = [call["name"] for call in data["tool_calls"]]
+        tokens = {name: data["usage"][name] for name in ("input", "output", "cacheRead", "cacheWrite", "totalTokens")}
+        data["usage"] = {**tokens, "cost": round(data["usage"]["cost"]["total"], 9)}
+    if data.get("stop_reason") == "error" and "operation was aborted" in data["error"]:
+        # What pi 0.87 makes of an interrupt between a tool call and the model's next answer; others say "aborted".
+        data.update(stop_reason="aborted", error="aborted" if kind == "assistant" else None)
+    if data.get("error"):
+        data["error"] = "bad" if "bad" in data["error"] else "other"
+    return kind, data
+
+
+async def test_messages_tools_and_usage(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    script = [
+        [Thinking("hm"), ToolCall("echo", {"n": 1})],
+        [ToolCall("echo", {"n": 13})],
+        [ToolCall("nonsense", {})],
+        [Text("Done."), Usage(1000, 20, cache_read=500)],
+        ["Cut off", Finish("length")],
+    ]
+
+    async def scenario(run: Recorder) -> None:
+        run.say("system_prompt", {"text": "You are a worker."})
+        run.say("tool", ECHO)
+        run.say("message", {"text": "go", "how": "steer"})
+        await run.until("run_end")
+        run.say("message", {"text": "once more", "how": "queue"})
+        await run.until("run_end", 2)
+
+    simulated, real = await both(tmp_path, pi_argv, script, scenario)
+    assert simulated == real
+
+
+async def test_steering_and_queueing(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    script = [[Delay(0.5), "one"], [Delay(0.5), "two"], "three"]
+
+    async def scenario(run: Recorder) -> None:
+        run.say("message", {"text": "first", "how": "steer"})
+        await run.until("user")
+        run.say("message", {"text": "second", "how": "steer"})
+        run.say("message", {"text": "third", "how": "queue"})
+        await run.until("run_end", 2)
+
+    simulated, real = await both(tmp_path, pi_argv, script, scenario)
+    assert simulated == real
+
+
+async def test_an_interrupt_in_a_tool_call(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    script = [[ToolCall("echo", {"n": 99})], "again"]
+
+    async def scenario(run: Recorder) -> None:
+        run.say("tool", ECHO)
+        run.say("message", {"text": "first", "how": "steer"})
+        await run.until("tool_start")
+        run.say("interrupt", {})
+        await run.until("run_end")
+        run.say("message", {"text": "second", "how": "steer"})
+        await run.until("run_end", 2)
+
+    simulated, real = await both(tmp_path, pi_argv, script, scenario)
+    assert simulated == real
+
+
+async def test_an_error_that_is_not_tried_again(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    async def scenario(run: Recorder) -> None:
+        run.say("message", {"text": "first", "how": "steer"})
+        await run.until("run_end")
+
+    simulated, real = await both(tmp_path, pi_argv, [HTTPError(400, "bad")], scenario)
+    assert simulated == real
+
+
+async def test_an_interrupt_of_the_model(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    script = [["Half", Hang()], "again"]
+
+    async def scenario(run: Recorder) -> None:
+        run.say("message", {"text": "first", "how": "steer"})
+        await run.until("user")
+        await asyncio.sleep(0.5)  # pi shows no event when a stream has begun
+        run.say("interrupt", {})
+        await run.until("run_end")
+        run.say("message", {"text": "second", "how": "steer"})
+        await run.until("run_end", 2)
+
+    simulated, real = await both(tmp_path, pi_argv, script, scenario)
+    assert simulated == real
+
+
+async def test_a_second_life_goes_on_where_the_first_was_killed(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    """Killed in a tool call, with a message waiting: the outcome of the call is asked for, and the message follows."""
+    told: list[list[Any]] = []
+    for start, more in ((simulated, ()), (real, (pi_argv,))):
+        directory = tmp_path / start.__name__
+        directory.mkdir()
+        session = directory / "session.jsonl"
+        session.write_text(seed(str(uuid.uuid4()), str(directory), "2026-01-31T12:00:00.000Z"))
+        recorder = Recorder()
+
+        async def first(run: Recorder) -> None:
+            run.say("tool", ECHO)
+            run.say("message", {"text": "go", "how": "steer"})
+            await run.until("tool_start")
+            run.say("message", {"text": "and this", "how": "queue"})
+            await asyncio.sleep(0.3)  # until the call is under way
+
+        async def second(run: Recorder) -> None:
+            run.reports.append(("killed", {}))
+            [call] = run.delivery.running
+            await asyncio.sleep(0.5)
+            run.carry_out(run.delivery.call_done(call, True, "the true outcome"))
+            await run.until("run_end")
+
+        async with Gateway() as gateway:
+            for token, scenario, script in (
+                ("one", first, [[ToolCall("echo", {"n": 99})]]),
+                ("two", second, ["Done.", "And that."]),
+            ):
+                gateway.expect(token, recorder)
+                await start(config(gateway, token), session, script, scenario(recorder), *more)
+        told.append([_comparable(kind, data) for kind, data in recorder.reports])
+    assert told[0] == told[1]
