@@ -1,0 +1,1 @@
+"""Figures about ramure, measured: ``python -m benchmarks`` runs every suite, ``python -m benchmarks actors`` one."""

@@ -1,0 +1,72 @@
+"""What all tests share: the real pi, installed once in the checkout, and how async tests run.
+
+Async tests run by pytest-asyncio in auto mode: write ``async def test_…``, each with an event loop of its own. It was
+taken over a hook of our own with ``asyncio.run`` since async fixtures then run on the same loop as the test, and over
+anyio's plugin since ramure runs on asyncio only. Debug mode is off: it slows the kernel down by a factor.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ramure.agents.toolchain import Toolchain, find_tmux, set_up
+from ramure.home import private_dir
+from ramure.testing.leaks import LeakCheck
+
+ROOT = Path(__file__).parent.parent
+DEV = ROOT / ".ramure-dev"
+
+
+VERSIONS = {
+    "toolchain": ("newest", None, None),
+    "toolchain_074": ("oldest", "0.74.2", "20"),
+}
+"""Fixture name: directory under ``.ramure-dev``, pi, Node."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install what the chosen tests need before the first one runs, so that no test's timeout counts it."""
+    if session.config.option.collectonly:
+        return
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if any(item.get_closest_marker("real_pi") for item in session.items):
+        wanted.add("toolchain")
+    for fixture in sorted(wanted & VERSIONS.keys()):
+        _installed(fixture)
+
+
+def _installed(fixture: str) -> Toolchain:
+    name, pi, node = VERSIONS[fixture]
+    harness = set_up(DEV / name, pi=pi, node=node, private=True, say=lambda line: print(line, file=sys.__stderr__))
+    tmux, version = find_tmux()
+    return Toolchain(harness, tmux, version)
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    """The newest pi that installs, on a Node that fits it; kept under ``.ramure-dev``, so reruns are quick."""
+    return _installed("toolchain")
+
+
+@pytest.fixture(scope="session")
+def toolchain_074() -> Toolchain:
+    """The oldest pi that is supported, 0.74.2, on Node 20; kept under ``.ramure-dev``."""
+    return _installed("toolchain_074")
+
+
+@pytest.fixture
+def ramure_home(toolchain: Toolchain, leak_check: LeakCheck) -> Path:
+    """The test's own ``RAMURE_HOME``, with the newest pi set up in it; what is left of the run fails the test."""
+    lend_toolchain(toolchain, leak_check.home)
+    return leak_check.home
+
+
+def lend_toolchain(toolchain: Toolchain, home: Path) -> None:
+    """Let ``home`` (a test's ``RAMURE_HOME``) use this toolchain, by a link to where it is installed."""
+    installed = next(parent for parent in toolchain.harness.pi.parents if parent.name == "toolchain")
+    link = private_dir(home) / "toolchain"
+    if not link.exists():
+        link.symlink_to(installed)

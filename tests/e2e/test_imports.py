@@ -1,0 +1,41 @@
+"""What ``import ramure`` loads, and that every public name is where the package says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import ramure
+
+HEAVY = ("paramiko", "libtmux", "rich", "hypothesis", "morphcloud")
+
+
+def loaded_after(code: str) -> set[str]:
+    """The names of all modules that are loaded after ``code``."""
+    code += "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=20)
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("code", ["import ramure", "from ramure import *", "import ramure.cli.ls, ramure.cli.connect"])
+def test_nothing_heavy_is_loaded(code: str) -> None:
+    assert not loaded_after(code) & set(HEAVY)
+
+
+def test_import_ramure_alone_loads_next_to_nothing() -> None:
+    assert not loaded_after("import ramure") & {"asyncio", "websockets", "msgpack", "pykka", "click", "ramure.api"}
+
+
+def test_the_listing_commands_load_no_event_loop() -> None:
+    assert not loaded_after("import ramure.cli.main, ramure.cli.ls") & {"asyncio", "websockets", "pykka"}
+
+
+def test_every_public_name_is_there() -> None:
+    assert set(ramure.__all__) <= set(dir(ramure))
+    for name in ramure.__all__:
+        assert getattr(ramure, name).__module__.startswith("ramure.")
+    with pytest.raises(AttributeError, match="module 'ramure' has no attribute 'agnet'"):
+        ramure.agnet  # type: ignore[attr-defined]

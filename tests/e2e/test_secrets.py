@@ -1,0 +1,209 @@
+"""Where a secret of the user's environment is found while an agent works, and that a stranger gets nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from ramure.agents.wire import CLOSE_REFUSED, SUBPROTOCOL, TOKEN_PREFIX
+from ramure.testing import Hang, ScriptedModel, ToolCall
+from tests.e2e.kit import Stage, until
+
+pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(90)]
+
+CANARY = "sk-canary-5b1f0e2c77"
+
+PROGRAM = """
+import asyncio
+from ramure import agent, agent_process, current_runtime, done, wait
+
+@agent_process
+async def main():
+    worker = await agent("worker", system_prompt="You work.")
+
+    @worker.on("note")
+    async def note(text: str) -> str:
+        \"\"\"Notes.\"\"\"
+        print("tool runs", flush=True)
+        await worker.exec("sleep 600 & true")
+        return "noted"
+
+    run = current_runtime()
+    print("run", run.execution_id, flush=True)
+    print("gateway", run.gateway.port, flush=True)
+    await worker.send("Begin.")
+    await wait()
+
+asyncio.run(main())
+"""
+
+
+def with_canary(directory: Path) -> list[Path]:
+    """Files below ``directory`` that hold the secret."""
+    return [path for path in directory.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+
+
+def processes_with_canary() -> tuple[list[str], dict[int, str]]:
+    """Command lines with the secret; and what has it in its environment, by pid."""
+    arguments, environments = [], {}
+    for directory in Path("/proc").iterdir():
+        if not directory.name.isdigit():
+            continue
+        try:
+            command = (directory / "cmdline").read_bytes()
+            environ = (directory / "environ").read_bytes()
+            name = (directory / "comm").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended meanwhile, or is another user's
+        if CANARY.encode() in command:
+            arguments.append(command.decode())
+        if CANARY.encode() in environ:
+            environments[int(directory.name)] = name
+    return arguments, environments
+
+
+async def test_a_key_is_only_in_private_files_and_where_it_is_needed(any_stage: Stage) -> None:
+    stage = any_stage
+    seen = stage.run.directory / "requests.jsonl"
+    async with ScriptedModel([ToolCall("note", {"text": "x"}), Hang()], record=seen) as model:
+        stage.serve(model)
+        async with stage.python(PROGRAM, env={"ANTHROPIC_API_KEY": CANARY}) as program:
+            run_id = await program.run_id()
+            await model.wait_for_requests(2, timeout=20)
+            [pi] = stage.panes(run_id)
+            arguments, environments = processes_with_canary()
+            assert arguments == []
+            assert pi in environments, "pi does not have its key"
+            assert not [name for name in environments.values() if name.startswith("tmux")]
+            for question in (
+                ("show-environment", "-g"),
+                ("show-environment", "-t", "=worker:"),
+                ("show-options", "-A", "-g"),
+                ("show-options", "-A", "-t", "=worker:"),
+                ("show-options", "-s"),
+                ("show-options", "-A", "-w", "-g"),
+                ("show-hooks", "-g"),
+                ("list-panes", "-a", "-F", "#{pane_start_command} #{pane_current_command} #{pane_title}"),
+                ("capture-pane", "-p", "-t", "=worker:", "-S", "-"),
+                ("list-buffers",),
+            ):
+                assert CANARY not in stage.tmux(run_id, *question), question
+            assert stage.tmux(run_id, "list-panes", "-a", "-F", "#{pane_start_command}").strip()
+            holders = with_canary(stage.run.directory)
+            assert holders, "no file has it? then the test looks at the wrong place"
+            for file in holders:
+                assert file.parent == stage.scratch(run_id), file
+                assert stat.S_IMODE(file.stat().st_mode) == 0o600
+                assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+            program.signal(2)
+            await program.ends(5)
+    assert seen.read_text().count('"event": "request"') == 2
+    assert CANARY not in program.said
+    assert with_canary(stage.run.directory) == []
+
+
+def parts(directory: Path) -> list[tuple[str, int]]:
+    return [(str(path), stat.S_IMODE(path.lstat().st_mode)) for path in directory.rglob("*") if not path.is_symlink()]
+
+
+async def test_everything_of_a_run_is_private_whatever_the_umask(stage: Stage) -> None:
+    async with ScriptedModel([Hang()]) as model:
+        stage.serve(model)
+        async with stage.python("import os\nos.umask(0)\n" + PROGRAM) as program:
+            run_id = await program.run_id()
+            await model.wait_for_requests(1, timeout=20)
+            listed = [
+                *parts(stage.scratch(run_id)),
+                *parts(stage.logs(run_id)),
+                *parts(stage.run.home / "runtimes"),
+                (str(stage.scratch(run_id)), stat.S_IMODE(stage.scratch(run_id).stat().st_mode)),
+            ]
+            program.signal(2)
+            await program.ends(5)
+    # pi itself makes its session file readable to all: its directory is private.
+    too_open = [(path, oct(mode)) for path, mode in listed if mode & 0o077 and "/sessions/" not in path]
+    assert len(listed) > 8
+    assert too_open == []
+
+
+CLIENTS: dict[str, list[str]] = {
+    "no subprotocol": [],
+    "right subprotocol, no token": [SUBPROTOCOL],
+    "wrong token": [SUBPROTOCOL, TOKEN_PREFIX + "x" * 43],
+    "empty token": [SUBPROTOCOL, TOKEN_PREFIX],
+    "token of another protocol": ["chat", TOKEN_PREFIX + "x" * 43],
+}
+
+
+async def stranger(port: int, offered: list[str]) -> tuple[str, list[str]]:
+    """How the gateway ended the connection of a client that begins at once, and what it told it before."""
+    told = []
+    try:
+        async with connect(
+            f"ws://127.0.0.1:{port}", subprotocols=[Subprotocol(name) for name in offered] or None, open_timeout=3
+        ) as socket:
+            try:
+                await socket.send(json.dumps({"type": "hello", "protocol": 1, "applied": 0}))
+                await socket.send(json.dumps({"type": "report", "kind": "tool_call", "data": {"name": "note"}}))
+                async with asyncio.timeout(3):
+                    while True:
+                        told.append(str(await socket.recv()))
+            except ConnectionClosed as closed:
+                return str(closed.rcvd.code if closed.rcvd else None), told
+    except InvalidStatus as refused:
+        return str(refused.response.status_code), [bytes(refused.response.body or b"").decode()]
+
+
+async def test_a_client_without_the_token_is_closed_before_it_learns_or_calls_anything(stage: Stage) -> None:
+    async with ScriptedModel([Hang()]) as model:
+        stage.serve(model)
+        async with stage.python(PROGRAM) as program:
+            run_id = await program.run_id()
+            port = int((await program.says(r"gateway (\d+)"))[1])
+            for who, offered in CLIENTS.items():
+                how, told = await stranger(port, offered)
+                assert how in ("401", str(CLOSE_REFUSED)), (who, how)
+                assert told in ([], [""]), (who, told)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"\x00garbage\r\n\r\n" * 100)
+            answer = await asyncio.wait_for(_rest(reader), 15)
+            writer.close()
+            assert b"ramure" not in answer
+            assert b"worker" not in answer
+            await model.wait_for_requests(1, timeout=20)  # the agent goes on
+            program.signal(2)
+            await program.ends(5)
+    assert "tool runs" not in program.said
+    assert "Traceback" not in program.said, program.said
+    log = (stage.logs(run_id) / "worker.jsonl").read_text()
+    assert "tool_call" not in log
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+async def test_the_token_is_used_up_by_its_launch(stage: Stage) -> None:
+    """Who reads the launch's file after the agent's end gets nowhere; while it lives, only its own user can read it."""
+    async with ScriptedModel([Hang()]) as model:
+        stage.serve(model)
+        async with stage.python(PROGRAM) as program:
+            run_id = await program.run_id()
+            await model.wait_for_requests(1, timeout=20)
+            [config] = stage.scratch(run_id).glob("*.json")
+            assert (config.stat().st_uid, stat.S_IMODE(config.stat().st_mode)) == (os.getuid(), 0o600)
+            assert json.loads(config.read_text())["token"] not in (stage.logs(run_id) / "worker.jsonl").read_text()
+            program.signal(2)
+            await program.ends(5)
+    await until(lambda: not config.exists(), 5, "the launch's file removed")
