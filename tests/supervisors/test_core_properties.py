@@ -81,16 +81,20 @@ class World:
         assert before == copy, "a step must not change the state it was given"
         self.past.append(event)
         assert not (self.ended and any(isinstance(e, (m.Start, m.Stop, m.End, m.Ready)) for e in effects))
+        unread = {each.serial for each in before.deferred if isinstance(each, m.Exited)}
         for effect in effects:
-            self.carry_out(effect)
+            self.carry_out(effect, unread)
 
-    def carry_out(self, effect: m.Effect) -> None:
+    def carry_out(self, effect: m.Effect, unread: set[int]) -> None:
         match effect:
             case m.Start():
                 self.carry_out_start(effect)
             case m.Stop(serial=serial, signal=signal):
-                assert serial in self.live, "only what runs is told to stop"
-                self.told[serial] = signal
+                # Calls and exits are handled in the order in which they came, as OTP's supervisor reads its mailbox: a
+                # child whose exit waits behind a call is told to stop, and its exit is then what ended it.
+                assert serial in self.live or serial in unread, "only what runs is told to stop"
+                if serial in self.live:
+                    self.told[serial] = signal
             case m.SetTimer(timer=timer, seconds=seconds):
                 assert seconds >= 0
                 self.timers[timer] = None

@@ -87,6 +87,12 @@ class Recorder:
             while [name for name, _ in self.reports].count(kind) < count:
                 await asyncio.sleep(0.02)
 
+    async def until_idle(self, runs: int = 1) -> None:
+        """Until that many runs of the model are over, and said to be: the end of a run is two reports."""
+        async with asyncio.timeout(30):
+            while self.reports.count(("state", {"state": "idle"})) < runs:
+                await asyncio.sleep(0.02)
+
 
 class Starter(Protocol):
     async def __call__(self, config: dict[str, Any], session: Path, script: Script) -> None: ...
@@ -184,9 +190,9 @@ async def test_messages_tools_and_usage(tmp_path: Path, pi_argv: tuple[str, ...]
         run.say("system_prompt", {"text": "You are a worker."})
         run.say("tool", ECHO)
         run.say("message", {"text": "go", "how": "steer"})
-        await run.until("run_end")
+        await run.until_idle()
         run.say("message", {"text": "once more", "how": "queue"})
-        await run.until("run_end", 2)
+        await run.until_idle(2)
 
     simulated, real = await both(tmp_path, pi_argv, script, scenario)
     assert simulated == real
@@ -200,7 +206,7 @@ async def test_steering_and_queueing(tmp_path: Path, pi_argv: tuple[str, ...]) -
         await run.until("user")
         run.say("message", {"text": "second", "how": "steer"})
         run.say("message", {"text": "third", "how": "queue"})
-        await run.until("run_end", 2)
+        await run.until_idle(2)
 
     simulated, real = await both(tmp_path, pi_argv, script, scenario)
     assert simulated == real
@@ -214,9 +220,9 @@ async def test_an_interrupt_in_a_tool_call(tmp_path: Path, pi_argv: tuple[str, .
         run.say("message", {"text": "first", "how": "steer"})
         await run.until("tool_start")
         run.say("interrupt", {})
-        await run.until("run_end")
+        await run.until_idle()
         run.say("message", {"text": "second", "how": "steer"})
-        await run.until("run_end", 2)
+        await run.until_idle(2)
 
     simulated, real = await both(tmp_path, pi_argv, script, scenario)
     assert simulated == real
@@ -225,7 +231,7 @@ async def test_an_interrupt_in_a_tool_call(tmp_path: Path, pi_argv: tuple[str, .
 async def test_an_error_that_is_not_tried_again(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
     async def scenario(run: Recorder) -> None:
         run.say("message", {"text": "first", "how": "steer"})
-        await run.until("run_end")
+        await run.until_idle()
 
     simulated, real = await both(tmp_path, pi_argv, [HTTPError(400, "bad")], scenario)
     assert simulated == real
@@ -239,9 +245,9 @@ async def test_an_interrupt_of_the_model(tmp_path: Path, pi_argv: tuple[str, ...
         await run.until("user")
         await asyncio.sleep(0.5)  # pi shows no event when a stream has begun
         run.say("interrupt", {})
-        await run.until("run_end")
+        await run.until_idle()
         run.say("message", {"text": "second", "how": "steer"})
-        await run.until("run_end", 2)
+        await run.until_idle(2)
 
     simulated, real = await both(tmp_path, pi_argv, script, scenario)
     assert simulated == real
@@ -269,7 +275,7 @@ async def test_a_second_life_goes_on_where_the_first_was_killed(tmp_path: Path, 
             [call] = run.delivery.running
             await asyncio.sleep(0.5)
             run.carry_out(run.delivery.call_done(call, True, "the true outcome"))
-            await run.until("run_end")
+            await run.until_idle()
 
         async with Gateway() as gateway:
             for token, scenario, script in (

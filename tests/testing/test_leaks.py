@@ -134,8 +134,11 @@ def test_another_run_at_the_same_time_is_not_disturbed(run: LeakCheck) -> None:
 
 
 def test_an_ending_that_is_under_way_is_waited_for(run: LeakCheck) -> None:
-    with subprocess.Popen(["sleep", "0.3"], env={**CLEAN, **run.environment}):
+    command = ["sh", "-c", "read line; exec sleep 0.3"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env={**CLEAN, **run.environment}) as process:
         assert kinds(run) == ["process"]
+        assert process.stdin is not None
+        process.stdin.close()
         assert run.wait_until_clean() == []
 
 
