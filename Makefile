@@ -38,7 +38,7 @@ format: $(VENV)/.stamp  ## let ruff format, and mend what it can
 
 test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= to choose)
 	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
 	@tools/need.sh tmux ps
@@ -48,8 +48,9 @@ chaos: $(VENV)/.stamp  ## faults at random points: SEED= repeats one run, N= is 
 	@tools/need.sh tmux ps
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
 
-soak: $(VENV)/.stamp  ## 2,000 random programs of the runtime (N= for another number)
-	RAMURE_EXAMPLES=$(if $(N),$(N),2000) $(BIN)/pytest tests/properties
+soak: $(VENV)/.stamp  ## the random tests at full size, with new examples (N=3: three times as many)
+	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest tests/properties tests/actors/test_state_machines.py \
+		tests/supervisors/test_core_properties.py tests/agents/test_delivery_faults.py $(PYTEST_ARGS)
 
 mutants: $(VENV)/.stamp  ## small wrong changes to the pure cores: does a test notice each?
 	$(BIN)/python -m tests.mutants $(if $(N),-n $(N))

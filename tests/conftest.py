@@ -15,6 +15,7 @@ import pytest
 from ramure.agents.toolchain import Toolchain, find_tmux, set_up
 from ramure.home import private_dir
 from ramure.testing.leaks import LeakCheck
+from tests import scale  # noqa: F401, it chooses the profile of Hypothesis
 
 ROOT = Path(__file__).parent.parent
 DEV = ROOT / ".ramure-dev"

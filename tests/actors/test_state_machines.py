@@ -31,10 +31,9 @@ from ramure.actors import (
 )
 from ramure.errors import ActorDied, AskTimeout, MailboxFull, NameTaken, RequestRefused, UsageError
 from ramure.testing import VirtualLoop
+from tests.scale import examples, long_in_a_soak
 
-EXAMPLES = settings(
-    max_examples=500, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+EXAMPLES = settings(max_examples=examples(500), stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow])
 SEEDS = st.integers(0, 2**32 - 1)
 DELAYS = st.sampled_from([0.0, 0.0, 0.5, 1.0, 3.0])
 
@@ -533,7 +532,7 @@ class TwoSystems(Machine):
         assert not inspection.leaks(self.other)
 
 
-@pytest.mark.timeout(120)
+@long_in_a_soak
 @pytest.mark.parametrize(
     "machine", [Order, Bounded, Asks, Relations, Names, TwoSystems], ids=lambda machine: machine.__name__
 )

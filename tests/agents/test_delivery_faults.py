@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ramure.agents.protocol import BeginCall, Delivery, Effect, InSession, Reported, Send
 from ramure.agents.wire import EntryFrame, Frame, Hello, Report, ReportsAck, Resend, ToolResult, Welcome
+from tests.scale import examples
 
 
 class FarEnd:
@@ -233,4 +234,4 @@ class Protocol(RuleBasedStateMachine):
 
 
 TestProtocol = Protocol.TestCase
-TestProtocol.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestProtocol.settings = settings(max_examples=examples(500), stateful_step_count=60)

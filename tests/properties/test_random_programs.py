@@ -1,6 +1,6 @@
 """Random programs on simulated agents in virtual time: nothing hangs, nothing is lost, nothing is left.
 
-``make soak`` runs 2,000 of them (``N=`` for another number); here it is some hundred.
+``make soak`` runs 2,000 of them; here it is some hundred.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ramure.testing import InProcessHarness, run_virtual
 from tests.properties.interpreter import EXPECTED, World, play, use_the_tool
 from tests.properties.invariants import check
 from tests.properties.programs import Program, programs
+from tests.scale import examples, long_in_a_soak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXAMPLES = int(os.environ.get("RAMURE_EXAMPLES", "250"))
 
 LONGEST = 900.0
 """Virtual seconds that a program may take: far more than all its waits together."""
@@ -62,13 +62,11 @@ async def run_program(program: Program) -> World:
     return world
 
 
-@pytest.mark.timeout(0 if EXAMPLES > 250 else 300)
+@long_in_a_soak
 @settings(
-    max_examples=EXAMPLES,
-    deadline=None,
+    max_examples=examples(2000),
     suppress_health_check=list(HealthCheck),
     phases=[Phase.reuse, Phase.generate, Phase.shrink],  # to explain a failure takes minutes, and says little
-    print_blob=True,
 )
 @given(programs(), st.integers(0, 1000))
 def test_any_program_ends_in_order_and_leaves_nothing(program: Program, seed: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from ramure.supervisors import Backoff, ChildSpec, Flags, InvalidSpec
 from ramure.supervisors import messages as m
 from ramure.supervisors.core import step
 from ramure.supervisors.state import State, new
+from tests.scale import examples, long_in_a_soak
 
 REASONS = ("normal", "shutdown", Shutdown("x"), "crash", "killed", Crashed(ValueError("x")))
 OUTCOMES = ("started", "started", "started", "failed", "ignored")
@@ -208,8 +208,8 @@ def live_in_window(world: World) -> int:
     return max((sum(0 <= now - then < period for then in world.restarts) for now in world.restarts), default=0)
 
 
-@pytest.mark.timeout(300)
-@settings(max_examples=2000, deadline=None)
+@long_in_a_soak
+@settings(max_examples=examples(2000))
 @given(st.data())
 def test_whatever_happens(data: Any) -> None:
     """No event is rejected; never more restarts in a window than allowed; temporary children are never restarted;
@@ -231,8 +231,8 @@ def test_whatever_happens(data: Any) -> None:
     world.something()
 
 
-@pytest.mark.timeout(300)
-@settings(max_examples=2000, deadline=None)
+@long_in_a_soak
+@settings(max_examples=examples(2000))
 @given(st.data())
 def test_starts_are_in_order_and_stops_in_reverse(data: Any) -> None:
     """A boot, then a shutdown, with starts that may fail."""
@@ -263,8 +263,8 @@ def test_starts_are_in_order_and_stops_in_reverse(data: Any) -> None:
     assert isinstance(ends[0], Shutdown) == (bad < count)
 
 
-@pytest.mark.timeout(300)
-@settings(max_examples=2000, deadline=None)
+@long_in_a_soak
+@settings(max_examples=examples(2000))
 @given(st.integers(0, 5), st.integers(1, 20), st.lists(st.floats(0, 10), max_size=30))
 def test_never_more_restarts_in_a_window_than_allowed(intensity: int, period: int, pauses: list[float]) -> None:
     state = new(Flags(intensity=intensity, period=period), [ChildSpec("a", nothing)])
