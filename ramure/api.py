@@ -214,6 +214,7 @@ async def agent(
     max_restarts: int = 3,
     within: float = 600,
     backoff: Backoff | None = None,
+    stale_after: float = 15,
 ) -> Agent:
     """Start a coding agent and return when it is ready.
 
@@ -223,7 +224,8 @@ async def agent(
 
     A pi that ends unasked is started again with its conversation, at most ``max_restarts`` times ``within``
     seconds, after a growing delay (``backoff``); ``restart="temporary"``: never. When that is used up, the
-    agent dies: ``wait()`` raises AgentDied.
+    agent dies: ``wait()`` raises AgentDied. A pi that has given no sign of life for ``stale_after`` seconds
+    (it is stopped, or hangs) is ended, and treated like any other that died (``docs/faults.md``).
 
     Raises BadAgentName, AgentNameTaken, LaunchFailed (with pi's last screen), ToolMissing.
     """
@@ -236,6 +238,7 @@ async def agent(
         "max_restarts": max_restarts,
         "within": within,
         "backoff": backoff,
+        "stale_after": stale_after,
     }
     return Agent(await _ask(f"agent({name!r})", StartAgent(name, options)))
 

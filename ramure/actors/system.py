@@ -21,6 +21,7 @@ from ramure.actors.deadlines import Deadlines
 from ramure.actors.mailbox import Mailbox
 from ramure.actors.names import Names, Registry
 from ramure.actors.ref import Ref
+from ramure.actors.reports import CrashReport, path_of
 from ramure.actors.server import ServerCell
 from ramure.actors.threads import Threads
 from ramure.actors.timers import Timer
@@ -89,8 +90,8 @@ class ActorSystem:
 
     ``clock`` is where its time comes from (the event loop's, if not given). ``seed`` makes the order in
     which ready actors get their turn random but reproducible, for tests. ``grace`` is how many seconds
-    actors have to end in order when the system ends, before they are killed. ``report`` gets each crash
-    report, a text for people; without it they go to the log ``ramure.actors``, as errors.
+    actors have to end in order when the system ends, before they are killed. ``report`` gets each
+    :class:`CrashReport`; without it their texts go to the log ``ramure.actors``, as errors.
     """
 
     def __init__(
@@ -100,12 +101,12 @@ class ActorSystem:
         clock: Clock | None = None,
         seed: int | None = None,
         grace: float = 5.0,
-        report: Callable[[str], None] | None = None,
+        report: Callable[[CrashReport], None] | None = None,
     ) -> None:
         self.name = name
         self.grace = grace
         self._given_clock = clock
-        self.report: Callable[[str], None] = report or _log_report
+        self.report: Callable[[CrashReport], None] = report or _log_report
         self.deadlines: Deadlines
         self._context: contextvars.Context
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set on entering
@@ -527,7 +528,8 @@ class ActorSystem:
     def _log_crash(self, ref: Ref[Any], reason: object) -> None:
         detail = reason.detail if isinstance(reason, Shutdown) else reason
         if isinstance(detail, Crashed):
-            self.report(f"{ref.label} ended: {format_exit(reason)}\n{format_traceback(reason)}")
+            text = f"{ref.label} ended: {format_exit(reason)}\n{format_traceback(reason)}"
+            self.report(CrashReport(ref.label, ref, path_of(ref), reason, text))
 
     def dead_letter(self, cell: Cell, message: object) -> None:
         self.dead_letters += 1
@@ -553,5 +555,5 @@ def _threaded(actor_class: type) -> type[ServerCell]:
     return cell_class_for(actor_class)
 
 
-def _log_report(text: str) -> None:
-    logger.error("%s", text)
+def _log_report(report: CrashReport) -> None:
+    logger.error("%s", report)

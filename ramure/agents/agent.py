@@ -7,14 +7,16 @@ launch to its end; monitors on it fire once, then.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors import NO_REPLY, Actor, Ask, Exit, Ref
+from ramure.actors.reports import path_of
+from ramure.agents import deaths
 from ramure.agents.builtin import Peer, builtin_tools
-from ramure.agents.errors import AgentEnded, ModelError, NoModel, PiExited, ToolExists
+from ramure.agents.errors import AgentEnded, HandlerTimeout, NoModel, ToolExists
 from ramure.agents.protocol import (
     DELIVERED_TYPES,
     BeginCall,
@@ -27,6 +29,7 @@ from ramure.agents.protocol import (
     Reported,
     Send,
 )
+from ramure.agents.questions import Questions
 from ramure.agents.requests import (
     AddPeer,
     AddTool,
@@ -37,12 +40,13 @@ from ramure.agents.requests import (
     RemoveTool,
     Say,
 )
-from ramure.agents.schema import InvalidArguments, Tool
+from ramure.agents.schema import InvalidArguments
 from ramure.agents.session import Connected, Disconnected, FrameIn, Session, SessionPlan
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend
 from ramure.exits import Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetMachine
 from ramure.machines.base import Machine
+from ramure.machines.errors import MachineDown
 from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
@@ -78,15 +82,6 @@ class _SendAck:
     """The newest acknowledgement of reports is to be sent now."""
 
 
-@dataclass(slots=True)
-class _Question:
-    """An ``ask`` that waits for its turn, or for the run that answers it."""
-
-    caller: Ask
-    text: str
-    seq: int = 0
-
-
 class AgentActor(Actor):
     """One agent. When its pi ends unasked, its session is started again, with the same conversation, as its
     ``restart`` says; when that is used up, it ends with the reason of the last end."""
@@ -108,7 +103,12 @@ class AgentActor(Actor):
         self._calls: dict[str, asyncio.Task[None]] = {}
         self._ready: list[Ask] = []
         self._ack: ReportsAck | None = None
-        self._questions: deque[_Question] = deque()
+        self._questions = Questions(
+            self.name, lambda text: self._append("message", {"text": text, "how": "queue"}, "run")
+        )
+        self._pi_tools: dict[str, str] = {}
+        """What pi says is under way: the name of the tool, by pi's id of the call."""
+        self._down_at: float | None = None
         self._welcomed = False
         self._was_ready = False
         self._keeper: Ref[Supervisor] | None = None
@@ -146,7 +146,13 @@ class AgentActor(Actor):
         """One life of pi, linked to the supervisor that this runs in."""
         assert self.machine is not None
         plan = SessionPlan(
-            self.ref, self.name, self.address, self.machine, self.services, self.options.model, **self.options.session
+            self.ref,
+            self.name,
+            self.address,
+            self.machine,
+            self.services,
+            self.options.model,
+            **{"stale_after": self.options.stale_after, **self.options.session},
         )
         self.session = await self.system.options(link=True, label=f"pi of {self.address}").start(Session, plan)
         return self.session
@@ -168,8 +174,7 @@ class AgentActor(Actor):
                 self._append("message", {"text": text, "how": how}, origin, caller)
                 return NO_REPLY
             case AskModel(text=text):
-                self._questions.append(_Question(caller, text))
-                self._next_question()
+                self._questions.ask(caller, text)
                 return NO_REPLY
             case Interrupt():
                 self._append("interrupt", {}, "run", caller)
@@ -300,6 +305,13 @@ class AgentActor(Actor):
         self._welcomed = self._was_ready = True
         if self.state in ("launching", "connecting", "restarting"):
             self._to("idle")
+        if self._down_at is not None:
+            seconds = round(self.system.clock.monotonic() - self._down_at, 3)
+            self._down_at = None
+            self._lifecycle(
+                "agent_restarted",
+                {"reason": deaths.brief(self._last_end), "restarts": self.restarts, "seconds": seconds},
+            )
         for caller in self._ready:
             caller.reply(None)
         self._ready.clear()
@@ -357,30 +369,17 @@ class AgentActor(Actor):
                 if isinstance(usage, dict):
                     self.usage.add(usage)
             case "run_end":
-                self._answer(data)
+                self._questions.on_run_end(data)
+            case "tool_start":
+                self._pi_tools[str(data.get("tool_call_id"))] = str(data.get("name"))
+            case "tool_end":
+                self._pi_tools.pop(str(data.get("tool_call_id")), None)
             case "problem" if data.get("code") == "no_model":
                 self._no_model(str(data.get("message")))
         self._event(kind, data)
 
     def _no_model(self, why: str) -> None:
         self.stop(Crashed(NoModel(self.name, why)))
-
-    # -- questions ------------------------------------------------------------------------------------------
-
-    def _next_question(self) -> None:
-        if self._questions and self._questions[0].seq == 0:
-            question = self._questions[0]
-            question.seq = self._append("message", {"text": question.text, "how": "queue"}, "run")
-
-    def _answer(self, run: dict[str, Any]) -> None:
-        if not self._questions or self._questions[0].seq not in (run.get("seqs") or ()):
-            return
-        question = self._questions.popleft()
-        if run.get("error"):
-            question.caller.fail(ModelError(self.name, str(run["error"])))
-        else:
-            question.caller.reply(str(run.get("text") or ""))
-        self._next_question()
 
     # -- tools ------------------------------------------------------------------------------------------------
 
@@ -392,13 +391,16 @@ class AgentActor(Actor):
             self._call_done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.")
             return
         self._calls[call.call_id] = self._cell.own_task(
-            self._run_tool(entry.tool, call), f"tool {call.name} of {self.address}", entry.context.copy()
+            self._run_tool(entry, call), f"tool {call.name} of {self.address}", entry.context.copy()
         )
 
-    async def _run_tool(self, tool: Tool, call: BeginCall) -> None:
+    async def _run_tool(self, entry: AddTool, call: BeginCall) -> None:
         """Run the handler. Whatever it does, the model gets an answer."""
         try:
-            ok, text = True, await tool.call(call.arguments)
+            ok, text = True, await self._within(entry, call)
+        except HandlerTimeout as error:
+            ok, text = False, str(error)
+            self.services.log("tool_error", {"agent": self.address, "tool": call.name, "error": format_exit(error)})
         except asyncio.CancelledError:
             ok, text = False, "The call was cancelled."
         except InvalidArguments as error:
@@ -407,6 +409,23 @@ class AgentActor(Actor):
             ok, text = False, format_exit(error)
             self.services.log("tool_error", {"agent": self.address, "tool": call.name, "error": format_exit(error)})
         self._call_done(call.call_id, ok, text)
+
+    async def _within(self, entry: AddTool, call: BeginCall) -> str:
+        """The handler's result, within the tool's time."""
+        if entry.timeout is None:
+            return await entry.tool.call(call.arguments)
+        # A task of its own: the model must not wait for a handler that does not let itself be cancelled either.
+        work = self._cell.own_task(
+            entry.tool.call(call.arguments), f"handler of {call.name}", contextvars.copy_context()
+        )
+        try:
+            await asyncio.wait([work], timeout=entry.timeout)
+            if not work.done():
+                raise HandlerTimeout(call.name, entry.timeout)
+            text: str = work.result()
+            return text
+        finally:
+            work.cancel()
 
     def _call_done(self, call_id: str, ok: bool, text: str) -> None:
         """The call's answer goes out at once: a turn of the mailbox would only make the model wait."""
@@ -423,32 +442,57 @@ class AgentActor(Actor):
             # Its own reason is only that it gave up, or that its last child ended: the session's says why.
             why = self._last_end if self._last_end is not None else reason
             self.stop(why if not is_clean(why) else Crashed(AgentEnded(self.name)))
-        elif sender is self.options.machine:
-            self.stop(reason)
+        elif sender is self.options.machine and sender is not None:
+            why = reason if isinstance(reason, Crashed) else Crashed(MachineDown(sender.label, _stopped(reason)))
+            self.stop(why)
 
     def _on_session(self, event: SupervisorEvent) -> None:
         """The session ended, was started again, or is not any more."""
-        reason = event.reason
+        reason, options = event.reason, self.options
         match event.kind:
-            case "restarting" | "child_ended" | "gave_up":
-                self._last_end = reason
-                self._down(reason)
-                if event.kind == "gave_up":
-                    self._event("agent_gave_up", {"reason": format_exit(reason), "restarts": self.restarts})
+            case "restarting":
+                after = f"after {event.delay:.2g} s" if event.delay else "at once"
+                self._down(event, f"restarted {after}, with its conversation")
+                self._await_restart(reason)
+            case "child_ended" if not is_clean(reason):
+                why = f"restart={options.restart!r}" if self._was_ready else "it had never connected"
+                self._down(event, f"not restarted ({why}): the agent ends")
+            case "gave_up":
+                used = f"{options.max_restarts} restarts within {options.within:g} s are used up"
+                self._down(event, f"gave up ({used}): the agent ends")
+                self._lifecycle("agent_gave_up", {"reason": deaths.brief(reason), "restarts": self.restarts})
             case "restarted":
                 self.restarts += 1
-                self._event("agent_restarted", {"reason": format_exit(reason), "restarts": self.restarts})
 
-    def _down(self, reason: object) -> None:
-        was_busy = self.state == "busy"
+    def _down(self, event: SupervisorEvent, did: str) -> None:
+        """A session has ended: what is said of it, for people and programs."""
+        reason = self._last_end = event.reason
         self.connection = None
         self._carry_out(self.delivery.on_disconnected())
-        self._event("agent_down", {"reason": format_exit(reason)})
+        doing = deaths.doing(self.state, list(self._pi_tools.values()))
+        path = path_of(event.ref if event.ref is not None else self.ref)
+        attempt = event.attempt if event.kind == "restarting" else 0
+        at = self.system.clock.wall()
+        report = deaths.crash_report(self.address, path, reason, doing=doing, did=did, attempt=attempt, at=at)
+        self.services.log("crash_report", report)
+        self._lifecycle("agent_down", {"reason": format_exit(reason), "doing": doing, "did": did})
         self._welcomed = False
+
+    def _await_restart(self, reason: object) -> None:
+        if self._down_at is None:
+            self._down_at = self.system.clock.monotonic()
+        if self.state == "busy":  # an idle one has lost nothing, and a notice would only make it answer
+            under_way = list(self._pi_tools.values())
+            ours = [name for name in under_way if name in self._tools]
+            own = [name for name in under_way if name not in self._tools]
+            self._append("message", {"text": deaths.notice(reason, ours, own), "how": "steer"}, "ramure")
+        self._pi_tools.clear()
         self._to("restarting")
-        if was_busy:  # an idle one has lost nothing, and a notice would only make it answer
-            text = f"{_brief(reason)}; it has been restarted with your conversation. Go on with what you were doing."
-            self._append("message", {"text": f"(ramure) {text}", "how": "steer"}, "ramure")
+
+    def _lifecycle(self, type: str, data: dict[str, Any]) -> None:
+        """A death of the agent's pi, and what came of it: into the run's log as well."""
+        self._event(type, data)
+        self.services.log(type, {"agent": self.address, **data})
 
     async def terminate(self, reason: object) -> None:
         if self._keeper is not None and self._keeper.is_alive():
@@ -457,8 +501,5 @@ class AgentActor(Actor):
         self._to("ended")
 
 
-def _brief(reason: object) -> str:
-    """Why a pi ended, in a line, for the pi that comes after it."""
-    if isinstance(reason, Crashed) and isinstance(reason.exception, PiExited):
-        return f"Your process ended unexpectedly ({reason.exception.how})"
-    return f"Your process ended unexpectedly ({format_exit(reason).splitlines()[0]})"
+def _stopped(reason: object) -> str:
+    return "it was stopped" if is_clean(reason) else format_exit(reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ramure.errors import OperationalError, RequestRefused
 
-__all__ = ["AgentEnded", "LaunchFailed", "ModelError", "NoModel", "PiExited", "ToolExists"]
+__all__ = ["AgentEnded", "HandlerTimeout", "LaunchFailed", "ModelError", "NoModel", "PiExited", "ToolExists"]
 
 
 class PiExited(OperationalError):
@@ -41,6 +41,15 @@ class ModelError(OperationalError):
 
     def __init__(self, agent: str, why: str) -> None:
         super().__init__(f"agent {agent!r}: the model failed: {why}")
+
+
+class HandlerTimeout(OperationalError, TimeoutError):
+    """A tool's handler did not end within the time that ``agent.on(tool, timeout=)`` gave it."""
+
+    def __init__(self, tool: str, seconds: float) -> None:
+        super().__init__(
+            f"{tool} did not end within its {seconds:g} s and was cancelled; whether it took effect is not known"
+        )
 
 
 class AgentEnded(RequestRefused):

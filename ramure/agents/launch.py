@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +44,10 @@ class Timings:
     grace: float = 10.0
     heartbeat: float = 2.0
     silence: float = 8.0
+
+    def within(self, stale_after: float) -> Timings:
+        """The same, with signs of life often enough for one that counts as hung after ``stale_after`` seconds."""
+        return replace(self, heartbeat=min(self.heartbeat, stale_after / 4), silence=min(self.silence, stale_after / 2))
 
 
 @dataclass(frozen=True)

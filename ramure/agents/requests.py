@@ -67,6 +67,8 @@ class AgentOptions:
     max_restarts: int = 3
     within: float = 600.0
     backoff: Backoff = field(default_factory=lambda: Backoff(first=0.5, factor=2.0, limit=60.0))
+    stale_after: float = 15.0
+    """Seconds without a sign of life after which pi counts as hung."""
     session: dict[str, Any] = field(default_factory=dict)
     """More fields for the :class:`SessionPlan`."""
 
@@ -106,6 +108,8 @@ class AddTool:
 
     tool: Tool
     context: contextvars.Context
+    timeout: float | None = None
+    """Seconds that a call may take."""
 
 
 @dataclass(frozen=True, slots=True)

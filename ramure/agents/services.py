@@ -18,6 +18,13 @@ __all__ = ["Connection", "Services"]
 class Connection(Protocol):
     """The way to one extension that is connected now."""
 
+    @property
+    def stale(self) -> bool:
+        """True when it was ended since the extension gave no sign of life."""
+
+    def silent_for(self) -> float:
+        """Seconds since the extension's last sign of life."""
+
     def send(self, frame: Any) -> bool: ...
 
     def close(self, code: int = 1000, reason: str = "") -> None: ...
@@ -33,8 +40,9 @@ class Services(Protocol):
     def scratch(self) -> Path:
         """A private directory of the run on this host."""
 
-    def expect(self, token: str, sink: Any) -> None:
-        """Let in the extension that has ``token``, and tell ``sink`` (see the gateway's Sink)."""
+    def expect(self, token: str, sink: Any, stale_after: float) -> None:
+        """Let in the extension that has ``token``, and tell ``sink`` (see the gateway's Sink). A connection that is
+        silent for ``stale_after`` seconds is ended, and is ``stale`` then."""
 
     def forget(self, token: str) -> None:
         """Undo :meth:`expect`; closes the connection."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ramure.actors import Actor, Ref
 from ramure.agents.errors import LaunchFailed, PiExited
 from ramure.agents.launch import Launch, Timings, extension_path, pi_environment
+from ramure.agents.screen import masked, secrets_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
 from ramure.exits import Crashed
 from ramure.machines.errors import MachineError
@@ -36,8 +37,8 @@ class SessionPlan:
     model: str | None = None
     launch_timeout: float = 60.0
     """Seconds from the start of pi to its connection."""
-    silence_limit: float = 15.0
-    """Seconds that a pi which lost its connection has to come back before it counts as hung."""
+    stale_after: float = 15.0
+    """Seconds without a sign of life after which pi counts as hung, whether its connection stands or is lost."""
     timings: Timings = field(default_factory=Timings)
 
 
@@ -81,6 +82,7 @@ class Session(Actor):
         self.tmux: Tmux | None = None
         self.launch: Launch | None = None
         self.connection: Connection | None = None
+        self.last: Connection | None = None
         self.was_connected = False
         self.bye = ""
         self._sink = _Sink(self.ref, plan.agent)
@@ -93,7 +95,7 @@ class Session(Actor):
         try:
             self.launch = await self._prepare()
             self.tmux = await plan.services.tmux_for(plan.machine)
-            plan.services.expect(self.launch.token, self._sink)
+            plan.services.expect(self.launch.token, self._sink, plan.stale_after)
             await self.launch.write(plan.machine)
             await self.tmux.new_session(plan.address, self.launch.command(), cwd=self.launch.cwd)
         except (MachineError, ExecutionFailed, OSError) as error:
@@ -124,7 +126,7 @@ class Session(Actor):
             cwd=machine.workdir if isinstance(machine, LocalMachine) else "/",
             model=plan.model,
             environment=pi_environment(machine),
-            timings=plan.timings,
+            timings=plan.timings.within(plan.stale_after),
         )
 
     def _exited(self, ending: Ending) -> PiExited | LaunchFailed:
@@ -132,8 +134,8 @@ class Session(Actor):
         if self.bye:
             how += f" ({self.bye})"
         if self.was_connected:
-            return PiExited(how, ending.screen)
-        return LaunchFailed(self.plan.name, how, screen=ending.screen)
+            return PiExited(how, self._masked(ending.screen))
+        return LaunchFailed(self.plan.name, how, screen=self._masked(ending.screen))
 
     def _end(self, error: Exception) -> None:
         self.stop(Crashed(error))
@@ -143,17 +145,17 @@ class Session(Actor):
     async def handle_info(self, message: object) -> None:
         match message:
             case Connected(connection=connection):
-                self.connection = connection
+                self.connection = self.last = connection
                 self.was_connected = True
             case Disconnected(connection=connection):
                 if connection is self.connection:
                     self.connection = None
-                    self.send_after(self.plan.silence_limit, _StillGone())
+                    left = 0.0 if connection.stale else self.plan.stale_after - connection.silent_for()
+                    self.send_after(max(left, 0.0), _StillGone(connection))
                 await self._look()
-            case _StillGone() if self.connection is None:
-                self._end(
-                    PiExited(f"pi has given no sign of life for {self.plan.silence_limit:g} s", await self._screen())
-                )
+            case _StillGone(lost) if self.connection is None and self.last is lost:
+                why = f"pi has given no sign of life for {self.plan.stale_after:g} s"
+                self._end(PiExited(why, await self._screen()))
             case Bye(reason=reason):
                 self.bye = reason
             case _LaunchTimeout() if not self.was_connected:
@@ -179,9 +181,14 @@ class Session(Actor):
         if self.tmux is None:
             return ""
         try:
-            return await self.tmux.capture(self.plan.address)
+            return self._masked(await self.tmux.capture(self.plan.address))
         except MachineError:
             return ""
+
+    def _masked(self, screen: str) -> str:
+        """Errors and logs show the screen, to more people than may see what is secret on it."""
+        launch = self.launch
+        return masked(screen, [launch.token, *secrets_in(launch.environment)] if launch is not None else ())
 
     # -- its end ------------------------------------------------------------------------------------------
 
@@ -215,6 +222,8 @@ class _LaunchTimeout:
 @dataclass(frozen=True, slots=True)
 class _StillGone:
     """Time is up for a lost connection to come back."""
+
+    lost: Connection
 
 
 class _Sink:

@@ -84,6 +84,12 @@ class AgentConnection:
         """How many of its frames were none."""
         self.ended: str | None = None
         """Why it ended; None while it lives."""
+        self.stale = False
+        """True when it was ended since the extension gave no sign of life."""
+
+    def silent_for(self) -> float:
+        """Seconds since the extension's last frame."""
+        return self._loop.time() - self.last_seen
 
     def send(self, frame: Frame) -> bool:
         """Queues a frame; False when the connection has ended. Raises FrameTooLarge for one over the limit."""
@@ -117,8 +123,9 @@ class AgentConnection:
             self._outgoing.put_nowait(None)  # after what is queued
 
     def _begin_watch(self) -> None:
-        silent = self._loop.time() - self.last_seen
+        silent = self.silent_for()
         if silent >= self._stale_after:
+            self.stale = True
             self._end(CLOSE_PROTOCOL, f"no sign of life for {self._stale_after:g} s")
             # A stopped process answers no closing handshake.
             self._socket.transport.abort()
@@ -165,7 +172,7 @@ class Gateway:
         self._port = port
         self._stale_after = stale_after
         self._server: Server | None = None
-        self._sinks: dict[bytes, Sink] = {}
+        self._sinks: dict[bytes, tuple[Sink, float]] = {}
         self._current: dict[bytes, AgentConnection] = {}
         self.refused = 0
         """How many clients came without a token that is expected."""
@@ -227,9 +234,11 @@ class Gateway:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)
         return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
 
-    def expect(self, token: str, sink: Sink) -> None:
-        """From now on, a client with this token is let in, and told to ``sink``. One token for each launch."""
-        self._sinks[_digest(token)] = sink
+    def expect(self, token: str, sink: Sink, stale_after: float | None = None) -> None:
+        """From now on, a client with this token is let in, and told to ``sink``. One token for each launch.
+
+        ``stale_after``: seconds of silence after which it counts as dead (default: the gateway's)."""
+        self._sinks[_digest(token)] = sink, self._stale_after if stale_after is None else stale_after
 
     def forget(self, token: str, reason: str = "") -> None:
         """The token is no longer good; a connection that has it is closed (and told to its sink as ended)."""
@@ -264,7 +273,7 @@ class Gateway:
             # A close code rather than an HTTP status: the extension cannot see the latter, and must know it is final.
             await socket.close(CLOSE_REFUSED, "token refused")
             return
-        connection = AgentConnection(socket, self._stale_after)
+        connection = AgentConnection(socket, self._sinks[key][1])
         writer = asyncio.create_task(connection._write())
         try:
             await self._converse(key, connection)
@@ -281,10 +290,10 @@ class Gateway:
             return
         except ConnectionClosed:
             return
-        sink = self._sinks.get(key)
-        if sink is None:
+        if key not in self._sinks:
             connection.close(CLOSE_REFUSED, "token refused")
             return
+        sink, _ = self._sinks[key]
         if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
             connection.close(CLOSE_PROTOCOL, f"the first frame must be a hello of protocol {PROTOCOL}")
             return

@@ -225,7 +225,7 @@ class Agent:
         ref = self._record.ref
         return None if ref is None else ref._cell.actor  # type: ignore[attr-defined]
 
-    def on(self, tool: str | None = None) -> Callable[[F], F]:
+    def on(self, tool: str | None = None, *, timeout: float | None = None) -> Callable[[F], F]:
         """Give the agent a tool; the decorated function, plain or async, is its handler::
 
             @worker.on("finish")
@@ -233,13 +233,14 @@ class Agent:
                 \"\"\"Call with your result when the task is done.\"\"\"
 
         Parameters become the tool's arguments, the docstring its description, the return value its result.
-        An exception is answered to the agent as an error. Raises UnsupportedParameter.
+        An exception is answered to the agent as an error; so is a call that takes longer than ``timeout`` seconds
+        (default: no limit), and the handler is then cancelled. Raises UnsupportedParameter.
         """
 
         def decorate(function: F) -> F:
             live_process(f"agent.on({tool!r})")
             described = Tool.of(function, tool)
-            self._ref().request(AddTool(described, contextvars.copy_context())).add_done_callback(_report)
+            self._ref().request(AddTool(described, contextvars.copy_context(), timeout)).add_done_callback(_report)
             return function
 
         return decorate

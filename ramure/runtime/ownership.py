@@ -94,7 +94,7 @@ class Ownership:
             usage=made.usage,
             **{
                 key: options[key]
-                for key in ("restart", "max_restarts", "within", "backoff")
+                for key in ("restart", "max_restarts", "within", "backoff", "stale_after")
                 if options.get(key) is not None
             },
         )

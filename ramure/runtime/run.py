@@ -23,6 +23,7 @@ from ramure.machines.local import LocalMachine
 from ramure.machines.tmux import Tmux
 from ramure.machines.tmux_exec import ExecTmux
 from ramure.runtime.control import ControlActor
+from ramure.runtime.crashes import CrashReports
 from ramure.runtime.gateway import Gateway
 from ramure.runtime.leftovers import Leftovers
 from ramure.runtime.logs import Append, LogWriter
@@ -72,7 +73,8 @@ class Run:
         self.options = options or RunOptions()
         self.execution_id = new_execution_id()
         self.paths: RunPaths = Home.find().run_paths(self.execution_id, self.options.log_dir)
-        self.system = ActorSystem(self.execution_id, grace=5.0, report=self._report)
+        self.crashes = CrashReports(lambda: self.system.clock, self._log_crash)
+        self.system = ActorSystem(self.execution_id, grace=5.0, report=self.crashes.add)
         self.gateway = Gateway(self.options.host, self.options.port)
         self.services = RunServices(self)
         self.started_at = 0.0
@@ -135,6 +137,7 @@ class Run:
 
     async def close(self) -> None:
         """End everything, in order, and remove what is not to stay."""
+        self.crashes.flush()
         await self.system.close()
         self.leftovers.report()
         self.watchdog.stop()
@@ -221,10 +224,10 @@ class Run:
         if self.agents.get(record.address) is record:
             del self.agents[record.address]
 
-    def _report(self, text: str) -> None:
+    def _log_crash(self, type: str, data: Mapping[str, Any]) -> None:
         """Crash reports are for whoever looks for the cause; the program gets its exceptions."""
         if self._log is not None:
-            self.log("crash_report", {"text": text})
+            self.log(type, data)
 
     def _blocked(self, seconds: float, stack: str) -> None:
         """On the watchdog's thread, while the loop stands still."""
@@ -266,8 +269,8 @@ class RunServices:
     def scratch(self) -> Path:
         return self.run.paths.scratch
 
-    def expect(self, token: str, sink: Any) -> None:
-        self.run.gateway.expect(token, sink)
+    def expect(self, token: str, sink: Any, stale_after: float) -> None:
+        self.run.gateway.expect(token, sink, stale_after)
 
     def forget(self, token: str) -> None:
         self.run.gateway.forget(token)

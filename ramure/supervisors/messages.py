@@ -322,6 +322,7 @@ class CrashReport:
     reason: Any
     action: str
     incarnation: int
+    attempt: int
     restarts: int
     intensity: int
     period: float

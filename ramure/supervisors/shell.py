@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Ref, Stop, Timer
+from ramure.actors.reports import CrashReport, path_of
 from ramure.clock import TimerHandle
 from ramure.supervisors import messages as m
 from ramure.supervisors.core import step
@@ -205,7 +206,10 @@ class SupervisorShell(Actor):
         _DO[type(effect)](self, effect)
 
     def _do_report(self, effect: m.CrashReport) -> None:
-        self.system.report(format_report(self.ref.label, effect))
+        child = effect.ref
+        who, path = (child.label, path_of(child)) if child is not None else (str(effect.id), path_of(self.ref))
+        text = format_report(self.ref.label, effect)
+        self.system.report(CrashReport(who, child, path, effect.reason, text, effect.action, effect.attempt))
 
     def _do_stop(self, effect: m.Stop) -> None:
         ref = effect.ref

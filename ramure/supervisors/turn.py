@@ -207,6 +207,7 @@ class Turn:
                 reason,
                 action,
                 child.incarnation,
+                child.attempt,
                 self.restart_count(),
                 flags.intensity,
                 flags.period,

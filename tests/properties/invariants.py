@@ -93,8 +93,9 @@ def check_reports(log: list[dict[str, Any]]) -> None:
     """Crash reports tell of the program's exceptions, not of ours."""
     for entry in log:
         if entry["type"] == "crash_report":
-            found = [name for name in DEFECTS if name in entry["text"]]
-            assert not found, entry["text"]
+            text = f"{entry['reason']}\n{entry['traceback']}"
+            found = [name for name in DEFECTS if name in text]
+            assert not found, entry
 
 
 def check_nothing_left(world: World) -> None:

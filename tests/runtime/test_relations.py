@@ -63,7 +63,7 @@ class Memory(World):
 
 
 class Real(World):
-    patience = 0.5
+    patience = 3
 
     def __init__(self, image: Image) -> None:
         self.image = image

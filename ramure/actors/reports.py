@@ -1,0 +1,51 @@
+"""Crash reports: what ended abnormally, where in the tree, doing what, why, and what was done about it. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ramure.exits import Crashed, Phase, Shutdown
+
+if TYPE_CHECKING:
+    from ramure.actors.cell import Cell
+    from ramure.actors.ref import Ref
+
+__all__ = ["CrashReport", "path_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class CrashReport:
+    """One abnormal end, told by the kernel (``did`` is empty), or by the supervisor that acts on it. ``str(report)``
+    is the text for people."""
+
+    who: str
+    ref: Ref[Any] | None
+    """The actor that ended; None where a child did not start."""
+    path: str
+    """Its place in the tree: the labels of its ancestors and its own, outermost first."""
+    reason: object
+    text: str
+    did: str = ""
+    attempt: int = 0
+    """Which restart in a row this leads to; 0 where there is none."""
+
+    @property
+    def doing(self) -> str:
+        """What it was doing: ``handling <message>``, ``starting`` …; ``running`` where the reason does not say."""
+        detail = self.reason.detail if isinstance(self.reason, Shutdown) else self.reason
+        phase = detail.phase if isinstance(detail, Crashed) else None
+        return str(phase if phase is not None else Phase("running"))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def path_of(ref: Ref[Any]) -> str:
+    """Where an actor stands in its tree, also after its end."""
+    labels: list[str] = []
+    cell: Cell | None = ref._cell
+    while cell is not None:
+        labels.append(cell.given_label or cell.kind)
+        cell = cell.parent
+    return " / ".join(reversed(labels))

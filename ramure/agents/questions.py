@@ -1,0 +1,53 @@
+"""The questions to an agent (``agent.ask``): one is in its conversation at a time, the others wait. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ramure.agents.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ramure.actors import Ask
+
+__all__ = ["Questions"]
+
+
+@dataclass(slots=True)
+class _Question:
+    caller: Ask
+    text: str
+    seq: int = 0
+
+
+class Questions:
+    """``put(text)`` appends a message to the log and returns its seq."""
+
+    def __init__(self, agent: str, put: Callable[[str], int]) -> None:
+        self._agent = agent
+        self._put = put
+        self._waiting: deque[_Question] = deque()
+
+    def ask(self, caller: Ask, text: str) -> None:
+        """A new question; it is put when those before it are answered."""
+        self._waiting.append(_Question(caller, text))
+        self._next()
+
+    def on_run_end(self, run: dict[str, Any]) -> None:
+        """A run of the model has ended: it answers the question that it took in."""
+        if not self._waiting or self._waiting[0].seq not in (run.get("seqs") or ()):
+            return
+        caller = self._waiting.popleft().caller
+        if run.get("error"):
+            caller.fail(ModelError(self._agent, str(run["error"])))
+        else:
+            caller.reply(str(run.get("text") or ""))
+        self._next()
+
+    def _next(self) -> None:
+        if self._waiting and self._waiting[0].seq == 0:
+            question = self._waiting[0]
+            question.seq = self._put(question.text)

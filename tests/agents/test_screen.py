@@ -1,0 +1,42 @@
+"""What of a screen is masked before it goes into an error or a log."""
+
+from __future__ import annotations
+
+import pytest
+
+from ramure.agents.screen import MASK, masked, secrets_in
+
+
+def test_the_values_of_secret_variables_are_masked() -> None:
+    environment = {"OPENAI_API_KEY": "abc123def", "GH_TOKEN": "tok-456", "HOME": "/home/user", "MONKEY": "banana-split"}
+    secrets = secrets_in(environment)
+    assert (
+        masked("key abc123def, token tok-456, home /home/user", secrets) == f"key {MASK}, token {MASK}, home /home/user"
+    )
+
+
+def test_a_secret_is_found_where_the_edge_of_the_screen_cuts_it() -> None:
+    assert masked("│ the key is abc1  │\n│ 23def, he said │", ["abc123def"]) == f"│ the key is {MASK}, he said │"
+
+
+def test_short_values_are_left_alone() -> None:
+    assert masked("a key of 1 and 2", ["1", ""]) == "a key of 1 and 2"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-ant-REDACTED",
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        "AKIAIOSFODNN7EXAMPLE",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEA\n-----END OPENSSH PRIVATE KEY-----",
+    ],
+)
+def test_what_looks_like_a_secret_is_masked(secret: str) -> None:
+    assert masked(f"before {secret} after") == f"before {MASK} after"
+
+
+def test_ordinary_text_is_not() -> None:
+    text = "sk-ip this; tests/e2e/test_key.py passed; bearer of news; the token is in the file"
+    assert masked(text) == text
