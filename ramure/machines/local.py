@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import concurrent.futures
 import os
 import pwd
 import shutil
-import tempfile
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO
 
-from ramure.machines.base import AGENT, Chunk, ExecStream, Image, Machine
+from ramure.machines.base import AGENT, Image
+from ramure.machines.commands import CommandMachine, spool
 from ramure.machines.errors import (
     CopyFailed,
-    ExecTimeout,
     FileRefused,
-    MachineDown,
-    MachineStopped,
     NoSuchFile,
     SpawnFailed,
     UserRefused,
 )
-from ramure.machines.keeper import Keeper, KeptCommand, Sink, Source
+from ramure.machines.keeper import Keeper, KeptCommand, Sink
 from ramure.machines.workspace import Workspace, copy_of, temporary, worktree_of, yours
-from ramure.types import ExecResult
 
 __all__ = ["LocalImage", "LocalMachine", "LocalSnapshot"]
 
@@ -36,9 +30,6 @@ ARGUMENT_LIMIT = 100_000
 """Bytes of a command from which on the shell reads it from a file: Linux limits one argument to 128 KiB."""
 
 READ_SCRIPT = 'script=$(cat); exec </dev/null; eval "$script"'
-
-STREAM_AHEAD = 4 << 20
-"""Bytes of output that a stream reads ahead of its reader before it holds the command up."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ class LocalSnapshot(Image):
         await asyncio.to_thread(self._finalizer)
 
 
-class LocalMachine(Machine):
+class LocalMachine(CommandMachine):
     """A machine of :class:`LocalImage`. What its commands leave running ends with it, and with this program."""
 
     def __init__(self, identity: str, workspace: Workspace, env: Mapping[str, str], keeper: Keeper) -> None:
@@ -124,61 +115,6 @@ class LocalMachine(Machine):
     def describe(self) -> str:
         return f"this host in {self.workdir}" + (f" ({self.workspace.note})" if self.workspace.note else "")
 
-    async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
-        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-        running = await self._run(command, user, lambda source, data: output[source].append(data))
-        try:
-            async with asyncio.timeout(timeout) as limit:
-                code = await running.wait()
-        except (TimeoutError, asyncio.CancelledError):
-            left = await end(running)
-            if limit.expired() and timeout is not None:
-                stdout, stderr = await texts(output)
-                raise ExecTimeout(command, timeout, stdout, stderr, left) from None
-            raise
-        stdout, stderr = await texts(output)
-        return ExecResult(stdout, stderr, code)
-
-    def stream(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecStream:
-        return ExecStream(self._chunks(command, user, timeout))
-
-    async def _chunks(self, command: str, user: str, timeout: float | None) -> AsyncIterator[Chunk | int]:
-        queue: asyncio.Queue[Chunk | None] = asyncio.Queue()
-        ahead = 0
-
-        def sink(source: Source, data: bytes) -> None:
-            nonlocal ahead
-            ahead += len(data)
-            queue.put_nowait(Chunk(source, data))
-            if ahead > STREAM_AHEAD:
-                running.pause()
-
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        running = await self._run(command, user, sink)
-        ending = loop.create_task(running.wait())
-        ending.add_done_callback(lambda _: queue.put_nowait(None))
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        chunk = await queue.get()
-                except TimeoutError:
-                    left = await end(running)
-                    raise ExecTimeout(command, timeout or 0, left=left) from None
-                if chunk is None:
-                    break
-                yield chunk
-                ahead -= len(chunk.data)
-                if ahead <= STREAM_AHEAD // 2:
-                    running.resume()
-            yield await ending
-        finally:
-            if not ending.done():
-                await end(running)
-                ending.cancel()
-                await asyncio.wait([ending])
-
     async def _run(self, command: str, user: str, sink: Sink) -> KeptCommand:
         self._check()
         run_as = self._user(user)
@@ -199,10 +135,6 @@ class LocalMachine(Machine):
         if os.getuid() != 0:
             raise UserRefused(user, self.describe(), "only root can become another user")
         return user
-
-    def _check(self) -> None:
-        if self._stopped:
-            raise MachineStopped(self.describe())
 
     async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
         """As :meth:`Machine.write_file`; ``mode`` is set before the first byte is written."""
@@ -263,49 +195,6 @@ async def _made(make: Callable[[], Workspace]) -> Workspace:
     except BaseException:
         made.add_done_callback(lambda made: None if made.exception() else made.result().remove())
         raise
-
-
-async def end(running: KeptCommand) -> tuple[int, ...]:
-    """Kill a command and read the rest of its output, whatever happens to the caller meanwhile."""
-
-    async def kill() -> tuple[int, ...]:
-        try:
-            left = await running.kill()
-            if not left:
-                await running.wait()
-            return left
-        except (MachineDown, MachineStopped):  # then the command is gone too
-            return ()
-        finally:
-            running.close()
-
-    task = asyncio.get_running_loop().create_task(kill())
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
-
-
-async def texts(output: Mapping[str, list[bytes]]) -> tuple[str, str]:
-    """A command's collected output as text; much of it is decoded off the event loop."""
-    if sum(map(len, output["stdout"])) + sum(map(len, output["stderr"])) < 1 << 20:
-        return _text(output["stdout"]), _text(output["stderr"])
-    return await asyncio.to_thread(lambda: (_text(output["stdout"]), _text(output["stderr"])))
-
-
-def _text(pieces: list[bytes]) -> str:
-    """Decode piece by piece: decoding holds the interpreter's lock, and 50 MB at once would hold it long."""
-    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
-    return "".join([decode(piece) for piece in pieces] + [decode(b"", True)])
-
-
-def spool(data: bytes) -> IO[bytes]:
-    """An unnamed file with this content, to be read from its start."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    file.write(data)
-    file.seek(0)
-    return file
 
 
 def _write(full: str, path: str, data: bytes, mode: int | None) -> None:

@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ramure.machines.base import AGENT, Image
+from ramure.machines.commands import end, spool
 from ramure.machines.errors import FileRefused, MachineError, NoSuchFile, SpawnFailed, UserRefused
 from ramure.machines.keeper import PROGRAM, Keeper
-from ramure.machines.local import LocalMachine, end, spool
+from ramure.machines.local import LocalMachine
 from ramure.machines.workspace import Workspace, temporary, yours
 
 __all__ = ["SandboxImage", "SandboxMachine"]
