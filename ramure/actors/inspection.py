@@ -17,7 +17,7 @@ from ramure.actors.messages import SysRequest
 from ramure.actors.ref import DEFAULT_TIMEOUT, Ref
 from ramure.actors.server import ServerCell
 from ramure.actors.threads import AbandonedThread
-from ramure.actors.tracing import Counter, unwatch, watch
+from ramure.actors.tracing import Counter, Recent, TraceEvent, unwatch, watch
 from ramure.errors import ActorDied, AskTimeout, UsageError, WouldDeadlock
 from ramure.exits import NOPROC
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ramure.actors.system import ActorSystem
 
 R = TypeVar("R")
+W = TypeVar("W", Counter, Recent)
 
 __all__ = [
     "ActorInfo",
@@ -32,6 +33,8 @@ __all__ = [
     "Statistics",
     "get_state",
     "info",
+    "record",
+    "recorded",
     "replace_state",
     "resume",
     "statistics",
@@ -129,6 +132,29 @@ def _info(cell: Cell) -> ActorInfo:
     )
 
 
+def record(ref: Ref[Any], on: bool = True, *, limit: int = 20) -> None:
+    """Keep the newest ``limit`` messages and signals of an actor from now on, and its statistics; or stop that. At
+    once, as :func:`info`."""
+    ref._cell.system.call(_record, ref._cell, on, limit)
+
+
+def recorded(ref: Ref[Any]) -> tuple[TraceEvent, ...] | None:
+    """What :func:`record` has kept, oldest first; None where nothing is recorded."""
+    recent = _watcher(ref._cell, Recent)
+    return None if recent is None else tuple(recent.events)
+
+
+def _record(cell: Cell, on: bool, limit: int) -> None:
+    recent, counter = _watcher(cell, Recent), _watcher(cell, Counter)
+    if on:
+        watch(cell, recent or Recent(limit))
+        watch(cell, counter or Counter(cell.system.clock.wall()))
+    else:
+        for watcher in (recent, counter):
+            if watcher is not None:
+                unwatch(cell, watcher)
+
+
 def leaks(system: ActorSystem) -> Leaks:
     """What of ``system`` is left; nothing, once it was closed."""
     return Leaks(
@@ -206,7 +232,7 @@ async def statistics(
         result = _statistics(cell)
         if do == "on" and result is None:
             watch(cell, Counter(cell.system.clock.wall()))
-        if do == "off" and (counter := _counter(cell)) is not None:
+        if do == "off" and (counter := _watcher(cell, Counter)) is not None:
             unwatch(cell, counter)
         return result
 
@@ -222,13 +248,17 @@ async def _request(ref: Ref[Any], what: str, function: Callable[[Cell], R], time
     if isinstance(cell, ServerCell) and asyncio.current_task() is cell:  # type: ignore[comparison-overlap]
         raise WouldDeadlock((cell.label, cell.label))
     future: asyncio.Future[R] = cell.loop.create_future()
-    cell.deliver(SysRequest(function, future))
+    request = SysRequest(function, future)
+    cell.deliver(request)
     timer = None
     if timeout is not None:
         late = AskTimeout(cell.label, what, timeout, str(cell.doing() or ""))
         timer = cell.system.clock.call_later(timeout, lambda: fail_future(future, late))
     try:
         return await future
+    except (AskTimeout, asyncio.CancelledError):
+        cell.remove_from_queue(lambda message: message is request)  # nobody waits for it: do not pile up
+        raise
     finally:
         if timer is not None:
             timer.cancel()
@@ -251,13 +281,13 @@ def _state(cell: Cell) -> dict[str, Any]:
     return {name: value for name, value in vars(_object(cell)).items() if name not in _KERNEL}
 
 
-def _counter(cell: Cell) -> Counter | None:
+def _watcher(cell: Cell, kind: type[W]) -> W | None:
     watchers = cell.probe.watchers if cell.probe is not None else ()
-    return next((w for w in watchers if isinstance(w, Counter)), None)
+    return next((w for w in watchers if isinstance(w, kind)), None)
 
 
 def _statistics(cell: Cell) -> Statistics | None:
-    counter = _counter(cell)
+    counter = _watcher(cell, Counter)
     if counter is None:
         return None
     return Statistics(

@@ -234,6 +234,17 @@ class Trace:
         return self._events.popleft()
 
 
+class Recent:
+    """The watcher that keeps an actor's newest messages and signals, as OTP's ``sys:log``."""
+
+    def __init__(self, limit: int) -> None:
+        self.events: deque[TraceEvent] = deque(maxlen=limit)
+
+    def event(self, event: TraceEvent) -> None:
+        if event.kind in ("received", "replied", "signal"):
+            self.events.append(event)
+
+
 class Counter:
     """The watcher behind :func:`ramure.actors.inspection.statistics`."""
 

@@ -161,6 +161,16 @@ class AgentActor(Actor):
         """A pi that has never come up would not the second time; one without a model would not answer."""
         return self._was_ready and not (isinstance(reason, Crashed) and isinstance(reason.exception, NoModel))
 
+    @property
+    def tools(self) -> list[str]:
+        """The names of its tools."""
+        return sorted(self._tools)
+
+    @property
+    def calls(self) -> list[str]:
+        """The ids of the tool calls under way."""
+        return list(self._calls)
+
     # -- requests -----------------------------------------------------------------------------------------
 
     def handle_call(self, request: object, caller: Ask) -> Any:

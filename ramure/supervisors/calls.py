@@ -18,6 +18,7 @@ from ramure.supervisors.errors import (
     ChildRestarting,
     ChildRunning,
     ChildStopping,
+    ChildTemporary,
     NotForDynamic,
     SupervisorError,
     SupervisorStopping,
@@ -32,6 +33,7 @@ from ramure.supervisors.messages import (
     CountChildren,
     DeleteChild,
     GetChildSpec,
+    RenewChild,
     RestartChild,
     StartChild,
     Stray,
@@ -175,6 +177,20 @@ def _delete_child(turn: Turn, call: Hashable, request: DeleteChild) -> None:
         turn.reply(call, None)
 
 
+def _renew_child(turn: Turn, call: Hashable, request: RenewChild) -> None:
+    child = _find(turn, request.target)
+    if child is None:
+        turn.refuse(call, ChildNotFound(_shown(request.target)))
+    elif child.spec.restart == "temporary":
+        turn.refuse(call, ChildTemporary(child.spec.id))
+    elif child.status == "running":
+        turn.stop(replace(child, again=True), (call,))
+    elif child.status == "undefined":
+        turn.start(child, "restart_child", call)
+    else:
+        turn.refuse(call, _WHY_NOT_IDLE[child.status](child.spec.id))
+
+
 def _idle(turn: Turn, call: Hashable, id: Hashable) -> Child | None:
     """The child of this id, if it has no process and none is planned; else the call is refused."""
     child = turn.children.get(id)
@@ -223,4 +239,5 @@ _WRITERS: Final[dict[type, Handler]] = {
     TerminateChild: _terminate_child,
     RestartChild: _restart_child,
     DeleteChild: _delete_child,
+    RenewChild: _renew_child,
 }

@@ -19,6 +19,7 @@ __all__ = [
     "ChildRunning",
     "ChildStartFailed",
     "ChildStopping",
+    "ChildTemporary",
     "FailedToStartChild",
     "InvalidSpec",
     "NotForDynamic",
@@ -73,6 +74,13 @@ class ChildStopping(SupervisorError):
 
     def __init__(self, id: object) -> None:
         super().__init__(id, f"child {id!r} is being stopped; terminate_child waits for its end")
+
+
+class ChildTemporary(SupervisorError):
+    """The child is never started again, by nobody: what it was started with is forgotten."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(id, f"child {id!r} is temporary: its supervisor never starts it again; start another one")
 
 
 class AlreadyStarted(SupervisorError):

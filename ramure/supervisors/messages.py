@@ -91,6 +91,13 @@ class DeleteChild:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewChild:
+    """Stop a running child and start it again. Not OTP's: there, terminate_child and restart_child."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
 class GetChildSpec:
     target: Target
 
@@ -105,7 +112,9 @@ class CountChildren:
     pass
 
 
-Request = StartChild | TerminateChild | RestartChild | DeleteChild | GetChildSpec | WhichChildren | CountChildren
+Request = (
+    StartChild | TerminateChild | RestartChild | DeleteChild | RenewChild | GetChildSpec | WhichChildren | CountChildren
+)
 
 
 # ------------------------------------------------------------------ answers

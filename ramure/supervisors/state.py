@@ -25,7 +25,7 @@ class Child:
     """One child's place. ``position`` gives the start order. ``serial`` is that of its last start attempt,
     ``incarnation`` counts its successful starts, ``attempt`` its restarts in a row (for the backoff).
     ``waiters`` are the terminate_child calls that wait for its end; ``counted`` says that the restart it
-    waits for is in the intensity window already."""
+    waits for is in the intensity window already; ``again`` says that it is being stopped to be started again."""
 
     key: Hashable
     position: int
@@ -39,6 +39,7 @@ class Child:
     reason: Any = None
     waiters: tuple[Hashable, ...] = ()
     counted: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class Turn:
         if self.dynamic or child.spec.restart == "temporary":
             self.remove(child)
         else:
-            self.put(replace(child, status="undefined", waiters=()))
+            self.put(replace(child, status="undefined", waiters=(), again=False))
 
     # -------------------------------------------------------------- processes
 
@@ -133,6 +133,12 @@ class Turn:
             self.effects.append(CancelTimer(StopTimer(child.key, child.serial)))
         if not _as_told(child, reason):
             self.report("shutdown_error", child, reason, "none: it was being stopped")
+        if child.again and self.phase == "running":
+            for call in child.waiters:
+                self.reply(call, None)
+            self.notify("restarting", child, reason)
+            self.retry(replace(child, again=False, waiters=()), reason, 0.0, counted=True)
+            return
         self.notify("child_ended", child, reason)
         self.settle(child)
 
