@@ -61,9 +61,17 @@ RUN = r"""
 . "$1/env"; RAMURE_EXEC=$2; export RAMURE_EXEC
 cd -- "$3" || exit 126
 echo $$
-if [ -f "$1/$2" ]; then "$4" "$1/$2" </dev/null; else "$4" -c "$5" </dev/null; fi
+file=$1/$2 shell=$4 command=$5
+shift 5
+if [ -f "$file" ]; then "$@" "$shell" -c 'script=$(cat); exec </dev/null; eval "$script"' <"$file"
+else "$@" "$shell" -c "$command" </dev/null; fi
 exit $?
 """
+"""Runs a command: what is private to the machine is in $1, the command's mark is $2, its directory $3, its shell $4.
+What follows the command ($5) is put before it: how to become another user, who can read nothing of $1."""
+
+
+HOME_OF = r"""getent passwd -- "$1" 2>/dev/null | cut -d: -f6 | grep . || echo /"""
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,7 @@ class SSHMachine(Machine):
         self._private = ""
         self._shell = "/bin/sh"
         self._me = ("", "")
+        self._users: dict[str, list[str]] = {}
         self._reaper: list[str] = []
         self._tunnels: dict[int, Tunnel] = {}
 
@@ -205,7 +214,6 @@ class SSHMachine(Machine):
             shown = command
         argv = [
             *self._reaper,
-            *prefix,
             "/bin/sh",
             "-c",
             RUN,
@@ -215,6 +223,7 @@ class SSHMachine(Machine):
             self.workdir,
             self._shell,
             shown,
+            *prefix,
         ]
         blocking = functools.partial(self._blocking_exec, argv, mark, output, timeout, cancelled)
         running = asyncio.ensure_future(self._call(blocking))
@@ -256,11 +265,14 @@ class SSHMachine(Machine):
         uid, name = self._me
         if user in (AGENT, name):
             return []
-        become = ["runuser", "-u", user, "--"] if uid == "0" else ["sudo", "-n", "-u", user, "--"]
-        result = await self._plain([*become, "true"])
-        if result.exit_code != 0:
-            raise UserRefused(user, self.describe(), result.stderr.strip() or f"{become[0]} failed")
-        return [*become, "env", f"USER={user}", f"LOGNAME={user}"]
+        if user not in self._users:
+            become = ["runuser", "-u", user, "--"] if uid == "0" else ["sudo", "-n", "-E", "-u", user, "--"]
+            result = await self._plain([*become, "sh", "-c", HOME_OF, "sh", user])
+            if result.exit_code != 0:
+                raise UserRefused(user, self.describe(), result.stderr.strip() or f"{become[0]} failed")
+            home = result.stdout.strip()
+            self._users[user] = [*become, "env", f"HOME={home}", f"USER={user}", f"LOGNAME={user}"]
+        return self._users[user]
 
     async def _plain(self, argv: list[str]) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}

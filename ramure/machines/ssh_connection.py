@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import io
 import os
 import random
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ramure.home import private_dir
 from ramure.machines.errors import LinkLost, MachineDown, MachineError
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ class Target:
     jumps: tuple[Target, ...] = ()
     proxy_command: str = ""
     dead_after: float = 15.0
+    private_key: str = field(default="", repr=False)
+    """The text of the one key to log in with, instead of files and the ssh-agent."""
+    trust_first: bool = False
+    """Take a host that is not known at its word, once, and write its key to the first of ``known_hosts``."""
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != 22 else "")
@@ -138,12 +144,16 @@ class Connection:
         target = self.target
         client = paramiko.SSHClient()
         revoked = _load_known_hosts(client.get_host_keys(), target.known_hosts)
-        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        client.set_missing_host_key_policy(
+            _remember(target.known_hosts[0]) if target.trust_first else paramiko.RejectPolicy()
+        )
         keys = [path for path in (os.path.expanduser(key) for key in target.keys) if os.path.exists(path)]
+        own = not target.private_key  # look in the user's own places
         try:
             client.connect(
                 target.alias or target.host, target.port, target.user, sock=self._socket(),
                 key_filename=keys or None,  # type: ignore[arg-type]
+                pkey=None if own else _parsed(target.private_key), look_for_keys=own, allow_agent=own,
                 timeout=target.dead_after, banner_timeout=target.dead_after, auth_timeout=target.dead_after,
                 transport_factory=_transport,  # type: ignore[arg-type]
             )  # fmt: skip
@@ -385,6 +395,39 @@ def _load_known_hosts(known: paramiko.HostKeys, files: tuple[str, ...]) -> set[s
                 for name in entry.hostnames:
                     known.add(name, entry.key.get_name(), entry.key)
     return revoked
+
+
+_remembering = threading.Lock()
+
+
+def _remember(file: str) -> paramiko.MissingHostKeyPolicy:
+    """A policy that writes the key of a host without one to ``file``, and refuses another one from then on."""
+    import paramiko
+
+    class Remember(paramiko.MissingHostKeyPolicy):
+        def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+            with _remembering:
+                private_dir(Path(file).parent)
+                with open(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+") as known:
+                    line = f"{hostname} {key.get_name()} {key.get_base64()}"
+                    there = [each for each in known.read().splitlines() if each.startswith(f"{hostname} ")]
+                    if not there:
+                        known.write(f"{line}\n")
+                    elif line not in there:  # another connection has just met another key
+                        raise HostKeyRefused(f"{hostname} shows different host keys at once; see {file}")
+
+    return Remember()
+
+
+def _parsed(text: str) -> paramiko.PKey:
+    import paramiko
+
+    for kind in (paramiko.Ed25519Key, paramiko.RSAKey, paramiko.ECDSAKey):
+        try:
+            return kind.from_private_key(io.StringIO(text))
+        except (paramiko.SSHException, ValueError):  # of another kind
+            continue
+    raise LoginRefused("the private key that was given is none that paramiko can read")
 
 
 def _explained(error: BaseException, target: Target) -> BaseException:

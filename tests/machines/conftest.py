@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -14,13 +15,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ramure.machines.base import Image
 from ramure.machines.local import LocalImage
+from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.machines.ssh import SSHImage
+
+if TYPE_CHECKING:
+    from tests.machines.morph_fake import MorphFake
 
 DOCS = Path(__file__).parents[2] / "docs" / "machines.md"
 
@@ -141,10 +147,32 @@ def own_sshd(tmp_path: Path) -> Iterator[Sshd]:
     server.stop()
 
 
+@functools.cache
+def morph() -> tuple[MorphFake, str]:
+    """The fake of MorphCloud that all of a session's tests share, and an empty snapshot there."""
+    from tests.machines.morph_fake import MorphFake  # heavy: asyncssh
+
+    stack = contextlib.ExitStack()
+    fake = stack.enter_context(MorphFake.running())
+    home = stack.enter_context(tempfile.TemporaryDirectory(prefix="ramure-test-morph-home-"))
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    for name, value in {**fake.environment(), "RAMURE_HOME": home}.items():
+        patch.setenv(name, value)
+    _ENDS.append(stack.close)
+    return fake, fake.snapshot()
+
+
 ROWS = [
     Row("local", lambda directory: LocalImage(workdir=directory, env={"RAMURE_TEST": "42"}), 0.5, users=("nobody",)),
     Row("sandbox", lambda directory: SandboxImage(workdir=directory, env={"RAMURE_TEST": "42"}), here=False),
-    Row("ssh", lambda directory: sshd().image(workdir=str(directory), env={"RAMURE_TEST": "42"}), 1.0, forks=False),
+    Row(
+        "ssh",
+        lambda directory: sshd().image(workdir=str(directory), env={"RAMURE_TEST": "42"}),
+        1.0,
+        users=("nobody",),
+        forks=False,
+    ),
+    Row("morph", lambda _: MorphImage(morph()[1], env={"RAMURE_TEST": "42"}), here=False, users=("nobody",)),
     Row("documented", documented, stragglers=False, forks=False),
 ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import time
 from pathlib import Path
 
@@ -131,9 +132,10 @@ class TestUsers:
         if os.getuid() != 0 and row.here:
             pytest.xfail("only root can become another user")
         for user in row.users:
-            result = await machine.exec("id -un; echo $HOME $USER", user=user)
-            assert result.stdout.splitlines()[0] == user
-            assert result.stdout.split()[-1] == user
+            result = await machine.exec("id -un; echo $HOME $USER $RAMURE_TEST", user=user)
+            assert result == ExecResult(f"{user}\n{pwd.getpwnam(user).pw_dir} {user} 42\n", "", 0)
+            result = await machine.exec(f"id -un; : {'x' * 300_000}", user=user)
+            assert result == ExecResult(f"{user}\n", "", 0)
 
     async def test_an_unknown_user_is_refused(self, machine):
         with pytest.raises(UserRefused, match="no-such-user"):
