@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from ramure.errors import OperationalError, RamureError, UsageError
     from ramure.machines.local import LocalImage
+    from ramure.runtime.control.client import AttachedRun, attach
     from ramure.runtime.errors import (
         AgentDied,
         EndpointError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "AgentDied",
+    "AttachedRun",
     "EndpointError",
     "Event",
     "EventStream",
@@ -62,6 +64,7 @@ __all__ = [
     "UsageError",
     "agent",
     "agent_process",
+    "attach",
     "bubble",
     "child",
     "connect",
@@ -84,6 +87,7 @@ _MODULES = {
     "ramure.api": "agent agent_process bubble child connect current_runtime done emit expose fail machine receive self_ref spawn start_task supervise trap_exit wait",
     "ramure.errors": "OperationalError RamureError UsageError",
     "ramure.machines.local": "LocalImage",
+    "ramure.runtime.control.client": "AttachedRun attach",
     "ramure.runtime.errors": "AgentDied EndpointError NoSuchEndpoint ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout",
     "ramure.runtime.handle": "Agent MachineHandle ProcessHandle",
     "ramure.runtime.stream": "Event EventStream",

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from ramure.runtime.client import find_run
+from ramure.runtime.control.blocking import find_run
 
 __all__ = ["command"]
 

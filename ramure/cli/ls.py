@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from ramure.runtime.client import RequestFailed, live_runs
+from ramure.runtime.control.blocking import live_runs
+from ramure.runtime.control.errors import RequestFailed
 
 __all__ = ["command"]
 

@@ -22,7 +22,7 @@ from ramure.home import ramure_home
 from ramure.machines.local import LocalMachine
 from ramure.machines.tmux import Tmux
 from ramure.machines.tmux_exec import ExecTmux
-from ramure.runtime.control import ControlActor
+from ramure.runtime.control.server import ControlActor
 from ramure.runtime.crashes import CrashReports
 from ramure.runtime.gateway import Gateway
 from ramure.runtime.leftovers import Leftovers

@@ -145,7 +145,7 @@ def test_each_verb_s_message_is_in_the_trace_of_a_run_that_uses_them_all() -> No
 
 def test_the_verbs_without_a_message_only_read_or_declare() -> None:
     silent = {verb for verb, message in table().items() if message is None}
-    assert silent == {"child", "current_runtime", "receive", "self_ref", "start_task"}
+    assert silent == {"attach", "child", "current_runtime", "receive", "self_ref", "start_task"}
 
 
 @virtual_time()

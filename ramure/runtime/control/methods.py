@@ -1,0 +1,145 @@
+"""What marks a method of the control socket, and what a stream is made with.
+
+A class of methods is made once for each run, with the run. A request's arguments are checked and converted by the
+method's signature, as a tool's are (:mod:`ramure.agents.schema`): annotate with what JSON has::
+
+    class ActorMethods:
+        def __init__(self, run: Run) -> None: ...
+
+        @method
+        async def kill(self, actor: str, reason: str = "kill") -> None: ...
+
+        @stream
+        async def trace(self, pattern: str, limit: int | None = None) -> AsyncIterator[dict[str, Any]]:
+            with Feed(1000) as feed: ...
+            async for event in feed:
+                yield event
+
+A plain method may be async or not. What it raises is told to the client by the exception's name and text; a
+RamureError is an answer, anything else is also written into the run's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from ramure.agents.schema import InvalidArguments, Tool
+from ramure.runtime.control.errors import BadRequest
+
+__all__ = ["Dropped", "Feed", "Method", "method", "methods_of", "stream"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+_MARK: Final = "__control__"
+
+
+def method(function: F) -> F:
+    """A method that answers once."""
+    setattr(function, _MARK, "method")
+    return function
+
+
+def stream(function: F) -> F:
+    """An async generator: each thing that it yields is an item to the client. It is closed when the client cancels or
+    leaves. A slow client holds it up, so what must not wait goes through a :class:`Feed`."""
+    setattr(function, _MARK, "stream")
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method that can be requested."""
+
+    name: str
+    kind: Literal["method", "stream"]
+    tool: Tool
+
+    def bind(self, arguments: dict[str, Any]) -> Callable[[], Any]:
+        """The call that the arguments make. Raises :class:`BadRequest` with the field and the reason."""
+        try:
+            bound = self.tool.bind(arguments)
+        except InvalidArguments as error:
+            raise BadRequest(error.field, error.reason) from None
+        return lambda: self.tool.function(**bound)
+
+
+def methods_of(*objects: object) -> dict[str, Method]:
+    """The marked methods of these objects, by name."""
+    found: dict[str, Method] = {}
+    for owner in objects:
+        for name, function in inspect.getmembers(owner, inspect.ismethod):
+            kind = getattr(function, _MARK, None)
+            if kind is not None:
+                found[name] = Method(name, kind, Tool.of(function, name))
+    return found
+
+
+# -- for streams ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """In a stream: so many items are missing here."""
+
+    count: int
+
+
+class Feed(Generic[T]):
+    """A queue between something that must not wait and a stream: ``put`` never blocks, and an ``async for`` reads.
+
+    It keeps the oldest ``limit`` items that were not read; when it is full, new ones are counted, and a
+    :class:`Dropped` stands where they are missing. ``close()`` ends the reading after what is kept.
+    """
+
+    def __init__(self, limit: int = 1000) -> None:
+        self._limit = limit
+        self._items: deque[T | Dropped] = deque()
+        self._missing = 0
+        self._reader: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def put(self, item: T) -> None:
+        """Add an item. On the event loop's thread."""
+        if self._closed:
+            return
+        if len(self._items) >= self._limit:
+            self._missing += 1
+            return
+        self._mark_missing()
+        self._items.append(item)
+        self._wake()
+
+    def close(self) -> None:
+        """No more will come."""
+        self._closed = True
+        self._wake()
+
+    def _mark_missing(self) -> None:
+        if self._missing:
+            self._items.append(Dropped(self._missing))
+            self._missing = 0
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def __aiter__(self) -> AsyncIterator[T | Dropped]:
+        while True:
+            while self._items:
+                yield self._items.popleft()
+            if self._missing:
+                self._mark_missing()
+                continue
+            if self._closed:
+                return
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
