@@ -9,7 +9,7 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check format test bench chaos soak mutants clean
+.PHONY: help venv demo check lint types extension format test bench chaos soak mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,10 +26,17 @@ demo: $(VENV)/.stamp  ## the haiku program, on real pi
 	@$(BIN)/ramure demo
 
 check: $(VENV)/.stamp  ## format, lint, types, imports; under a minute
+	@$(MAKE) -j3 --no-print-directory lint types extension
+
+lint:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types:
+	$(BIN)/mypy
+
+extension:
 	$(BIN)/python tools/typecheck_extension.py $(DEV)
 
 format: $(VENV)/.stamp  ## let ruff format, and mend what it can

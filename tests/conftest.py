@@ -8,6 +8,7 @@ anyio's plugin since ramure runs on asyncio only. Debug mode is off: it slows th
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if any(item.get_closest_marker("real_pi") for item in session.items):
         wanted.add("toolchain")
-    for fixture in sorted(wanted & VERSIONS.keys()):
-        _installed(fixture)
+    with ThreadPoolExecutor() as pool:  # mostly waiting for the network
+        list(pool.map(_installed, sorted(wanted & VERSIONS.keys())))
 
 
 def _installed(fixture: str) -> Toolchain:
