@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from ramure.actors.cell import Cell
     from ramure.actors.system import ActorSystem
 
-__all__ = ["AmbiguousActor", "NoSuchActor", "find", "find_one", "forest", "label_of", "path_of", "selector"]
+__all__ = [
+    "AmbiguousActor",
+    "NoSuchActor",
+    "find",
+    "find_one",
+    "forest",
+    "label_of",
+    "labels_to",
+    "leads_to",
+    "path_of",
+    "selector",
+]
 
 SHOWN = 10
 """Candidates that an error lists."""
@@ -59,13 +70,28 @@ def _label(cell: Cell) -> str:
     return cell.given_label or (cell.names[0] if cell.names else cell.kind)
 
 
-def _path(cell: Cell) -> str:
+def labels_to(ref: Ref[Any]) -> list[str]:
+    """The labels of its ancestors and its own, outermost first; also after its end."""
     labels = []
-    above: Cell | None = cell
+    above: Cell | None = ref._cell
     while above is not None:
         labels.append(_label(above))
         above = above.parent
-    return "/".join(reversed(labels))
+    labels.reverse()
+    return labels
+
+
+def _path(cell: Cell) -> str:
+    return "/".join(labels_to(cell.ref))
+
+
+def leads_to(address: str, path: str) -> bool:
+    """True when ``address`` is ``path``, with any labels but the last left out: ``main#1/worker`` leads to
+    ``run/processes/main#1/agents of main#1/worker``."""
+    *above, last = address.split("/")
+    *labels, end = path.split("/")
+    rest = iter(labels)
+    return last == end and all(label in rest for label in above)
 
 
 def forest(system: ActorSystem) -> Iterator[tuple[Ref[Any], int]]:
@@ -94,8 +120,9 @@ def forest(system: ActorSystem) -> Iterator[tuple[Ref[Any], int]]:
 def find(system: ActorSystem, address: str) -> list[Ref[Any]]:
     """The live actors that ``address`` fits, in order of starting; the first of these kinds of fit that any has:
 
-    ``#12`` or ``12``, the number; the registered name, label or place; the end of a place (``pool/worker``); a pattern
-    with ``*``, ``?`` or ``[…]`` for any of these; the class or function that it runs.
+    ``#12`` or ``12``, the number; the registered name, label or place; the end of a place (``pool/worker``); a place with
+    steps left out (``main#1/worker``); a pattern with ``*``, ``?`` or ``[…]`` for any of these; the class or function that
+    it runs.
     """
     cells = list(system.cells.values())
     for fits in _ways(_tidy(address)):
@@ -143,6 +170,8 @@ def _ways(address: str) -> Iterable[Callable[[Cell], bool]]:
         yield lambda cell: cell.number == number
     yield _exactly(address)
     yield lambda cell: _path(cell).endswith(f"/{address}")
+    if "/" in address:
+        yield lambda cell: leads_to(address, _path(cell))
     if _is_pattern(address):
         yield _like(address)
     yield lambda cell: cell.kind == address

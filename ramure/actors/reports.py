@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ramure.actors.addresses import labels_to
 from ramure.exits import Crashed, Phase, Shutdown
 
 if TYPE_CHECKING:
-    from ramure.actors.cell import Cell
     from ramure.actors.ref import Ref
 
 __all__ = ["CrashReport", "path_of"]
@@ -43,9 +43,4 @@ class CrashReport:
 
 def path_of(ref: Ref[Any]) -> str:
     """Where an actor stands in its tree, also after its end."""
-    labels: list[str] = []
-    cell: Cell | None = ref._cell
-    while cell is not None:
-        labels.append(cell.given_label or cell.kind)
-        cell = cell.parent
-    return " / ".join(reversed(labels))
+    return " / ".join(labels_to(ref))

@@ -274,11 +274,14 @@ class AgentActor(Actor):
                     self.connection = connection
                     self._ack = None  # it may be about another launch's reports
                     self.pi_version = hello.pi
+                    state = "back" if self._welcomed else "new"
+                    self._append("connection", {"state": state, "pi": hello.pi, "pid": hello.pid}, "agent")
                     self._to("connecting" if not self._welcomed else self.state)
                     self._carry_out(self.delivery.on_hello(hello))
-            case Disconnected(connection=connection):
+            case Disconnected(connection=connection, reason=reason):
                 if connection is self.connection:
                     self.connection = None
+                    self._append("connection", {"state": "lost", "reason": reason}, "agent")
                     self._carry_out(self.delivery.on_disconnected())
             case _SessionNews(event=event):
                 self._on_session(event)

@@ -56,7 +56,7 @@ class Launch:
 
     run_id: str
     address: str
-    token: str
+    token: str = field(repr=False)
     url: str
     directory: str
     """Where its files go, on the machine."""
@@ -65,7 +65,7 @@ class Launch:
     extension: str
     cwd: str
     model: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     timings: Timings = Timings()
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 

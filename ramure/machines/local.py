@@ -42,7 +42,7 @@ class LocalImage(Image):
     """
 
     workdir: str | os.PathLike[str] | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     worktree: bool = False
 
     def describe(self) -> str:

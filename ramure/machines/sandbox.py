@@ -53,7 +53,7 @@ class SandboxImage(Image):
     """
 
     workdir: str | os.PathLike[str] | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     network: bool = True
     readonly: Sequence[str | os.PathLike[str]] = ()
 

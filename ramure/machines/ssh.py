@@ -92,7 +92,7 @@ class SSHImage(Image):
     config: str | None = None
     jump: str | None = None
     workdir: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     known_hosts: str | None = None
     dead_after: float = 15.0
     give_up_after: float = 60.0

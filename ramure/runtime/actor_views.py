@@ -5,6 +5,7 @@ What the kernel knows is read at once; only an actor's own attributes wait for i
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from ramure.actors.addresses import forest, label_of, path_of
 from ramure.actors.inspection import get_state, info, recorded
 from ramure.actors.rendering import brief
 from ramure.agents.agent import AgentActor
+from ramure.agents.screen import masked, secrets_in
 from ramure.errors import ActorDied, AskTimeout
 from ramure.exits import format_exit
 from ramure.runtime.process import Process
@@ -186,7 +188,7 @@ def _row(ref: Ref[Any], depth: int, restarts: dict[Ref[Any], int]) -> ActorRow:
     actor = getattr(cell, "actor", None)
     agent = actor if isinstance(actor, AgentActor) else None
     current = cell.current
-    doing = brief(current, 80) if current is not None else None
+    doing = _shown(current, 80) if current is not None else None
     return ActorRow(
         id=cell.number,
         label=label_of(ref),
@@ -227,7 +229,7 @@ async def actor_details(
         trap_exit=known.trap_exit,
         thread=known.thread,
         dropped=known.dropped,
-        waiting=tuple(brief(message) for message, _ in zip(ref._cell.queue, range(MOST_WAITING), strict=False)),
+        waiting=tuple(_shown(message) for message, _ in zip(ref._cell.queue, range(MOST_WAITING), strict=False)),
         links=_neighbours(known.links),
         monitors=_neighbours(known.monitors),
         monitored_by=_neighbours(known.monitored_by),
@@ -251,7 +253,7 @@ async def _attributes(ref: Ref[Any], patience: float) -> tuple[dict[str, str] | 
     except AskTimeout:
         doing = ref._cell.doing()
         return None, f"its turn did not come within {patience:g} s" + (f": it is {doing}" if doing else "")
-    return {name: brief(value) for name, value in state.items()}, None
+    return {name: _shown(value) for name, value in state.items()}, None
 
 
 def _place(ref: Ref[Any]) -> tuple[Ref[Any], ChildView] | None:
@@ -260,6 +262,12 @@ def _place(ref: Ref[Any]) -> tuple[Ref[Any], ChildView] | None:
     if parent is None:
         return None
     return next(((parent.ref, child) for child in child_views(parent.ref) if child.ref is ref), None)
+
+
+def _shown(value: object, limit: int = 200) -> str:
+    """A short text, in which no secret stands: messages and state are full of them. Masked before it is cut."""
+    text = masked(brief(value, limit + 200), secrets_in(os.environ))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _neighbour(ref: Ref[Any]) -> Neighbour:
@@ -283,7 +291,7 @@ def _specification(supervisor: Ref[Any], child: ChildView) -> Specification:
         type=spec.type,
         significant=spec.significant,
         status=child.status,
-        start=getattr(start, "__qualname__", None) or brief(start, 80),
+        start=getattr(start, "__qualname__", None) or _shown(start, 80),
     )
 
 
@@ -300,7 +308,7 @@ def _supervision(ref: Ref[Any]) -> Supervision | None:
 
 
 def _id(value: object) -> str:
-    return value if isinstance(value, str) else brief(value, 80)
+    return value if isinstance(value, str) else _shown(value, 80)
 
 
 def _statistics(known: Statistics | None) -> dict[str, Any] | None:
@@ -347,7 +355,7 @@ def _events(ref: Ref[Any], stream: EventStream | None) -> tuple[str, ...]:
     if stream is None:
         return ()
     return tuple(
-        f"{event.type} {brief(event.data, 120)}" + (f" from {event.source}" if event.source else "")
+        f"{event.type} {_shown(event.data, 120)}" + (f" from {event.source}" if event.source else "")
         for event in stream.snapshot()[-MOST_EVENTS:]
     )
 
@@ -360,6 +368,6 @@ def trace_record(system: ActorSystem, event: TraceEvent) -> TraceRecord:
     elif event.kind in ("signal", "ended"):
         value = format_exit(event.value)
     else:
-        value = brief(event.value)
+        value = _shown(event.value)
     peer = _neighbour(event.peer) if event.peer is not None else None
     return TraceRecord(at, event.kind, _neighbour(event.actor), value, peer)

@@ -1,0 +1,267 @@
+"""The story of an agent's or actor's deaths and restarts, told from the run's log: what ``ramure why`` shows.
+
+Pure: what comes in are log entries, the run's and the agent's own, of a live run or of one that has ended. Fields are those of
+``docs/faults.md``; entries that are not understood are passed over, since a log may be of another version.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import Any, Final, Literal
+
+from ramure.actors.addresses import leads_to
+
+__all__ = ["Chapter", "Story", "subjects", "tell"]
+
+Kind = Literal["died", "restarted", "gave_up", "ended", "trouble", "by_hand", "below"]
+
+Entry = Mapping[str, Any]
+
+LONGEST: Final = 400
+"""Characters of a cause in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One thing that happened."""
+
+    at: float
+    """Seconds since 1970."""
+    kind: Kind
+    """``died``, ``restarted``, ``gave_up``, ``ended`` for good, ``trouble`` that ended nothing, ``by_hand``: what
+    somebody did with the command line, ``below``: a death of something that it has in it."""
+    text: str
+    """In a line: why, or what."""
+    doing: str | None = None
+    did: str | None = None
+    path: str | None = None
+    screen: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What became of one agent or actor."""
+
+    subject: str
+    headline: str
+    """In one line, the cause of its last death; where there is none, of its last trouble."""
+    deaths: int
+    restarts: int
+    chapters: tuple[Chapter, ...]
+    """In order of time."""
+
+
+def tell(subject: str, entries: Iterable[Entry]) -> Story:
+    """The story of ``subject``: an agent's address, or an actor's label or place, or a pattern for them."""
+    fits = _fitting(subject)
+    chapters: list[Chapter] = []
+    for entry in entries:
+        reader = _READERS.get(str(entry.get("type")))
+        chapter = reader(entry, fits) if reader is not None else None
+        if chapter is not None:
+            chapters.append(chapter)
+    chapters.sort(key=lambda chapter: chapter.at)
+    deaths = sum(chapter.kind == "died" for chapter in chapters)
+    restarts = sum(chapter.kind == "restarted" for chapter in chapters)
+    return Story(subject, _headline(subject, chapters, deaths), deaths, restarts, tuple(chapters))
+
+
+def subjects(entries: Iterable[Entry]) -> list[str]:
+    """Whom the entries can tell of: agents, processes, and actors that have died."""
+    found: dict[str, None] = {}
+    for entry in entries:
+        for field in ("address", "agent"):
+            if isinstance(entry.get(field), str):
+                found[entry[field]] = None
+        if isinstance(entry.get("process"), str):
+            found[_last(entry["process"])] = None
+        if isinstance(entry.get("path"), str):
+            found[_last(entry["path"])] = None
+    return list(found)
+
+
+def near(subject: str, known: Iterable[str]) -> list[str]:
+    """Those of the known that may be meant."""
+    return difflib.get_close_matches(subject, list(known), n=3, cutoff=0.5)
+
+
+# -- whom an entry is about ---------------------------------------------------------------------------------
+
+Fits = Callable[..., bool]
+
+
+def _fitting(subject: str) -> Fits:
+    tidy = _tidy(subject)
+    pattern = re.compile(translate(tidy)).match if any(sign in tidy for sign in "*?[") else None
+
+    def fits(*names: object) -> bool:
+        for name in names:
+            if not isinstance(name, str) or not name:
+                continue
+            whole = _tidy(name)
+            if tidy in (whole, _last(whole), _last(whole).split("#")[0]) or leads_to(tidy, whole):
+                return True
+            if pattern is not None and (pattern(whole) or pattern(_last(whole))):
+                return True
+        return False
+
+    return fits
+
+
+def _tidy(place: str) -> str:
+    return place.strip().replace(" / ", "/")
+
+
+def _last(place: str) -> str:
+    return _tidy(place).rsplit("/", 1)[-1]
+
+
+def _above(place: object, fits: Fits) -> bool:
+    """True when the subject is above this place in the tree."""
+    labels = _tidy(str(place or "")).split("/")
+    return any(fits("/".join(labels[:depth])) for depth in range(1, len(labels)))
+
+
+# -- what the entries say -----------------------------------------------------------------------------------
+
+
+def _at(entry: Entry) -> float:
+    at = entry.get("at", entry.get("ts", 0.0))
+    return float(at) if isinstance(at, (int, float)) else 0.0
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value else None
+
+
+def _line(value: object) -> str:
+    """The first line, without a screen that was put behind it."""
+    lines = str(value or "unknown").strip().splitlines() or ["unknown"]
+    line = lines[0].removesuffix("; its last screen:")
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+def _crash_report(entry: Entry, fits: Fits) -> Chapter | None:
+    path = entry.get("path")
+    own = fits(entry.get("address"), path, entry.get("who"))
+    if not own and not _above(path, fits):
+        return None
+    text = _line(entry.get("reason"))
+    return Chapter(
+        _at(entry),
+        "died" if own else "below",
+        text if own else f"{entry.get('who') or _last(str(path))}: {text}",
+        _text(entry.get("doing")),
+        _text(entry.get("did")),
+        _text(path),
+        _text(entry.get("screen")),
+        _text(entry.get("traceback")),
+    )
+
+
+def _restarted(entry: Entry, fits: Fits) -> Chapter | None:
+    if not fits(entry.get("agent")):
+        return None
+    seconds = entry.get("seconds")
+    took = f"ready again {seconds:.2g} s after its death" if isinstance(seconds, (int, float)) else "ready again"
+    return Chapter(_at(entry), "restarted", f"{took}; restarts so far: {entry.get('restarts', '?')}")
+
+
+def _gave_up(entry: Entry, fits: Fits) -> Chapter | None:
+    return Chapter(_at(entry), "gave_up", _line(entry.get("reason"))) if fits(entry.get("agent")) else None
+
+
+def _agent_died(entry: Entry, fits: Fits) -> Chapter | None:
+    return Chapter(_at(entry), "ended", _line(entry.get("reason"))) if fits(entry.get("agent")) else None
+
+
+def _tool_error(entry: Entry, fits: Fits) -> Chapter | None:
+    if not fits(entry.get("agent")):
+        return None
+    return Chapter(_at(entry), "trouble", f"the tool {entry.get('tool')} failed: {_line(entry.get('error'))}")
+
+
+def _problem(entry: Entry, fits: Fits) -> Chapter | None:
+    """Of the run's log, with ``agent`` or ``process``; or of the agent's own, where ``data`` has it."""
+    data = entry.get("data")
+    if isinstance(data, Mapping):
+        if not fits(entry.get("of")):
+            return None
+        return Chapter(_at(entry), "trouble", f"{data.get('code')}: {_line(data.get('message'))}")
+    if not fits(entry.get("agent"), entry.get("process")):
+        return None
+    return Chapter(_at(entry), "trouble", _line(entry.get("text") or entry.get("message")))
+
+
+def _connection(entry: Entry, fits: Fits) -> Chapter | None:
+    data = entry.get("data")
+    if not isinstance(data, Mapping) or not fits(entry.get("of")):
+        return None
+    if data.get("state") == "lost":
+        return Chapter(_at(entry), "trouble", f"its connection was lost: {_line(data.get('reason'))}")
+    if data.get("state") == "back":
+        return Chapter(_at(entry), "restarted", "its connection is back; pi lived on")
+    return None
+
+
+def _event(entry: Entry, fits: Fits) -> Chapter | None:
+    """A process's own ending."""
+    if entry.get("source") is not None or entry.get("event") not in ("failed", "cancelled"):
+        return None
+    if not fits(entry.get("process")):
+        return None
+    return Chapter(_at(entry), "ended", f"{entry['event']}: {_line(entry.get('data'))}")
+
+
+def _operator(entry: Entry, fits: Fits) -> Chapter | None:
+    if not fits(entry.get("actor"), entry.get("path")):
+        return None
+    why = f": {_line(entry['reason'])}" if entry.get("reason") else ""
+    return Chapter(_at(entry), "by_hand", f"{entry.get('command')}{why}")
+
+
+_READERS: Final[dict[str, Callable[[Entry, Fits], Chapter | None]]] = {
+    "crash_report": _crash_report,
+    "agent_restarted": _restarted,
+    "agent_gave_up": _gave_up,
+    "agent_died": _agent_died,
+    "tool_error": _tool_error,
+    "problem": _problem,
+    "alarm": _problem,
+    "connection": _connection,
+    "event": _event,
+    "operator": _operator,
+}
+
+
+# -- the first line -----------------------------------------------------------------------------------------
+
+
+def _headline(subject: str, chapters: list[Chapter], deaths: int) -> str:
+    last = {chapter.kind: chapter for chapter in chapters}
+    if "died" in last:
+        return _of_death(subject, last, deaths)
+    if "ended" in last:
+        return f"{subject} ended: {last['ended'].text}"
+    if "below" in last:
+        count = sum(chapter.kind == "below" for chapter in chapters)
+        return f"{subject} itself has not died; {count} in it did, the last: {last['below'].text}"
+    if "trouble" in last:
+        return f"{subject} has not died; its last trouble: {last['trouble'].text}"
+    if "by_hand" in last:
+        return f"{subject} was not seen to die; by hand: {last['by_hand'].text}"
+    return f"{subject} has not died, and nothing has gone wrong"
+
+
+def _of_death(subject: str, last: dict[Kind, Chapter], deaths: int) -> str:
+    death = last["died"]
+    times = "died" if deaths == 1 else f"died {deaths} times, the last time"
+    doing = f" ({death.doing})" if death.doing and death.doing != "running" else ""
+    by_hand = last.get("by_hand")
+    why = f"; by hand: {by_hand.text}" if by_hand is not None and 0 <= death.at - by_hand.at < 5 else ""
+    return f"{subject} {times}{doing}: {death.text}{why}; {death.did or 'nothing was done about it'}"

@@ -1,0 +1,245 @@
+"""``why``: the first line names the true cause, whatever died, from the logs alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ramure import agent, agent_process, spawn
+from ramure.runtime.handle import Agent
+from ramure.runtime.story import near, subjects, tell
+from ramure.supervisors import Backoff
+from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
+
+
+def entries(home: Path, name: str = "worker") -> list[dict[str, Any]]:
+    """The run's log, and the agent's, as the run itself puts them together."""
+    [log] = home.glob("logs/*/_runtime.jsonl")
+    found = [json.loads(line) for line in log.read_text().splitlines()]
+    for own in log.parent.glob(f"{name}.jsonl"):
+        found += [{**json.loads(line), "of": name} for line in own.read_text().splitlines()]
+    return found
+
+
+Faults = Callable[[InProcessHarness, Agent], Awaitable[None]]
+
+
+def played(fault: Faults, script: list[Any], **options: Any) -> None:
+    """A run with one agent that suffers ``fault``."""
+    harness = InProcessHarness(script)
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker", **{"backoff": Backoff(first=0.5, factor=1, limit=1, jitter=0), **options})
+        ended = asyncio.Event()
+
+        @worker.on_exit
+        def on_exit(reason: object) -> None:
+            ended.set()
+
+        await fault(harness, worker)
+        worker_ended.append(ended.is_set())
+
+    worker_ended: list[bool] = []
+    run_virtual(main())
+
+
+async def killed_idle(harness: InProcessHarness, worker: Agent) -> None:
+    harness.kill("worker")
+    await worker.events.listen_for("agent_restarted")
+
+
+async def killed_in_a_tool(harness: InProcessHarness, worker: Agent) -> None:
+    holding, go = asyncio.Event(), asyncio.Event()
+
+    @worker.on("hold")
+    async def hold() -> str:
+        """Holds."""
+        holding.set()
+        await go.wait()
+        return "held"
+
+    answer = asyncio.ensure_future(worker.ask("Hold."))
+    await holding.wait()
+    harness.kill("worker")
+    await worker.events.listen_for("agent_restarted")
+    go.set()
+    await answer
+
+
+async def killed_too_often(harness: InProcessHarness, worker: Agent) -> None:
+    for number in range(1, 3):
+        harness.kill("worker")
+        if number < 2:
+            await worker.events.listen_for("agent_restarted", where=lambda e, n=number: e.data["restarts"] == n)
+    await worker.events.listen_for("agent_gave_up")
+    await asyncio.sleep(1)
+
+
+async def machine_gone(harness: InProcessHarness, worker: Agent) -> None:
+    harness.machines[0].fail("power cut")
+    await asyncio.sleep(5)
+
+
+async def handler_raises(harness: InProcessHarness, worker: Agent) -> None:
+    @worker.on("hold")
+    async def hold() -> str:
+        """Raises."""
+        raise KeyError("no such thing")
+
+    await worker.ask("Hold.")
+
+
+async def handler_hangs(harness: InProcessHarness, worker: Agent) -> None:
+    @worker.on("hold", timeout=3)
+    async def hold() -> str:
+        """Hangs."""
+        await asyncio.sleep(1e6)
+        return ""
+
+    await worker.ask("Hold.")
+
+
+async def nothing(harness: InProcessHarness, worker: Agent) -> None:
+    await worker.ask("Hello.")
+
+
+HOLD = [[ToolCall("hold")], Text("Done.")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "script", "options", "headline"),
+    [
+        (
+            killed_idle,
+            [],
+            {},
+            "worker died (idle): crashed: PiExited: pi was killed by signal 9; "
+            "restarted after 0.5 s, with its conversation",
+        ),
+        (
+            killed_in_a_tool,
+            HOLD,
+            {},
+            "worker died (busy, in hold): crashed: PiExited: pi was killed by signal 9; "
+            "restarted after 0.5 s, with its conversation",
+        ),
+        (
+            killed_too_often,
+            [],
+            {"max_restarts": 1},
+            "worker died 2 times, the last time (idle): crashed: PiExited: pi was killed by signal 9; "
+            "gave up (1 restarts within 600 s are used up): the agent ends",
+        ),
+        (machine_gone, [], {}, "power cut"),
+        (handler_raises, HOLD, {}, "worker has not died; its last trouble: the tool hold failed: KeyError: "),
+        (handler_hangs, HOLD, {}, "worker has not died; its last trouble: the tool hold failed: HandlerTimeout"),
+        (nothing, [Text("Hi.")], {}, "worker has not died, and nothing has gone wrong"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_first_line_names_the_cause(
+    home: Path, fault: Faults, script: list[Any], options: dict[str, Any], headline: str
+) -> None:
+    played(fault, script, **options)
+    story = tell("worker", entries(home))
+    assert headline in story.headline
+    assert "\n" not in story.headline
+    assert [c.at for c in story.chapters] == sorted(c.at for c in story.chapters)
+
+
+def test_deaths_and_restarts_are_chapters_in_order(home: Path) -> None:
+    played(killed_too_often, [], max_restarts=1)
+    story = tell("worker", entries(home))
+    kinds = [c.kind for c in story.chapters if c.kind != "trouble"]
+    assert kinds == ["died", "restarted", "died", "gave_up", "ended"]
+    assert (story.deaths, story.restarts) == (2, 1)
+    assert "worker" in subjects(entries(home))
+    assert "main#1" in subjects(entries(home))
+
+
+def test_a_process_that_failed_and_what_died_below_it(home: Path) -> None:
+    @agent_process
+    async def broken() -> None:
+        raise LookupError("no such word")
+
+    @agent_process
+    async def main() -> None:
+        await asyncio.wait([asyncio.ensure_future(_settled(spawn(broken)))])
+
+    async def _settled(handle: Any) -> None:
+        with pytest.raises(LookupError):
+            await handle
+
+    run_virtual(main())
+    found = entries(home)
+    story = tell("broken#2", found)
+    assert "LookupError: no such word" in story.headline
+    assert tell("broken", found).headline.replace("broken ", "broken#2 ", 1) == story.headline
+    assert tell("main#1/broken#2", found).chapters == story.chapters
+    above = tell("main#1", found)
+    assert above.headline.startswith("main#1 itself has not died; 1 in it did")
+    assert "LookupError: no such word" in above.headline
+
+
+def test_what_was_done_by_hand_is_told_with_the_death() -> None:
+    story = tell(
+        "worker",
+        [
+            {
+                "type": "operator",
+                "ts": 10.0,
+                "command": "kill",
+                "actor": "worker",
+                "path": "r/worker",
+                "reason": "enough",
+            },
+            {
+                "type": "crash_report",
+                "at": 10.5,
+                "address": "worker",
+                "path": "r / worker",
+                "reason": "killed",
+                "did": "x",
+            },
+        ],
+    )
+    assert story.headline == "worker died: killed; by hand: kill: enough; x"
+
+
+def test_a_connection_that_was_cut_is_no_death() -> None:
+    cut = {"type": "connection", "of": "worker", "ts": 3.0, "data": {"state": "lost", "reason": "code 1006"}}
+    back = {"type": "connection", "of": "worker", "ts": 3.1, "data": {"state": "back"}}
+    story = tell("worker", [cut, back])
+    assert story.headline == "worker has not died; its last trouble: its connection was lost: code 1006"
+    assert (story.deaths, len(story.chapters)) == (0, 2)
+    assert tell("other", [cut, back]).chapters == ()
+
+
+def test_who_may_be_meant() -> None:
+    assert near("wroker", ["worker", "main#1"]) == ["worker"]
+
+
+log_values = st.recursive(
+    st.none() | st.integers() | st.text() | st.floats(), lambda inner: st.lists(inner), max_leaves=3
+)
+fields = st.sampled_from(
+    ["type", "at", "ts", "address", "agent", "path", "who", "reason", "data", "of", "process", "event"]
+)
+kinds = st.sampled_from(["crash_report", "agent_restarted", "tool_error", "problem", "connection", "event", "operator"])
+
+
+@given(st.lists(st.dictionaries(fields, log_values | st.just("worker"), max_size=8)), kinds)
+def test_odd_entries_are_passed_over(odd: list[dict[str, Any]], kind: str) -> None:
+    found = [{**entry, "type": kind} for entry in odd]
+    story = tell("worker", found)
+    assert story.headline.startswith("worker")
+    assert "\n" not in story.headline
+    subjects(found)
