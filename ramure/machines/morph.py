@@ -22,7 +22,7 @@ from ramure.machines.base import AGENT, ExecStream, Image, Machine
 from ramure.machines.errors import MachineDown, MachineStopped, SpawnFailed
 from ramure.machines.morph_cloud import Cloud, CloudError, Start
 from ramure.machines.ssh import SSHImage, SSHMachine
-from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused, Target
+from ramure.machines.ssh_connection import LoginRefused, Target
 from ramure.types import ExecResult
 
 __all__ = ["MorphImage", "MorphMachine"]
@@ -33,6 +33,8 @@ BASE_IMAGE = "morphvm-minimal"
 BASE_RESOURCES = {"vcpus": 1, "memory": 2048, "disk_size": 8192}
 SSH_LIMIT = 60.0
 """Seconds in which the SSH gateway must let us in to an instance that the API calls ready."""
+SIGNS_OF_LIFE = 3
+"""How many there are within the TTL."""
 FORK_TTL = 3600
 """Seconds after which the snapshot that a fork goes through ends, should it not be deleted before."""
 
@@ -131,7 +133,7 @@ class MorphImage(Image):
                 ssh = await way.spawn()
                 break
             except (SpawnFailed, LoginRefused) as error:  # the gateway may learn of it later than the API
-                if isinstance(error.__cause__, HostKeyRefused) or loop.time() > deadline:
+                if loop.time() > deadline:
                     raise SpawnFailed(self.describe(), f"{instance} runs, but SSH to it failed: {error}") from error
             await asyncio.sleep(0.5)
         return MorphMachine(self, cloud, instance, ssh, owned=owned)
@@ -300,7 +302,7 @@ class MorphMachine(Machine):
         """The dead man's switch: without these signs of life, the service ends the instance."""
         if self.image.ttl_seconds is None:
             return
-        pause = self.image.ttl_seconds / 3
+        pause = self.image.ttl_seconds / SIGNS_OF_LIFE
         while True:
             await asyncio.sleep(pause)
             try:

@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from ramure.machines.errors import LinkLost
+from ramure.machines.errors import LinkLost, NotSupported
 from ramure.machines.ssh_connection import Connection
 
 if TYPE_CHECKING:
@@ -43,7 +43,11 @@ class Tunnel:
         try:
             self.remote_port = connection.transport.request_port_forward("127.0.0.1", self.remote_port, self._accept)
         except (paramiko.SSHException, EOFError, OSError) as error:
+            alive = connection.alive
             connection.close()
+            if alive:  # so it was the server's answer
+                what = "reverse tunnels (its SSH server refuses them); give the run a base_url= that it can reach"
+                raise NotSupported(str(self._pool.target), what) from error
             raise LinkLost(str(self._pool.target), "the opening of a reverse tunnel", str(error)) from error
         self._connection = connection
 

@@ -109,6 +109,7 @@ class MorphFake:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.logins: list[str] = []
+        self.connections: set[asyncssh.SSHServerConnection] = set()
         self.boot_seconds = 0.0
         self.quota = 1000
         self.tunnels = True
@@ -197,6 +198,12 @@ class MorphFake:
             shutil.rmtree(snapshot.root)
         acceptor.close()
         await acceptor.wait_closed()
+        for connection in list(self.connections):
+            connection.abort()
+            await connection.wait_closed()
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        if under_way:
+            await asyncio.wait(under_way, timeout=10)
 
     async def _session(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         vm = self.instances[process.get_extra_info("username").partition(":")[0]].vm
@@ -416,8 +423,10 @@ class Gateway(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.connection = conn
+        self.fake.connections.add(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.fake.connections.discard(self.connection)
         if self.instance is not None:
             self.instance.connections.discard(self.connection)
 
