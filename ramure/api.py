@@ -130,6 +130,9 @@ def agent_process(
     port: int = ...,
     base_url: str | None = ...,
     retain: int | None = ...,
+    fsync: bool = ...,
+    rotate_logs: int | None = ...,
+    disk_full_timeout: float = ...,
 ) -> Callable[[Callable[P, Awaitable[R]]], AgentProcess[P, R]]: ...
 def agent_process(
     function: Callable[..., Awaitable[Any]] | None = None,
@@ -142,6 +145,9 @@ def agent_process(
     port: int = 0,
     base_url: str | None = None,
     retain: int | None = None,
+    fsync: bool = False,
+    rotate_logs: int | None = 64 << 20,
+    disk_full_timeout: float = 300.0,
 ) -> Any:
     """Make an async function a process; plain ``@agent_process``, or with options.
 
@@ -149,7 +155,9 @@ def agent_process(
     ``timeout``: seconds after which it fails with ProcessTimeout. ``retain``: how many events its stream keeps for
     late readers (default: all), which bounds the memory of one that lives long. The others matter where it is the root of
     a run: ``log_dir`` (default ``logs/`` in ramure's home), ``host`` and ``port`` that agents connect to, and
-    ``base_url``, how they reach it, where that differs.
+    ``base_url``, how they reach it, where that differs. ``fsync``: what is acknowledged survives a power cut too.
+    ``rotate_logs``: bytes at which a log goes on in a new file (None: never). ``disk_full_timeout``: seconds that a run
+    waits for room on a full disk before it fails with DiskFull.
     """
     options = {
         "image": image,
@@ -159,6 +167,9 @@ def agent_process(
         "port": port,
         "base_url": base_url,
         "retain": retain,
+        "fsync": fsync,
+        "rotate_logs": rotate_logs,
+        "disk_full_timeout": disk_full_timeout,
     }
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> AgentProcess[Any, Any]:

@@ -71,6 +71,13 @@ class _Written:
 
 
 @dataclass(frozen=True, slots=True)
+class _CallWritten:
+    """The log has this call."""
+
+    call: BeginCall
+
+
+@dataclass(frozen=True, slots=True)
 class _SessionNews:
     """What the supervisor of the session decided."""
 
@@ -239,14 +246,27 @@ class AgentActor(Actor):
 
     def _append(self, type: str, data: dict[str, Any], origin: str, caller: Ask | None = None) -> int:
         """Make the log's next entry. It is delivered, and ``caller`` answered, once it is written."""
+        written = _Written(self.delivery.last_seq + 1, caller)
+        if type not in DELIVERED_TYPES:
+            self._write(type, data, origin, None)  # it goes nowhere else but into the log, so nothing waits for it
+        elif self._write(type, data, origin, written):
+            self._on_written(written)
+        return written.seq
+
+    def _write(self, type: str, data: dict[str, Any], origin: str, token: object) -> bool:
+        """Make the log's next entry. True if it is written; else ``token`` comes back as a message when it is."""
         entry = self.delivery.append(type, data, origin, self.system.clock.wall())
         line = {"seq": entry.seq, "ts": entry.ts, "type": type, "data": data, "origin": origin}
         text = _to_line(line).encode("utf-8", "surrogatepass") + b"\n"
-        if type in DELIVERED_TYPES:
-            self.services.append(self.address, text, self.ref, _Written(entry.seq, caller))
-        else:
-            self.services.append(self.address, text, None, None)  # it goes nowhere else, so nothing waits for it
-        return entry.seq
+        return self.services.append(self.address, text, None if token is None else self.ref, token)
+
+    def _on_written(self, written: _Written | _CallWritten) -> None:
+        if isinstance(written, _CallWritten):
+            self._start_call(written.call)
+            return
+        self._carry_out(self.delivery.written(written.seq))
+        if written.caller is not None:
+            written.caller.reply(written.seq)
 
     def _event(self, type: str, data: Any) -> None:
         """Something happened: into the log (for readers; not delivered) and to the agent's stream."""
@@ -262,10 +282,8 @@ class AgentActor(Actor):
 
     def handle_info(self, message: object) -> None:
         match message:
-            case _Written(seq=seq, caller=caller):
-                self._carry_out(self.delivery.written(seq))
-                if caller is not None:
-                    caller.reply(seq)
+            case _Written() | _CallWritten():
+                self._on_written(message)
             case FrameIn(connection=connection, frame=frame):
                 if connection is self.connection:
                     self._on_frame(frame)
@@ -365,6 +383,8 @@ class AgentActor(Actor):
                     task = self._calls.get(call_id)
                     if task is not None:
                         task.cancel()
+                    else:  # the log does not have it yet: it never begins
+                        self._call_done(call_id, False, "The call was cancelled.")
                 case Reported(kind=kind, data=data):
                     self._on_report(kind, data)
 
@@ -397,7 +417,16 @@ class AgentActor(Actor):
     # -- tools ------------------------------------------------------------------------------------------------
 
     def _begin(self, call: BeginCall) -> None:
-        self._event("tool_call", {"call_id": call.call_id, "name": call.name, "arguments": call.arguments})
+        """A call is in the log before it is carried out: if this program is killed, the log says what was under way."""
+        data = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+        written = self._write("tool_call", data, "agent", _CallWritten(call))
+        self.options.on_event("tool_call", data)
+        if written:
+            self._start_call(call)
+
+    def _start_call(self, call: BeginCall) -> None:
+        if call.call_id not in self.delivery.running:
+            return  # cancelled meanwhile
         entry = self._tools.get(call.name)
         if entry is None:
             have = ", ".join(sorted(self._tools)) or "none"

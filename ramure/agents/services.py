@@ -59,9 +59,9 @@ class Services(Protocol):
     def session_file(self, address: str) -> Path:
         """Where the agent's pi keeps its conversation."""
 
-    def append(self, address: str, line: bytes, reply_to: Ref[Any] | None, token: object) -> None:
-        """Append a line to the agent's log; when it is written, ``token`` is sent to ``reply_to``, if there is one
-        (a line that nobody waits for may be written a little later, with others)."""
+    def append(self, address: str, line: bytes, reply_to: Ref[Any] | None, token: object) -> bool:
+        """Append a line to the agent's log. With ``reply_to``: True if it is written; else ``token`` is sent there when it
+        is. Without, nobody waits for it, and it may be written a little later, with others."""
 
     def log(self, type: str, data: dict[str, Any]) -> None:
         """Append an entry to the run's log."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import json
 import logging
 import os
@@ -26,14 +27,15 @@ from ramure.runtime.control.server import ControlActor
 from ramure.runtime.crashes import CrashReports
 from ramure.runtime.gateway import Gateway
 from ramure.runtime.leftovers import Leftovers
-from ramure.runtime.logs import Append, LogWriter
+from ramure.runtime.logs import Logs, LogWriter, Room
 from ramure.runtime.paths import Home, RunPaths, new_execution_id
 from ramure.runtime.process import Process, ProcessPlan
 from ramure.runtime.record import AgentRecord, ProcessRecord
 from ramure.runtime.recorder import Recorder
 from ramure.runtime.servers import GatewayActor, TmuxActor
+from ramure.runtime.stream import Event
 from ramure.runtime.watchdog import Watchdog
-from ramure.supervisors import ChildSpec, DynamicSupervisor, FailedToStartChild, Supervisor
+from ramure.supervisors import ChildSpec, DynamicSupervisor, FailedToStartChild, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
     from ramure.machines.base import Machine
@@ -64,6 +66,8 @@ class RunOptions:
     port: int = 0
     base_url: str | None = None
     fsync: bool = False
+    rotate_logs: int | None = 64 << 20
+    disk_full_timeout: float = 300.0
 
 
 class Run:
@@ -86,7 +90,11 @@ class Run:
         self.agents: dict[str, AgentRecord] = {}
         self._numbers: dict[str, int] = {}
         self._lives: dict[str, int] = {}  # address -> how many agents have had it
-        self._log: Ref[Any] | None = None
+        self._logs: Logs | None = None
+        self.failure: object = None
+        """What a part of the run ended with, which ended the run."""
+        self.disk_full: Room | None = None
+        """The alarm, while the disk of the logs is full."""
 
     # -- its life -------------------------------------------------------------------------------------------
 
@@ -113,7 +121,7 @@ class Run:
         self.root = await self.system.options(label="run").start(
             Supervisor,
             [
-                part("log", LogWriter, fsync=self.options.fsync),
+                part("log", LogWriter, self._make_logs),
                 part("recorders", DynamicSupervisor),
                 part("gateway", GatewayActor, self.gateway),
                 part("tmux", TmuxActor, self.paths.scratch, (self.paths.socket, self.paths.lease)),
@@ -122,9 +130,9 @@ class Run:
             ],
             strategy="one_for_all",
             intensity=0,
+            on_event=self._on_part,
         )
         parts = {child.id: child.ref for child in await self.root.proxy().which_children()}
-        self._log = parts["log"]
         self._recorders: Ref[Any] = parts["recorders"]
         self.tmux: Ref[Any] = parts["tmux"]
         self._roots: Ref[Any] = parts["processes"]
@@ -141,6 +149,8 @@ class Run:
         await self.system.close()
         self.leftovers.report()
         self.watchdog.stop()
+        if self._logs is not None and self._logs.lost:
+            logger.error("the logs in %s lack the last %d lines", self.paths.logs, self._logs.lost)
         await asyncio.to_thread(_clean, self.paths)
 
     # -- processes ------------------------------------------------------------------------------------------
@@ -195,7 +205,14 @@ class Run:
             await cancel_and_wait(record)
             raise
         record.retrieved = True
+        if self.failure is not None and outcome.kind == "cancelled":
+            raise RunFailed(self.failure)
         return outcome.result(record.label)
+
+    def _on_part(self, event: SupervisorEvent) -> None:
+        """A part of the run has ended: so does the run."""
+        if event.kind == "gave_up":
+            self.failure = event.reason
 
     # -- names and numbers ------------------------------------------------------------------------------------
 
@@ -226,8 +243,7 @@ class Run:
 
     def _log_crash(self, type: str, data: Mapping[str, Any]) -> None:
         """Crash reports are for whoever looks for the cause; the program gets its exceptions."""
-        if self._log is not None:
-            self.log(type, data)
+        self.log(type, data)
 
     def _blocked(self, seconds: float, stack: str) -> None:
         """On the watchdog's thread, while the loop stands still."""
@@ -241,16 +257,43 @@ class Run:
 
     # -- the log ----------------------------------------------------------------------------------------------
 
-    def write(self, append: Append) -> None:
-        """Have the log writer append something."""
-        assert self._log is not None
-        self._log.tell(append)
+    def _make_logs(self, on_failure: Callable[[Exception], None]) -> Logs:
+        options = self.options
+        self._logs = Logs(
+            fsync=options.fsync,
+            rotate=options.rotate_logs,
+            patience=options.disk_full_timeout,
+            on_room=self._on_room,
+            on_failure=on_failure,
+        )
+        return self._logs
+
+    def _on_room(self, room: Room) -> None:
+        """The disk of the logs is full, or has room again."""
+        self.disk_full = room if room.full else None
+        data = {"alarm": "disk_full", "path": str(room.path.parent), "seconds": round(room.seconds, 3)}
+        if room.full:
+            limit = f"the run fails in {self.options.disk_full_timeout:g} s"
+            logger.warning("%s: no room for the logs (%s); delivery waits, %s", room.path, room.reason, limit)
+            self._alarm("alarm", {**data, "reason": room.reason})
+        else:
+            logger.warning("%s: there is room for the logs again, after %.1f s", room.path, room.seconds)
+            self._alarm("alarm_over", data)
+
+    def _alarm(self, type: str, data: dict[str, Any]) -> None:
+        self.log(type, data)
+        for record in self.agents.values():
+            record.stream.publish(Event(type, data))
+
+    def write(self, path: Path, line: bytes, written: Callable[[], None] | None = None) -> bool:
+        """Append a line to a log. True if it is in the file; else ``written`` is called when it is."""
+        return self._logs is not None and self._logs.append(path, line, written)
 
     def log(self, type: str, data: Mapping[str, Any]) -> None:
         """Append an entry to the run's log."""
         entry = {"ts": self.system.clock.wall(), "type": type, **data}
         text = json.dumps(entry, ensure_ascii=False, default=repr)
-        self.write(Append(self.paths.run_log, text.encode("utf-8", "surrogatepass") + b"\n"))
+        self.write(self.paths.run_log, text.encode("utf-8", "surrogatepass") + b"\n")
 
 
 @dataclass
@@ -302,12 +345,12 @@ class RunServices:
     def session_file(self, address: str) -> Path:
         return self.run.paths.session_file(self.run.file_name(address))
 
-    def append(self, address: str, line: bytes, reply_to: Ref[Any] | None, token: object) -> None:
+    def append(self, address: str, line: bytes, reply_to: Ref[Any] | None, token: object) -> bool:
         name = self.run.file_name(address)
         path = self._logs.get(name)
         if path is None:  # making a path anew for each line costs more than encoding the line
             path = self._logs[name] = self.run.paths.agent_log(name)
-        self.run.write(Append(path, line, reply_to, token))
+        return self.run.write(path, line, None if reply_to is None else functools.partial(reply_to.tell_now, token))
 
     def log(self, type: str, data: dict[str, Any]) -> None:
         self.run.log(type, data)

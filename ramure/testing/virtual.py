@@ -100,9 +100,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
+        self.hold_time(future)
+        return future
+
+    def hold_time(self, future: asyncio.Future[Any]) -> None:
+        """Until ``future`` is done a thread is at work: before time jumps, it gets its grace."""
         self._jobs += 1
         future.add_done_callback(self._job_done)
-        return future
 
     async def shutdown_default_executor(self, *args: Any) -> None:
         # It waits for threads with a time-out, which must not run in virtual time.
