@@ -375,8 +375,8 @@ class AgentActor(Actor):
                     self._event("problem", {"code": "refused", "message": reason})
                 case InSession(seqs=seqs):
                     self._event("delivered", {"seqs": list(seqs)})
-                case MissingFromSession(seqs=seqs):
-                    self._event("problem", {"code": "session_lost", "message": f"messages {list(seqs)} are gone"})
+                case MissingFromSession(seqs=seqs, again=again):
+                    self._session_lost(seqs, again)
                 case BeginCall():
                     self._begin(effect)
                 case CancelCall(call_id=call_id):
@@ -387,6 +387,12 @@ class AgentActor(Actor):
                         self._call_done(call_id, False, "The call was cancelled.")
                 case Reported(kind=kind, data=data):
                     self._on_report(kind, data)
+
+    def _session_lost(self, seqs: tuple[int, ...], again: tuple[int, ...]) -> None:
+        text = f"messages {list(seqs)} are gone from the conversation; delivered again: {list(again) or 'none'}"
+        self._lifecycle("problem", {"code": "session_lost", "message": text})
+        if again:
+            self._append("message", {"text": deaths.LOST, "how": "steer"}, "ramure")
 
     # -- reports --------------------------------------------------------------------------------------------
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from ramure.agents.errors import PiExited
 from ramure.exits import Crashed, format_exit
 
-__all__ = ["brief", "crash_report", "doing", "notice", "screen_of"]
+__all__ = ["LOST", "brief", "crash_report", "doing", "notice", "screen_of"]
+
+LOST: Final = (
+    "(ramure) A part of this conversation was lost with its file, and what you were asked in it is asked again above. "
+    "It may be done already: look before you repeat it."
+)
+"""What a pi is told whose conversation has a gap."""
 
 
 def brief(reason: object) -> str:

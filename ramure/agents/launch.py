@@ -6,6 +6,7 @@ file, both of mode 0600 in a directory of mode 0700.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import os
@@ -17,7 +18,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ramure.agents.session_file import seed
+from ramure.agents.session_file import mend
+from ramure.machines.errors import NoSuchFile
 from ramure.machines.local import LocalMachine
 from ramure.machines.tmux import env_file, wrapped
 
@@ -98,7 +100,7 @@ class Launch:
         return wrapped(pi, self.env_path)
 
     async def write(self, machine: Machine) -> None:
-        """Put the files on the machine; a session file that exists is kept: it is the agent's memory."""
+        """Put the files on the machine. A session file that exists is the agent's memory: it is kept, and mended."""
         environment = {
             **self.environment,
             **_QUIET,
@@ -107,11 +109,14 @@ class Launch:
         }
         await machine.write_private(self.config_path, self.config())
         await machine.write_private(self.env_path, env_file(environment))
-        missing = await machine.exec(f"test -s {shlex.quote(self.session_file)}")
-        if not missing.ok:
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            text = seed(str(uuid.uuid4()), self.cwd, now)
-            await machine.write_private(self.session_file, text.encode())
+        try:
+            kept = (await machine.read_file(self.session_file)).decode("utf-8", "replace")
+        except NoSuchFile:
+            kept = ""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        mended = await asyncio.to_thread(mend, kept, str(uuid.uuid4()), self.cwd, now)  # it may be large
+        if mended is not None:
+            await machine.write_private(self.session_file, mended.encode())
 
     async def remove(self, machine: Machine) -> None:
         """Remove what :meth:`write` made for this launch; the session file stays."""

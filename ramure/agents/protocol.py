@@ -9,7 +9,8 @@ The rules, in short:
 * Entries of the types in :data:`DELIVERED_TYPES` go to the extension, in order; each says which one came before it.
 * A new launch (pi was restarted) is told the present state: each tool's latest definition, the latest system prompt, and
   the messages that are not in its session. A new connection of the same launch gets what it has not applied.
-* A message once found in the session is never sent again. A call id once begun is never begun again.
+* A message once found in the session is sent again only to a new launch whose session has lost it. A call id once begun
+  is never begun again.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ INTERRUPT: Final = "interrupt"
 DELIVERED_TYPES: Final = frozenset({MESSAGE, TOOL, TOOL_REMOVED, SYSTEM_PROMPT, INTERRUPT})
 """The types of entries that go to the extension; all others are for the log alone."""
 
+KEPT_MESSAGES: Final = 1000
+"""Messages that are in the session, which are kept for the case that it loses them."""
+
 KEPT_RESULTS: Final = 100
 """Results of finished calls that are kept to be told again; of older ones only the id is remembered."""
 
@@ -83,9 +87,11 @@ class InSession:
 
 @dataclass(frozen=True, slots=True)
 class MissingFromSession:
-    """These messages had been delivered, and the session no longer has them: its file was lost or cut."""
+    """These messages had been delivered, and the session no longer has them: its file was lost or cut, or a person began
+    another session. ``again``: those of them that are delivered anew."""
 
     seqs: tuple[int, ...]
+    again: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,7 @@ class Delivery:
         self._latest: dict[str, Entry] = {}
         self._interrupts: dict[int, Entry] = {}
         self._in_session: set[int] = set()
+        self._found: dict[int, Entry] = {}
         self._launch: str | None = None
         self._connected = False
         self._sent = 0
@@ -198,7 +205,9 @@ class Delivery:
         effects = self._known_in_session(hello.delivered)
         missing = tuple(sorted(self._in_session.difference(hello.delivered)))
         if missing:
-            effects.append(MissingFromSession(missing))
+            # A person who begins a new session in the same pi (then the launch is "…+2") wants none of the old one.
+            again = self._take_back(missing) if new_launch and "+" not in hello.launch else ()
+            effects.append(MissingFromSession(missing, again))
         self._connected = True
         self._acknowledge(hello.applied)
         entries = self._offer(hello.applied)
@@ -262,9 +271,18 @@ class Delivery:
         # A seq that is no message of this log (a marker someone typed, a file copied from elsewhere) says nothing.
         new = tuple(sorted(seq for seq in set(seqs) if seq in self._messages))
         for seq in new:
-            del self._messages[seq]
+            self._found[seq] = self._messages.pop(seq)
+            if len(self._found) > KEPT_MESSAGES:
+                del self._found[next(iter(self._found))]
         self._in_session.update(new)
         return [InSession(new)] if new else []
+
+    def _take_back(self, missing: Iterable[int]) -> tuple[int, ...]:
+        """Messages that the session has lost wait again, in their order."""
+        again = {seq: self._found.pop(seq) for seq in missing if seq in self._found}
+        self._in_session.difference_update(again)
+        self._messages = dict(sorted({**again, **self._messages}.items()))
+        return tuple(again)
 
     def _acknowledge(self, applied: int) -> None:
         for seq in [seq for seq in self._interrupts if seq <= applied]:

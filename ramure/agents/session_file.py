@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["MARKER", "marked", "seed", "seqs_in"]
+__all__ = ["MARKER", "marked", "mend", "seed", "seqs_in"]
 
 MARKER: Final = re.compile(r"\[ramure (\d+)\] ")
 """How a message of the log begins in the conversation (``extension/conversation.ts`` has the same)."""
+
+
+_SEEDED: Final = ("aaaaaaa1", "aaaaaaa2")
 
 
 def marked(seq: int, text: str) -> str:
@@ -42,10 +45,10 @@ def seed(session_id: str, cwd: str, timestamp: str) -> str:
     }
     lines: list[dict[str, Any]] = [
         {"type": "session", "version": 3, "id": session_id, "timestamp": timestamp, "cwd": cwd},
-        {"type": "message", "id": "aaaaaaa1", "parentId": None, "timestamp": timestamp, "message": message},
+        {"type": "message", "id": _SEEDED[0], "parentId": None, "timestamp": timestamp, "message": message},
         {
             "type": "custom",
-            "id": "aaaaaaa2",
+            "id": _SEEDED[1],
             "parentId": None,
             "timestamp": timestamp,
             "customType": "ramure-seed",
@@ -53,6 +56,63 @@ def seed(session_id: str, cwd: str, timestamp: str) -> str:
         },
     ]
     return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+
+
+def mend(text: str, session_id: str, cwd: str, timestamp: str) -> str | None:
+    """What a session file must hold for pi to go on with all that is left in it; None when it is sound.
+
+    A kill can tear the last line; a file that was cut or deleted under a live pi goes on with entries whose parents are gone,
+    and pi would refuse it, or see nothing of what stands before the gap. The entries that are left become one conversation
+    again, without tool results whose calls are lost: a model's server would refuse those. The other arguments are
+    :func:`seed`'s, for a file that has lost its beginning.
+    """
+    lines = text.split("\n")
+    entries = [entry for line in lines if (entry := _entry(line)) is not None]
+    if [entry["id"] for entry in entries[1:3]] != list(_SEEDED) or entries[0]["type"] != "session":
+        begin = [json.loads(line) for line in seed(session_id, cwd, timestamp).splitlines()]
+        header = [entry for entry in entries[:1] if entry["type"] == "session"] or begin[:1]
+        rest = [entry for entry in entries if entry["type"] != "session" and entry["id"] not in _SEEDED]
+        entries = [*header, *begin[1:], *rest]
+    kept = _joined(entries)
+    mended = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in kept)
+    sound = text.endswith("\n") and len(kept) == len(lines) - 1 and kept == [_entry(line) for line in lines[:-1]]
+    return None if sound else mended
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """The entry that a line holds, unless it is torn, or none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    known = isinstance(entry, dict) and isinstance(entry.get("type"), str) and isinstance(entry.get("id"), str)
+    return entry if known else None
+
+
+def _joined(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries (a header first) with every parent in its place: where one is lost, it is the entry before."""
+    stands: dict[
+        str, str | None
+    ] = {}  # id of an entry -> of the one that stands for it: itself, or a parent of one left out
+    calls: set[str] = set()
+    kept, last = entries[:1], None
+    for entry in entries[1:]:
+        parent = entry.get("parentId")
+        if entry["id"] in stands or entry["type"] == "session":
+            continue
+        parent = stands.get(parent, last) if parent is not None else None
+        message = entry.get("message")
+        message = message if isinstance(message, dict) else {}
+        if message.get("role") == "toolResult" and message.get("toolCallId") not in calls:
+            stands[entry["id"]] = parent
+            continue
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and part.get("type") == "toolCall":
+                calls.add(str(part.get("id")))
+        stands[entry["id"]] = last = entry["id"]
+        kept.append(entry if entry.get("parentId") == parent else {**entry, "parentId": parent})
+    return kept
 
 
 def _user_texts(session: str) -> Iterator[str]:

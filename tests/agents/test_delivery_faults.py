@@ -84,6 +84,7 @@ class Protocol(RuleBasedStateMachine):
         self.connected = False
         self.begun: Counter[str] = Counter()
         self.told: Counter[int] = Counter()
+        self.lost: Counter[int] = Counter()
         self.interrupted: Counter[int] = Counter()
         self.reported: Counter[object] = Counter()
         self.calls = 0
@@ -113,6 +114,13 @@ class Protocol(RuleBasedStateMachine):
         self.cut()
         self.launches += 1
         self.far = FarEnd(f"l{self.launches}", self.session, self.open_calls)
+
+    @rule(kept=st.integers(0, 5))
+    def kill_and_cut_the_session(self, kept: int) -> None:
+        """pi dies, and its session file loses its end."""
+        self.lost.update(self.session[kept:])
+        del self.session[kept:]
+        self.kill()
 
     @rule()
     def cut(self) -> None:
@@ -206,8 +214,9 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def nothing_takes_effect_twice(self) -> None:
-        for counted in (self.begun, self.told, self.interrupted, self.reported):
+        for counted in (self.begun, self.interrupted, self.reported):
             assert all(count == 1 for count in counted.values())
+        assert all(count <= 1 + self.lost[seq] for seq, count in self.told.items())
 
     def teardown(self) -> None:
         """Without further faults, everything arrives."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.session_file import marked, seed, seqs_in
+from ramure.agents.session_file import marked, mend, seed, seqs_in
 
 CASES = json.loads((Path(__file__).parent / "vectors" / "conversation.json").read_text())["cases"]
 
@@ -35,3 +35,83 @@ def test_the_seed_is_a_session_whose_conversation_is_empty() -> None:
     assert message["message"]["stopReason"] == "aborted"
     # Each stands on no branch: the conversation begins at the leaf, and does not hold the message.
     assert message["parentId"] is None and leaf["parentId"] is None
+
+
+# -- mending ----------------------------------------------------------------------------------------------------------
+
+
+def entry(id: str, parent: str | None, **message: object) -> dict[str, object]:
+    return {"type": "message", "id": id, "parentId": parent, "message": message}
+
+
+SEED = seed("s", "/", "2026-01-31T12:00:00.000Z")
+TALK = [
+    entry("1", "aaaaaaa2", role="user", content=marked(1, "go")),
+    entry("2", "1", role="assistant", content=[{"type": "toolCall", "id": "c1", "name": "bash", "arguments": {}}]),
+    entry("3", "2", role="toolResult", toolCallId="c1", content=[]),
+    entry("4", "3", role="assistant", content=[{"type": "text", "text": "done \u2028 – ok"}]),
+    entry("5", "4", role="user", content=marked(2, "more")),
+]
+WHOLE = SEED + "".join(json.dumps(line) + "\n" for line in TALK)
+
+
+def mended(text: str) -> str | None:
+    return mend(text, "new", "/work", "2026-02-01T12:00:00.000Z")
+
+
+def branch(text: str) -> list[str]:
+    """The ids of the conversation, from its last entry back to its beginning, as pi finds them; oldest first."""
+    entries = [json.loads(line) for line in text.splitlines()]
+    assert entries[0]["type"] == "session"
+    by_id = {line["id"]: line for line in entries[1:]}
+    assert len(by_id) == len(entries) - 1
+    found, at = [], entries[-1]["id"]
+    while at is not None:
+        found.append(at)
+        at = by_id[at]["parentId"]
+    return found[::-1]
+
+
+def test_a_sound_file_is_left_as_it_is() -> None:
+    assert mended(WHOLE) is None
+    assert mended(SEED) is None
+    branched = WHOLE + json.dumps(entry("6", "1", role="user", content="another way")) + "\n"
+    assert mended(branched) is None
+
+
+@pytest.mark.parametrize("text", ["", "\n", "not a session\n", '{"type":"session"'])
+def test_of_nothing_comes_a_seed(text: str) -> None:
+    assert mended(text) == seed("new", "/work", "2026-02-01T12:00:00.000Z")
+
+
+def test_a_torn_last_line_is_left_out() -> None:
+    text = mended(WHOLE[:-9])
+    assert text is not None
+    assert branch(text) == ["aaaaaaa2", "1", "2", "3", "4"]
+    assert mended(text) is None
+
+
+def test_a_whole_last_line_without_its_end_gets_one() -> None:
+    assert seqs_in(mended(WHOLE[:-1]) or "") == [1, 2]
+
+
+@pytest.mark.parametrize("size", range(0, len(WHOLE), 37))
+def test_a_file_cut_anywhere_goes_on_as_one_conversation(size: int) -> None:
+    """pi has gone on writing after the cut, on the same line if that was torn."""
+    later = [entry("6", "5", role="assistant", content=[]), entry("7", "6", role="user", content=marked(3, "x"))]
+    text = WHOLE[:size] + "\n" + "".join(json.dumps(line) + "\n" for line in later)
+    fixed = mended(text)
+    assert fixed is not None
+    ids = branch(fixed)
+    assert ids[0] == "aaaaaaa2"
+    assert ids[-2:] == ["6", "7"]
+    assert ids[1:] == sorted(ids[1:])
+    assert seqs_in(fixed)[-1:] == [3]
+    assert mended(fixed) is None
+
+
+def test_a_file_deleted_under_a_live_pi_keeps_what_was_written_after() -> None:
+    fixed = mended("".join(json.dumps(line) + "\n" for line in TALK[2:]))
+    assert fixed is not None
+    assert branch(fixed) == ["aaaaaaa2", "4", "5"]  # a result whose call is lost would be refused by a model's server
+    assert seqs_in(fixed) == [2]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ramure import agent, agent_process, current_runtime, done, machine, wait
+from ramure.agents.session_file import seqs_in
 from ramure.exits import Crashed
 from ramure.machines.errors import MachineDown
 from ramure.runtime.errors import AgentDied
@@ -278,3 +279,35 @@ def test_a_process_that_fails_has_one_crash_report_with_what_was_done(home: Path
     assert report["reason"] == "crashed: ValueError: broken"
     assert report["did"] == "none: it is temporary"
     assert "ValueError" in report["traceback"]
+
+
+@pytest.mark.parametrize("left", [0, 700, -30])
+def test_a_session_file_that_was_cut_is_mended_and_what_it_lost_is_delivered_again(home: Path, left: int) -> None:
+    harness = InProcessHarness(lambda conversation: Text(f"{len(conversation.user_texts)} messages"))
+    seqs: list[int] = []
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker")
+        for number in range(3):
+            await worker.ask(f"Message {number}")
+        files = harness.machines[0].files
+        [path] = [path for path in files if path.endswith("worker.jsonl")]
+        files[path] = files[path][:left]
+        await killed(harness, worker)
+        await worker.ask("The last")
+        seqs.extend(seqs_in(files[path].decode()))
+
+    run_virtual(main())
+    harness.check()
+    texts = harness.requests[-1].conversation.user_texts
+    assert [text.partition("] ")[2] for text in texts if "(ramure)" not in text] == [
+        "Message 0",
+        "Message 1",
+        "Message 2",
+        "The last",
+    ]
+    assert seqs == sorted(set(seqs))
+    lost = [entry for entry in run_log(home) if entry["type"] == "problem" and entry.get("code") == "session_lost"]
+    told = [text for text in texts if "was lost with its file" in text]
+    assert len(lost) == len(told) == (0 if left == -30 else 1)

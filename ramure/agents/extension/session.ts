@@ -18,6 +18,7 @@ import {
 	textOf,
 	unsettled,
 } from "./conversation.ts";
+import { SessionFile } from "./session_file.ts";
 import { Tools } from "./tools.ts";
 import { type Entry, type Frame, Inbox, PROTOCOL, Reports } from "./wire.ts";
 
@@ -54,6 +55,7 @@ export class Session {
 	private readonly outbox: Outgoing[] = [];
 	private readonly delivered = new Set<number>();
 	private readonly adopting = new AbortController();
+	private readonly file = new SessionFile();
 	private outcomes: Outcome[] = [];
 	private systemPrompt = "";
 	private scanned = 0;
@@ -70,6 +72,7 @@ export class Session {
 	private compactingUntil = 0;
 	private inFlight: { seq: number; at: number } | undefined;
 	private problem = "";
+	private fileTrouble = "";
 	private abortStart = false;
 	private aborting = false;
 	private closed = false;
@@ -327,10 +330,23 @@ export class Session {
 		if (this.closed) return;
 		if (ctx) this.ctx = ctx;
 		const time = now();
+		this.keepFile();
 		this.scan();
 		if (this.phase === "settling" && time >= this.quietUntil && time >= this.compactingUntil && this.ctx.isIdle()) this.settle();
 		this.unstick(time);
 		if (this.problem === "no_model") this.pump();
+	}
+
+	private keepFile(): void {
+		let message: string | undefined;
+		try {
+			message = this.file.check(this.ctx.sessionManager);
+		} catch (error) {
+			message = `pi's session file is damaged and could not be written again: ${error instanceof Error ? error.message : error}`;
+			if (message === this.fileTrouble) return;
+			this.fileTrouble = message;
+		}
+		if (message) this.report("problem", { code: "session_file", message, seq: null });
 	}
 
 	agentStart(): void {
