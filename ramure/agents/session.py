@@ -85,6 +85,7 @@ class Session(Actor):
         self.last: Connection | None = None
         self.was_connected = False
         self.bye = ""
+        self._grace = 2.0
         self._sink = _Sink(self.ref, plan.agent)
         self.start_task(self._live(), name=f"session of {plan.address}")
 
@@ -155,6 +156,7 @@ class Session(Actor):
                 await self._look()
             case _StillGone(lost) if self.connection is None and self.last is lost:
                 why = f"pi has given no sign of life for {self.plan.stale_after:g} s"
+                self._grace = 0.0  # who hears nothing cannot be asked to end
                 self._end(PiExited(why, await self._screen()))
             case Bye(reason=reason):
                 self.bye = reason
@@ -200,7 +202,7 @@ class Session(Actor):
         if launch is not None:
             try:
                 if tmux is not None:
-                    await tmux.kill_session(plan.address, grace=2.0)
+                    await tmux.kill_session(plan.address, grace=self._grace)
             except (NoSuchSession, TmuxServerGone):
                 pass  # it is gone already
             finally:
