@@ -128,10 +128,13 @@ class MemoryMachine(Machine):
 
     async def write_file(self, path: str, data: bytes) -> None:
         self._check()
+        self.files[self._file(path)] = bytes(data)
+
+    def _file(self, path: str) -> str:
         where = _absolute(path)
         if any(name.startswith(f"{where}/") for name in self.files):
             raise FileRefused(path, "it is a directory")
-        self.files[where] = bytes(data)
+        return where
 
     async def write_private(self, path: str, data: bytes) -> None:
         await self.write_file(path, data)
@@ -139,7 +142,7 @@ class MemoryMachine(Machine):
     async def read_file(self, path: str) -> bytes:
         self._check()
         try:
-            return self.files[_absolute(path)]
+            return self.files[self._file(path)]
         except KeyError:
             raise NoSuchFile(path) from None
 

@@ -24,6 +24,7 @@ from ramure.machines.local import LocalImage
 from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.machines.ssh import SSHImage
+from ramure.testing.memory_machine import MemoryImage
 
 if TYPE_CHECKING:
     from tests.machines.morph_fake import MorphFake
@@ -163,6 +164,7 @@ def morph() -> tuple[MorphFake, str]:
 
 
 ROWS = [
+    Row("in-memory", lambda _: MemoryImage(env={"RAMURE_TEST": "42"}), here=False, processes=False),
     Row("local", lambda directory: LocalImage(workdir=directory, env={"RAMURE_TEST": "42"}), 0.5, users=("nobody",)),
     Row("sandbox", lambda directory: SandboxImage(workdir=directory, env={"RAMURE_TEST": "42"}), here=False),
     Row(
