@@ -21,6 +21,20 @@ from ramure.actors.rare import Rare
 logger = logging.getLogger("ramure.actors")
 
 
+class _Ended(BaseException):
+    """Thrown into what a dead actor was doing. Not GeneratorExit: before Python 3.13 ``close()`` of a coroutine leaves an
+    async generator that it iterates over as it is, so that neither its ``finally`` blocks nor its ``aclose`` can run."""
+
+
+def _unwind(coro: Coroutine[Any, Any, Any]) -> None:
+    try:
+        coro.throw(_Ended())
+    except (_Ended, StopIteration):
+        return
+    coro.close()
+    raise RuntimeError("a finally block waits for something; an actor that is dead cannot, and the block ends there")
+
+
 class Steps:
     """A task-like driver. Subclasses say what follows with :meth:`_finished` and :meth:`_failed`."""
 
@@ -139,7 +153,7 @@ class Steps:
             waiter.remove_done_callback(self._wakeup)
             waiter.cancel()
         try:
-            self._as_current(coro.close)
+            self._as_current(_unwind, coro)
         except BaseException as error:  # a finally block's: the actor ends all the same
             logger.error("%r raised while it was being closed: %s: %s", self, type(error).__name__, error)
 

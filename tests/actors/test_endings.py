@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -164,6 +165,29 @@ async def test_linking_by_the_dead_passes_their_end_on() -> None:
         system.spawn(links_late, other, third)
         assert await third.wait() == "killed"
         assert not third._cell.links
+
+
+async def test_an_async_generator_that_a_killed_actor_reads_is_closed_with_it() -> None:
+    notes: list[str] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            notes.append("closed")
+
+    async def read() -> None:
+        nonlocal notes
+        async for number in numbers():
+            notes += [str(number)]
+
+    async with ActorSystem() as system:
+        reader = system.spawn(read)
+        await asyncio.sleep(0)
+        assert notes == ["1"]
+        reader.exit("kill")
+        assert notes == ["1", "closed"]
 
 
 async def test_a_handler_that_swallows_its_closing_is_dead_all_the_same(caplog: pytest.LogCaptureFixture) -> None:

@@ -99,6 +99,22 @@ async def test_a_stream_goes_on_past_failures_and_kills_what_takes_too_long() ->
 
 
 @virtual_time()
+async def test_tasks_of_a_stream_do_not_outlive_a_killed_reader() -> None:
+    async with running() as system, TaskSupervisor(system) as tasks:
+
+        async def read() -> None:
+            async for _ in tasks.async_stream(double, [100] * 5, timeout=None):
+                pass
+
+        reader = system.spawn(read)
+        await asyncio.sleep(1)
+        assert (await tasks.ref.proxy().count_children()).active == 5
+        reader.exit("kill")
+        await asyncio.sleep(1)
+        assert (await tasks.ref.proxy().count_children()).active == 0
+
+
+@virtual_time()
 async def test_a_stream_that_is_left_early_kills_what_runs() -> None:
     async with running() as system, TaskSupervisor(system) as tasks:
         async with contextlib.aclosing(tasks.async_stream(double, range(1, 9), max_concurrency=3)) as stream:
