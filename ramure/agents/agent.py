@@ -41,16 +41,17 @@ from ramure.agents.requests import (
     Say,
 )
 from ramure.agents.schema import InvalidArguments
-from ramure.agents.session import Connected, Disconnected, FrameIn, Session, SessionPlan
+from ramure.agents.session import Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend
 from ramure.exits import Crashed, format_exit, is_clean
-from ramure.machines.actor import Exec, GetMachine
+from ramure.machines.actor import Exec, GetQuarters
 from ramure.machines.base import Machine
 from ramure.machines.errors import MachineDown
 from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
     from ramure.agents.services import Connection
+    from ramure.machines.quarters import Quarters
 
 __all__ = ["AgentActor", "State"]
 
@@ -102,6 +103,7 @@ class AgentActor(Actor):
         self.state: State = "provisioning"
         self.since = self.system.clock.wall()
         self.machine: Machine | None = None
+        self.quarters: Quarters | None = None
         self.session: Ref[Session] | None = None
         self.connection: Connection | None = None
         self.pi_version: str | None = None
@@ -127,7 +129,8 @@ class AgentActor(Actor):
         self.start_task(self._provision(), name=f"machine of {self.address}")
 
     async def _provision(self) -> None:
-        self.machine = await self.options.machine.ask(GetMachine(), timeout=None)
+        quarters: Quarters = await self.options.machine.ask(GetQuarters(), timeout=None)
+        self.quarters, self.machine = quarters, quarters.machine
         self._to("launching")
         options, me = self.options, self.ref
         spec = ChildSpec(
@@ -151,12 +154,12 @@ class AgentActor(Actor):
 
     async def _start_session(self) -> Ref[Session]:
         """One life of pi, linked to the supervisor that this runs in."""
-        assert self.machine is not None
+        assert self.quarters is not None
         plan = SessionPlan(
             self.ref,
             self.name,
             self.address,
-            self.machine,
+            self.quarters,
             self.services,
             self.options.model,
             **{"stale_after": self.options.stale_after, **self.options.session},
@@ -402,6 +405,8 @@ class AgentActor(Actor):
                 self._to("busy" if data.get("state") == "busy" else "idle")
                 if not self._welcomed:
                     self._welcome()
+                if self.state == "idle" and self.session is not None:
+                    self.session.tell(SaveMemory())
                 return
             case "assistant":
                 usage = data.get("usage")

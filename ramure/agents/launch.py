@@ -19,16 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.agents.session_file import mend
-from ramure.machines.errors import NoSuchFile
 from ramure.machines.local import LocalMachine
 from ramure.machines.tmux import env_file, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from ramure.agents.place import Place
     from ramure.machines.base import Machine
 
-__all__ = ["Launch", "Timings", "extension_path", "pi_environment"]
+__all__ = ["Launch", "Timings", "extension_path", "own_environment"]
 
 CONFIG_VARIABLE: Final = "RAMURE_AGENT_CONFIG"
 
@@ -59,34 +57,27 @@ class Launch:
     run_id: str
     address: str
     token: str = field(repr=False)
-    url: str
-    directory: str
-    """Where its files go, on the machine."""
-    session_file: str
-    pi_argv: tuple[str, ...]
-    extension: str
-    cwd: str
+    place: Place
     model: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     timings: Timings = Timings()
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def config_path(self) -> str:
-        return f"{self.directory}/{self.id}.json"
+        return f"{self.place.directory}/{self.id}.json"
 
     @property
     def env_path(self) -> str:
-        return f"{self.directory}/{self.id}.env"
+        return f"{self.place.directory}/{self.id}.env"
 
     def config(self) -> bytes:
         """The file that the extension reads."""
         values: dict[str, Any] = {
-            "url": self.url,
+            "url": self.place.url,
             "token": self.token,
             "agent": self.address,
             "launch": self.id,
-            "grace": self.timings.grace,
+            "grace": self.timings.grace + self.place.machine.link_patience,
             "heartbeat": self.timings.heartbeat,
             "silence": self.timings.silence,
         }
@@ -94,33 +85,36 @@ class Launch:
 
     def command(self) -> list[str]:
         """What the tmux session runs."""
-        pi = [*self.pi_argv, "-e", self.extension, "--session", self.session_file]
+        place = self.place
+        pi = [*place.pi_argv, "-e", place.extension, "--session", place.session_file]
         if self.model is not None:
             pi += ["--model", self.model]
         return wrapped(pi, self.env_path)
 
-    async def write(self, machine: Machine) -> None:
+    async def write(self) -> None:
         """Put the files on the machine. A session file that exists is the agent's memory: it is kept, and mended."""
-        environment = {
-            **self.environment,
-            **_QUIET,
-            CONFIG_VARIABLE: self.config_path,
-            "RAMURE_RUN_ID": self.run_id,
-        }
+        place, machine = self.place, self.place.machine
+        more = {**_QUIET, CONFIG_VARIABLE: self.config_path, "RAMURE_RUN_ID": self.run_id}
+        environment, first = place.environment(more)
         await machine.write_private(self.config_path, self.config())
-        await machine.write_private(self.env_path, env_file(environment))
-        try:
-            kept = (await machine.read_file(self.session_file)).decode("utf-8", "replace")
-        except NoSuchFile:
-            kept = ""
+        await machine.write_private(self.env_path, env_file(environment, first))
+        kept, here = await self._memory()
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        mended = await asyncio.to_thread(mend, kept, str(uuid.uuid4()), self.cwd, now)  # it may be large
-        if mended is not None:
-            await machine.write_private(self.session_file, mended.encode())
+        mended = await asyncio.to_thread(mend, kept, str(uuid.uuid4()), place.cwd, now)  # it may be large
+        if mended is not None or not here:
+            await machine.write_private(place.session_file, (kept if mended is None else mended).encode())
 
-    async def remove(self, machine: Machine) -> None:
+    async def _memory(self) -> tuple[str, bool]:
+        """What the agent knows, and whether that is on the machine."""
+        try:
+            kept, here = await self.place.machine.read_file(self.place.session_file), True
+        except FileNotFoundError:
+            kept, here = await self.place.memory() or b"", False
+        return kept.decode("utf-8", "replace"), here
+
+    async def remove(self) -> None:
         """Remove what :meth:`write` made for this launch; the session file stays."""
-        await machine.exec(f"rm -f -- {shlex.quote(self.config_path)} {shlex.quote(self.env_path)}")
+        await self.place.machine.exec(f"rm -f -- {shlex.quote(self.config_path)} {shlex.quote(self.env_path)}")
 
 
 def extension_path() -> Path:
@@ -128,13 +122,10 @@ def extension_path() -> Path:
     return Path(str(resources.files("ramure.agents") / "extension" / "index.ts"))
 
 
-def pi_environment(machine: Machine) -> dict[str, str]:
-    """What pi on ``machine`` finds in its environment: on this host the user's own, with the image's additions."""
-    own = {}
-    if isinstance(machine, LocalMachine):
-        own = {name: value for name, value in os.environ.items() if _passes(name)}
-        own.update(machine.env)
-    return own
+def own_environment(machine: Machine) -> dict[str, str]:
+    """What pi on this host finds in its environment: the user's own, with the image's additions."""
+    own = {name: value for name, value in os.environ.items() if _passes(name)}
+    return {**own, **machine.env} if isinstance(machine, LocalMachine) else {}
 
 
 def _passes(name: str) -> bool:

@@ -51,7 +51,7 @@ class Services(Protocol):
         """Where an extension on ``machine`` reaches the gateway."""
 
     async def tmux_for(self, machine: Machine) -> Tmux:
-        """A running tmux server on ``machine``."""
+        """A running tmux server of the run's for ``machine``, which is on this host."""
 
     def toolchain(self) -> Toolchain:
         """The Node, pi and tmux of this host. Blocks for some milliseconds."""

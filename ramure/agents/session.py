@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from ramure.actors import Actor, Ref
 from ramure.agents.errors import LaunchFailed, PiExited
-from ramure.agents.launch import Launch, Timings, extension_path, pi_environment
+from ramure.agents.launch import Launch, Timings
+from ramure.agents.place import Place, find_place
 from ramure.agents.screen import masked, secrets_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
 from ramure.exits import Crashed
-from ramure.machines.errors import MachineError
-from ramure.machines.local import LocalMachine
-from ramure.machines.tmux import Ending, NoSuchSession, Tmux, TmuxServerGone
+from ramure.machines.errors import LinkLost, MachineError
+from ramure.machines.tmux import Ending, NoSuchSession, TmuxServerGone
 from ramure.types import ExecutionFailed
 
 if TYPE_CHECKING:
     from ramure.agents.services import Connection, Services
-    from ramure.machines.base import Machine
+    from ramure.machines.quarters import Quarters
 
-__all__ = ["Connected", "Disconnected", "FrameIn", "Session", "SessionPlan"]
+__all__ = ["Connected", "Disconnected", "FrameIn", "SaveMemory", "Session", "SessionPlan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class SessionPlan:
     agent: Ref[Any]
     name: str
     address: str
-    machine: Machine
+    quarters: Quarters
     services: Services
     model: str | None = None
     launch_timeout: float = 60.0
@@ -40,6 +40,11 @@ class SessionPlan:
     stale_after: float = 15.0
     """Seconds without a sign of life after which pi counts as hung, whether its connection stands or is lost."""
     timings: Timings = field(default_factory=Timings)
+
+
+@dataclass(frozen=True, slots=True)
+class SaveMemory:
+    """pi has written to its session: a good moment for copying it to the run's logs."""
 
 
 # -- to the agent -----------------------------------------------------------------------------------------
@@ -79,56 +84,41 @@ class Session(Actor):
     async def init(self, plan: SessionPlan) -> None:
         self.trap_exit = True
         self.plan = plan
-        self.tmux: Tmux | None = None
+        self.place: Place | None = None
         self.launch: Launch | None = None
         self.connection: Connection | None = None
         self.last: Connection | None = None
         self.was_connected = False
         self.bye = ""
         self._grace = 2.0
+        self._saving: asyncio.Task[Any] | None = None
         self._sink = _Sink(self.ref, plan.agent)
         self.start_task(self._live(), name=f"session of {plan.address}")
 
     # -- its life -------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        plan = self.plan
+        plan, services = self.plan, self.plan.services
         try:
-            self.launch = await self._prepare()
-            self.tmux = await plan.services.tmux_for(plan.machine)
-            plan.services.expect(self.launch.token, self._sink, plan.stale_after)
-            await self.launch.write(plan.machine)
-            await self.tmux.new_session(plan.address, self.launch.command(), cwd=self.launch.cwd)
+            self.place = place = await find_place(plan.name, plan.address, plan.quarters, services)
+            token, timings = secrets.token_urlsafe(32), plan.timings.within(plan.stale_after)
+            self.launch = launch = Launch(services.run_id, plan.address, token, place, plan.model, timings)
+            services.expect(token, self._sink, plan.stale_after)
+            await launch.write()
+            await place.tmux.new_session(plan.address, launch.command(), cwd=place.cwd)
+        except LaunchFailed as error:
+            self._end(error)
+            return
         except (MachineError, ExecutionFailed, OSError) as error:
             self._end(LaunchFailed(plan.name, str(error)))
             return
         self.send_after(plan.launch_timeout, _LaunchTimeout())
         try:
-            ending = await self.tmux.wait_end(plan.address)
+            ending = await place.tmux.wait_end(plan.address)
         except MachineError as error:
             self._end(PiExited(f"the way to its machine was lost: {error}"))
             return
         self._end(self._exited(ending))
-
-    async def _prepare(self) -> Launch:
-        plan = self.plan
-        services, machine = plan.services, plan.machine
-        own_pi: tuple[str, ...] | None = getattr(machine, "pi_argv", None)  # simulated machines bring theirs
-        pi_argv = own_pi or (await asyncio.to_thread(services.toolchain)).pi_argv
-        return Launch(
-            run_id=services.run_id,
-            address=plan.address,
-            token=secrets.token_urlsafe(32),
-            url=await services.url_for(machine),
-            directory=str(services.scratch),
-            session_file=str(services.session_file(plan.address)),
-            pi_argv=pi_argv,
-            extension=str(extension_path()),
-            cwd=machine.workdir if isinstance(machine, LocalMachine) else "/",
-            model=plan.model,
-            environment=pi_environment(machine),
-            timings=plan.timings.within(plan.stale_after),
-        )
 
     def _exited(self, ending: Ending) -> PiExited | LaunchFailed:
         how = _how(ending)
@@ -153,11 +143,17 @@ class Session(Actor):
                     self.connection = None
                     left = 0.0 if connection.stale else self.plan.stale_after - connection.silent_for()
                     self.send_after(max(left, 0.0), _StillGone(connection))
-                await self._look()
-            case _StillGone(lost) if self.connection is None and self.last is lost:
+                self.start_task(self._look(), name=f"look at {self.plan.address}")
+            case _StillGone(lost, last_chance) if self.connection is None and self.last is lost:
+                if self.plan.quarters.machine.link_patience and not last_chance:
+                    self.start_task(self._await_link(lost), name=f"link of {self.plan.address}")
+                    return
                 why = f"pi has given no sign of life for {self.plan.stale_after:g} s"
                 self._grace = 0.0  # who hears nothing cannot be asked to end
                 self._end(PiExited(why, await self._screen()))
+            case SaveMemory() if self.place is not None:
+                if self._saving is None or self._saving.done():
+                    self._saving = self.start_task(self._save(self.place), name=f"memory of {self.plan.address}")
             case Bye(reason=reason):
                 self.bye = reason
             case _LaunchTimeout() if not self.was_connected:
@@ -165,55 +161,81 @@ class Session(Actor):
                 why = f"pi did not connect within {self.plan.launch_timeout:g} s"
                 self._end(LaunchFailed(self.plan.name, why, "`ramure doctor` checks pi and its model", screen))
 
+    async def _await_link(self, lost: Connection) -> None:
+        """pi may be well, and the link to its machine broken: when that is there, pi gets its time once more."""
+        while True:
+            try:
+                await self.plan.quarters.machine.ping()
+                break
+            except LinkLost:
+                continue
+            except MachineError:
+                return  # the machine's end is ours
+        self.send_after(self.plan.stale_after, _StillGone(lost, last_chance=True))
+
     async def _look(self) -> None:
         """The connection dropped: if pi is gone, say so now rather than when tmux does."""
-        if self.tmux is None:
+        if self.place is None:
             return
+        tmux = self.place.tmux
         try:
-            pane = await self.tmux.pane(self.plan.address)
+            pane = await tmux.pane(self.plan.address)
             if pane.dead:
-                screen = await self.tmux.capture(self.plan.address)
+                screen = await tmux.capture(self.plan.address)
                 self._end(self._exited(Ending(self.plan.address, "exited", pane.exit_code, screen)))
         except NoSuchSession:
             self._end(self._exited(Ending(self.plan.address, "closed")))
         except TmuxServerGone:
             self._end(self._exited(Ending(self.plan.address, "server_gone")))
+        except MachineError:
+            return  # nothing can be seen from here: the watch of the session tells what that means
 
     async def _screen(self) -> str:
-        if self.tmux is None:
+        if self.place is None:
             return ""
         try:
-            return self._masked(await self.tmux.capture(self.plan.address))
+            return self._masked(await self.place.tmux.capture(self.plan.address))
         except MachineError:
             return ""
 
     def _masked(self, screen: str) -> str:
         """Errors and logs show the screen, to more people than may see what is secret on it."""
         launch = self.launch
-        return masked(screen, [launch.token, *secrets_in(launch.environment)] if launch is not None else ())
+        if launch is None:
+            return masked(screen)
+        environment, _ = launch.place.environment({})
+        said = {**environment, **getattr(launch.place.machine, "env", {})}
+        return masked(screen, [launch.token, *secrets_in(said)])
+
+    async def _save(self, place: Place) -> None:
+        try:
+            await place.save()
+        except (MachineError, OSError) as error:
+            self._problem(f"its session could not be copied to the logs yet: {error}")
 
     # -- its end ------------------------------------------------------------------------------------------
 
     async def terminate(self, reason: object) -> None:
-        """Nothing of this launch is left: pi is told to end, then made to."""
-        launch, tmux, plan = self.launch, self.tmux, self.plan
+        """Nothing of this launch is left: pi is told to end, then made to; its session file is kept."""
         if self.connection is not None:
             self.connection.send(Shutdown("the run ended this session"))
-        if launch is not None:
+        if self.launch is None:
+            return
+        place = self.launch.place
+        try:
             try:
-                if tmux is not None:
-                    await tmux.kill_session(plan.address, grace=self._grace)
+                await place.tmux.kill_session(self.plan.address, grace=self._grace)
             except (NoSuchSession, TmuxServerGone):
                 pass  # it is gone already
             finally:
-                plan.services.forget(launch.token)
-                await self._remove_files(launch)
+                self.plan.services.forget(self.launch.token)
+            await place.save(all_of_it=True)
+            await self.launch.remove()
+        except (MachineError, OSError) as error:
+            self._problem(f"its end could not be seen to: {error}")
 
-    async def _remove_files(self, launch: Launch) -> None:
-        try:
-            await launch.remove(self.plan.machine)
-        except MachineError as error:
-            self.plan.services.log("problem", {"agent": self.plan.address, "text": f"launch files are left: {error}"})
+    def _problem(self, text: str) -> None:
+        self.plan.services.log("problem", {"agent": self.plan.address, "text": text})
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +248,7 @@ class _StillGone:
     """Time is up for a lost connection to come back."""
 
     lost: Connection
+    last_chance: bool = False
 
 
 class _Sink:

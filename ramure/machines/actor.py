@@ -1,22 +1,32 @@
-"""The actor that owns a machine: it makes it, notices its end, and stops it."""
+"""The actor that owns a machine: it makes it, notices its end, and stops it, with what agents had there."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ramure.actors import NO_REPLY, Actor, Ask
 from ramure.exits import Crashed
-from ramure.machines.base import AGENT, Image, Machine
-from ramure.machines.errors import MachineDown, NotSupported
+from ramure.machines.base import AGENT, Image, Machine, as_machine
+from ramure.machines.errors import MachineDown, MachineError, NotSupported
+from ramure.machines.quarters import Quarters
 
-__all__ = ["Exec", "GetMachine", "MachineActor"]
+__all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor"]
+
+PING_EVERY = 15.0
+"""Seconds between two questions to a machine that does not notice its own end; at two without an answer it is down."""
 
 
 @dataclass(frozen=True, slots=True)
 class GetMachine:
     """Answered with the :class:`Machine` when it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetQuarters:
+    """Answered with the machine's :class:`~ramure.machines.quarters.Quarters` when it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +45,43 @@ class MachineActor(Actor):
         self.trap_exit = True
         self.image = image
         self._machine = machine
-        self._ready: asyncio.Future[Machine] = asyncio.get_running_loop().create_future()
+        self._ready: asyncio.Future[Quarters] = asyncio.get_running_loop().create_future()
         self.start_task(self._live(), name="machine")
 
     async def _live(self) -> None:
         if self._machine is None:
             assert self.image is not None
-            self._machine = await self.image.spawn()
-        self._ready.set_result(self._machine)
-        await self._watch(self._machine)
+            self._machine = as_machine(await self.image.spawn())
+        self._ready.set_result(Quarters(self._machine))
+        seen = await self._watch(self._machine)
+        self.stop(Crashed(MachineDown(self._machine.describe(), seen)))  # without effect when it ends already
 
-    async def _watch(self, machine: Machine) -> None:
+    async def _watch(self, machine: Machine) -> str:
         try:
-            seen = await machine.wait_down()
+            return await machine.wait_down()
         except NotSupported:
-            return
-        self.stop(Crashed(MachineDown(machine.describe(), seen)))  # without effect when it ends already
+            return await self._ask_again_and_again(machine)
+
+    async def _ask_again_and_again(self, machine: Machine) -> str:
+        missed = False
+        while True:
+            await asyncio.sleep(PING_EVERY)
+            try:
+                async with asyncio.timeout(PING_EVERY):
+                    await machine.ping()
+                missed = False
+            except (MachineError, OSError) as error:  # a TimeoutError is an OSError
+                if missed:
+                    return str(error) or f"it did not answer within {PING_EVERY:g} s"
+                missed = True
 
     def handle_call(self, request: object, caller: Ask) -> Any:
         match request:
             case GetMachine():
-                self._ready.add_done_callback(lambda ready: None if ready.cancelled() else caller.reply(ready.result()))
+                self._when_ready(lambda quarters: caller.reply(quarters.machine))
+                return NO_REPLY
+            case GetQuarters():
+                self._when_ready(caller.reply)
                 return NO_REPLY
             case Exec():
                 self.start_task(self._exec(request, caller), name=f"exec {request.command[:60]}")
@@ -63,9 +89,12 @@ class MachineActor(Actor):
             case _:
                 return super().handle_call(request, caller)
 
+    def _when_ready(self, tell: Callable[[Quarters], object]) -> None:
+        self._ready.add_done_callback(lambda ready: None if ready.cancelled() else tell(ready.result()))
+
     async def _exec(self, request: Exec, caller: Ask) -> None:
         try:
-            machine = await self._ready
+            machine = (await self._ready).machine
             caller.reply(await machine.exec(request.command, user=request.user, timeout=request.timeout))
         except Exception as error:
             caller.fail(error)
@@ -74,6 +103,8 @@ class MachineActor(Actor):
         """EXITs of borrowers (agents are linked to their machine) end nothing here."""
 
     async def terminate(self, reason: object) -> None:
+        if self._ready.done() and not self._ready.cancelled():
+            await self._ready.result().close()
         self._ready.cancel()
         if self._machine is not None:
             await self._machine.stop()

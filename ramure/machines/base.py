@@ -4,14 +4,14 @@ An :class:`Image` says what to make; its ``spawn()`` makes a :class:`Machine`. F
 that agents can run on: ``exec``, ``write_file``, ``read_file`` and ``stop``. Everything else here has a
 default that is built on these, or says that it is not supported.
 
-Launching an agent uses only ``exec`` (``mkdir``, ``chmod``, ``tmux``) and ``write_file``.
+Launching an agent uses only these four: tmux is driven through ``exec`` (see :mod:`ramure.machines.quarters`).
 """
 
 from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -44,9 +44,31 @@ class Machine(ABC):
     :class:`~ramure.machines.errors.MachineStopped`.
     """
 
+    here: bool = False
+    """True where commands run as this program does: its files are the machine's, its loopback address leads to us."""
+
+    long_commands: bool = True
+    """False where a command cannot go on for hours (behind an HTTP API, say): then agents' ends are found out by
+    looking every second, not by a command that waits for them."""
+
+    link_patience: float = 0.0
+    """Seconds for which the way to the machine may be broken before the machine counts as down. Agents there wait for
+    their run that much longer."""
+
     def describe(self) -> str:
         """One line, for people, that says which machine this is."""
         return type(self).__name__
+
+    def install_hint(self) -> str:
+        """What a user does when a program that agents need (Node, pi, tmux) is missing here; appears in errors."""
+        return (
+            "put Node 22.19 or newer, tmux and pi (`npm install -g --ignore-scripts @earendil-works/pi-coding-agent`) "
+            "on the machine's PATH: in its image, say"
+        )
+
+    def terminal(self, argv: Sequence[str]) -> list[str]:
+        """The command of this host that runs ``argv`` on the machine in the present terminal."""
+        raise NotSupported(self.describe(), "terminals")
 
     @abstractmethod
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
@@ -168,7 +190,10 @@ async def _run_then_yield(
 
 
 _REQUIRED = ("exec", "write_file", "read_file", "stop")
-_OPTIONAL = ("describe", "write_private", "stream", "ping", "wait_down", "fork", "snapshot", "expose_port")
+_OPTIONAL = (
+    "describe", "install_hint", "terminal", "write_private", "stream", "ping", "wait_down", "fork", "snapshot",
+    "expose_port", "here", "long_commands", "link_patience",
+)  # fmt: skip
 
 
 def as_machine(thing: Any) -> Machine:
@@ -190,9 +215,8 @@ class _Adapted(Machine):
     def __init__(self, thing: Any) -> None:
         self._thing = thing
         for name in _OPTIONAL:  # its own, where it has them
-            own = getattr(thing, name, None)
-            if callable(own):
-                setattr(self, name, own)
+            if hasattr(thing, name):
+                setattr(self, name, getattr(thing, name))
 
     def describe(self) -> str:
         return type(self._thing).__name__

@@ -88,6 +88,8 @@ class LocalSnapshot(Image):
 class LocalMachine(CommandMachine):
     """A machine of :class:`LocalImage`. What its commands leave running ends with it, and with this program."""
 
+    here = True
+
     def __init__(self, identity: str, workspace: Workspace, env: Mapping[str, str], keeper: Keeper) -> None:
         self.id = identity
         self.workdir = workspace.path

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ramure.home import ramure_home
 from ramure.machines.base import AGENT, Image
 from ramure.machines.commands import end, spool
 from ramure.machines.errors import FileRefused, MachineError, NoSuchFile, SpawnFailed, UserRefused
@@ -119,6 +120,9 @@ class SandboxImage(Image):
         if not python.startswith(("/usr/", "/bin/")):
             arguments += ["--ro-bind", sys.base_prefix, f"{INSIDE}/python"]
             python = f"{INSIDE}/python/{os.path.relpath(python, os.path.realpath(sys.base_prefix))}"
+        toolchain = ramure_home() / "toolchain"  # a private Node and pi, if there are any: agents run in here too
+        for tools in {str(toolchain), os.path.realpath(toolchain)}:
+            arguments += ["--ro-bind-try", tools, tools]
         for extra in self.readonly:
             path = os.path.abspath(os.path.expanduser(os.fspath(extra)))
             arguments += ["--ro-bind", path, path]
@@ -128,6 +132,8 @@ class SandboxImage(Image):
 class SandboxMachine(LocalMachine):
     """A machine of :class:`SandboxImage`."""
 
+    here = False
+
     def __init__(self, identity: str, workspace: Workspace, image: SandboxImage, keeper: Keeper) -> None:
         super().__init__(identity, workspace, image.env, keeper)
         self.image = image
@@ -135,6 +141,9 @@ class SandboxMachine(LocalMachine):
 
     def describe(self) -> str:
         return f"the sandbox in {self.workdir}"
+
+    def install_hint(self) -> str:
+        return "install them with `ramure setup --private`, or show those that are here: SandboxImage(readonly=[...])"
 
     async def _sibling(self, identity: str, workspace: Workspace) -> SandboxMachine:
         return await self.image.spawn_in(workspace, identity)

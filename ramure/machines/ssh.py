@@ -9,7 +9,7 @@ import shlex
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -102,6 +102,16 @@ class SSHImage(Image):
             f" in {self.workdir}" if self.workdir else ""
         )
 
+    def address(self) -> str:
+        """``user@host``, as ``ssh`` takes it."""
+        return f"{self.user}@{self.host}" if self.user else self.host
+
+    def options(self) -> list[str]:
+        """The options that make ``ssh`` go the same way."""
+        said = {"-p": self.port, "-i": self.key, "-F": self.config, "-J": self.jump}
+        options = [word for option, value in said.items() if value is not None for word in (option, str(value))]
+        return [*options, "-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else options
+
     async def spawn(self) -> SSHMachine:
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"ssh {self.host}")
         pool: Pool | None = None
@@ -143,9 +153,17 @@ class SSHMachine(Machine):
         self._users: dict[str, list[str]] = {}
         self._reaper: list[str] = []
         self._tunnels: dict[int, Tunnel] = {}
+        self.link_patience = image.give_up_after
+        self.env = dict(image.env)
 
     def describe(self) -> str:
         return f"{self._pool.target} in {self.workdir}"
+
+    def install_hint(self) -> str:
+        return f"run `ramure setup --on {self.image.address()}`"
+
+    def terminal(self, argv: Sequence[str]) -> list[str]:
+        return ["ssh", "-t", *self.image.options(), self.image.address(), shlex.join(argv)]
 
     async def prepare(self) -> None:
         """Make the directories there, and see what the host has."""

@@ -114,13 +114,15 @@ class Ending:
         return "its tmux session was closed" if self.how == "closed" else "its tmux server died"
 
 
-def env_file(environment: Mapping[str, str]) -> bytes:
-    """The content of a file that :func:`wrapped` reads; write it with mode 0600."""
+def env_file(environment: Mapping[str, str], first: str | None = None) -> bytes:
+    """The content of a file that :func:`wrapped` reads; write it with mode 0600. ``first`` is a file of the same kind
+    that is read before."""
     for name in environment:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError(f"{name!r} cannot be the name of an environment variable in a shell")
     lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
-    return "".join(lines).encode("utf-8", "surrogateescape")
+    before = f". {shlex.quote(first)}\n" if first is not None else ""
+    return (before + "".join(lines)).encode("utf-8", "surrogateescape")
 
 
 def wrapped(argv: Sequence[str], env_path: str | None = None) -> list[str]:
@@ -245,9 +247,14 @@ class Tmux(ABC):
         with contextlib.suppress(TmuxServerGone):
             await self._command("kill-server")
         if self._watcher is not None:
-            self._watcher.cancel()
+            self.close()
             await asyncio.wait([self._watcher])
         await self._shell('rm -f -- "$0"; rmdir -- "$(dirname -- "$0")" 2>/dev/null; :', self.socket)
+
+    def close(self) -> None:
+        """Watch the server no longer: for when there is no way to it any more, and nothing of it can be ended."""
+        if self._watcher is not None:
+            self._watcher.cancel()
 
     def attach_command(self, name: str) -> list[str]:
         """The command that shows the session in a terminal, on the machine where the server is."""
@@ -357,14 +364,16 @@ umask 077
 mkdir -p -- "$(dirname -- "$0")" && cd / || exit 1
 tmux=$(command -v tmux)
 exec env -i PATH="$PATH" HOME="$HOME" USER="${USER:-$(id -un)}" LOGNAME="${USER:-$(id -un)}" SHELL=/bin/sh \
-    TERM=xterm-256color LC_CTYPE=C.UTF-8 TZ="${TZ-}" TMPDIR="${TMPDIR:-/tmp}" "$tmux" -u -S "$0" -f /dev/null \
+    TERM=xterm-256color LC_CTYPE=C.UTF-8 TZ="${TZ-}" TMPDIR="${TMPDIR:-/tmp}" \
+    ${RAMURE_MACHINE:+RAMURE_MACHINE="$RAMURE_MACHINE"} "$tmux" -u -S "$0" -f /dev/null \
     start-server \; set -s exit-empty off \; set -g exit-unattached off \; set -g remain-on-exit on \; \
     set -gq remain-on-exit-format '' \; set -g history-limit "$1" \; set -g update-environment '' \; \
     set -g default-terminal screen-256color \; set -sq extended-keys on \; set -s escape-time 20 \; \
     set-hook -g pane-died "wait-for -S $2" \; set-hook -g session-closed "wait-for -S $2" \; \
     display-message -p '#{version}'
 """
-"""Starts a server: $0 is its socket, $1 the length of the history, $2 the channel."""
+"""Starts a server: $0 is its socket, $1 the length of the history, $2 the channel. Of the environment it keeps what a
+shell needs, and the machine's mark, by which a machine ends what runs on it."""
 
 END_TREE = r"""
 tree() {

@@ -8,9 +8,11 @@ import uuid
 from typing import TYPE_CHECKING
 
 from ramure.machines.errors import LinkLost
-from ramure.machines.tmux import Reply, Tmux
+from ramure.machines.tmux import NoSuchSession, Pane, Reply, Tmux
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ramure.machines.base import Machine
 
 __all__ = ["ExecTmux"]
@@ -43,21 +45,42 @@ class ExecTmux(Tmux):
         self._timeout = timeout
         self._poll = poll
 
+    async def new_session(
+        self, name: str, argv: Sequence[str], *, cwd: str, width: int = 120, height: int = 40
+    ) -> Pane:
+        try:
+            return await super().new_session(name, argv, cwd=cwd, width=width, height=height)
+        except LinkLost:  # it may have been made, or not
+            try:
+                return await self.pane(name)
+            except NoSuchSession:
+                return await super().new_session(name, argv, cwd=cwd, width=width, height=height)
+
     async def _tmux(self, *args: str) -> Reply:
-        return await self._exec(["tmux", "-u", "-S", self.socket, "-f", "/dev/null", *args], self._timeout)
+        argv = ["tmux", "-u", "-S", self.socket, "-f", "/dev/null", *args]
+        return await self._exec(argv, once=args[0] == "new-session")
 
     async def _shell(self, script: str, *args: str) -> Reply:
-        return await self._exec(["/bin/sh", "-c", script, *args], self._timeout)
+        return await self._exec(["/bin/sh", "-c", script, *args])
 
     async def _wait_for(self, channel: str) -> Reply:
-        if self._poll is None:
-            try:
-                return await self._exec(["/bin/sh", "-c", WAIT, self.socket, channel], None)
-            except LinkLost as error:  # the server may be well: the next look connects again, or fails
-                return Reply(1, "", str(error))
-        await asyncio.sleep(self._poll)
-        return Reply(0, "", "")
-
-    async def _exec(self, argv: list[str], timeout: float | None) -> Reply:
-        result = await self._machine.exec(shlex.join(argv), timeout=timeout)
+        if self._poll is not None:
+            await asyncio.sleep(self._poll)
+            return Reply(0, "", "")
+        try:
+            result = await self._machine.exec(shlex.join(["/bin/sh", "-c", WAIT, self.socket, channel]))
+        except LinkLost as error:  # the server may be well: the next look connects again, or fails
+            return Reply(1, "", str(error))
         return Reply(result.exit_code, result.stdout, result.stderr)
+
+    async def _exec(self, argv: list[str], *, once: bool = False) -> Reply:
+        """Run it; again when the link breaks meanwhile, for all that we run but ``new-session`` may be repeated.
+        The machine sets the limit: a link that does not come back raises MachineDown."""
+        while True:
+            try:
+                result = await self._machine.exec(shlex.join(argv), timeout=self._timeout)
+            except LinkLost:
+                if once:
+                    raise
+                continue
+            return Reply(result.exit_code, result.stdout, result.stderr)

@@ -13,7 +13,7 @@ from ramure.agents.names import check_name
 from ramure.agents.requests import AddPeer, AgentOptions
 from ramure.errors import ActorDied, UsageError
 from ramure.exits import KILLED
-from ramure.machines.actor import GetMachine, MachineActor
+from ramure.machines.actor import GetQuarters, MachineActor
 from ramure.machines.local import LocalImage
 from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
 from ramure.runtime.stream import Event, EventStream
@@ -21,6 +21,7 @@ from ramure.supervisors import ChildSpec, DynamicSupervisor
 
 if TYPE_CHECKING:
     from ramure.machines.base import Image, Machine
+    from ramure.machines.quarters import Quarters
     from ramure.runtime.messages import Connect, StartAgent
 
 __all__ = ["AgentNameTaken", "Ownership"]
@@ -166,8 +167,9 @@ class Ownership:
 async def _bury(ref: Ref[MachineActor]) -> None:
     """Stop the machine of an actor that is killed, and cannot do it itself."""
     try:
-        machine: Machine = await ref.ask(GetMachine(), timeout=None)
+        quarters: Quarters = await ref.ask(GetQuarters(), timeout=None)
     except ActorDied:
         return  # it never had one
     if await ref.wait() == KILLED:
-        await machine.stop()
+        await quarters.close()
+        await quarters.machine.stop()

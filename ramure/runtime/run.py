@@ -20,9 +20,8 @@ from ramure.agents.toolchain import Toolchain, find_toolchain
 from ramure.errors import OperationalError, StartFailed
 from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
-from ramure.machines.local import LocalMachine
+from ramure.machines.errors import NotSupported
 from ramure.machines.tmux import Tmux
-from ramure.machines.tmux_exec import ExecTmux
 from ramure.runtime.control.server import ControlActor
 from ramure.runtime.crashes import CrashReports
 from ramure.runtime.gateway import Gateway
@@ -301,7 +300,6 @@ class RunServices:
     """The run, as its agents see it (``ramure.agents.services.Services``)."""
 
     run: Run
-    _remote_tmux: dict[int, Tmux] = field(default_factory=dict)
     _logs: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -322,22 +320,19 @@ class RunServices:
         base_url = self.run.options.base_url
         if base_url is not None:
             return base_url
-        if isinstance(machine, LocalMachine):
+        if machine.here:
             return self.run.gateway.url
-        return f"ws://{await machine.expose_port(self.run.gateway.port)}"
+        try:
+            return f"ws://{await machine.expose_port(self.run.gateway.port)}"
+        except NotSupported:
+            return self.run.gateway.url  # it may be reachable as it is; a launch looks first
 
     async def tmux_for(self, machine: Machine) -> Tmux:
         own = getattr(machine, "tmux", None)
         if isinstance(own, Tmux):  # a machine that brings its own, as simulated ones do
             return own
-        if isinstance(machine, LocalMachine):
-            tmux: Tmux = await self.run.tmux.ask("server", timeout=30.0)
-            return tmux
-        known = self._remote_tmux.get(id(machine))
-        if known is None:
-            known = self._remote_tmux[id(machine)] = ExecTmux(machine)
-            await known.start()
-        return known
+        tmux: Tmux = await self.run.tmux.ask("server", timeout=30.0)
+        return tmux
 
     def toolchain(self) -> Toolchain:
         return find_toolchain(ramure_home())

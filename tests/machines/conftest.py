@@ -122,7 +122,7 @@ class Sshd:
 @functools.cache
 def sshd() -> Sshd:
     """The one server that all of a session's tests share."""
-    server = Sshd(Path(tempfile.mkdtemp(prefix="ramure-test-sshd-")))
+    server = Sshd(Path(tempfile.mkdtemp(prefix="ramure-test-sshd-", dir="/tmp")))
     _ENDS.append(server.stop)
     _ENDS.append(lambda: shutil.rmtree(server.directory))
     return server

@@ -13,7 +13,7 @@ from typing import Any
 
 from ramure.agents.toolchain.versions import PI_PACKAGES, Version, node_needed, parse_version
 
-__all__ = ["Node", "Pi", "probe_node", "probe_pi", "read_pi_package", "run_quietly", "which"]
+__all__ = ["Node", "Pi", "parse_manifest", "probe_node", "probe_pi", "read_pi_package", "run_quietly", "which"]
 
 _PROBE_SECONDS = 20.0  # a cold disk; a warm Node answers in 0.05 s
 
@@ -103,10 +103,18 @@ def read_pi_package(node_modules: Path) -> Pi | None:
 
 def _from_manifest(manifest: Path) -> Pi | None:
     try:
-        said: Any = json.loads(manifest.read_text(encoding="utf-8"))
-        name, version, cli = said["name"], parse_version(said["version"]), manifest.parent / said["bin"]["pi"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = parse_manifest(manifest.read_text(encoding="utf-8"), manifest.parent)
+    except OSError:
         return None
-    if name not in PI_PACKAGES or version is None or not cli.is_file():
+    return found if found is not None and found.cli is not None and found.cli.is_file() else None
+
+
+def parse_manifest(text: str, directory: Path) -> Pi | None:
+    """The pi that a ``package.json`` with this text, in this directory, is of; None if it is of something else."""
+    try:
+        said: Any = json.loads(text)
+        name, version, cli = said["name"], parse_version(said["version"]), directory / said["bin"]["pi"]
+        needed = node_needed(version, (said.get("engines") or {}).get("node"))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Pi(version, node_needed(version, (said.get("engines") or {}).get("node")), cli)
+    return Pi(version, needed, cli) if name in PI_PACKAGES and version is not None else None

@@ -67,13 +67,16 @@ class RunMethods:
 
     @method
     async def attach(self, agent: str) -> dict[str, Any]:
-        """The command that shows an agent's terminal, on this host."""
+        """The command that shows an agent's terminal in a terminal of this host."""
         record = self._record(agent)
         actor = agent_actor(record)
-        if actor is None or actor.machine is None:
+        if actor is None or actor.quarters is None:
             raise NoSuchAgent(agent, sorted(self._run.agents))
-        tmux = await self._run.services.tmux_for(actor.machine)
-        return {"command": tmux.attach_command(record.address)}
+        machine = actor.quarters.machine
+        if machine.here or hasattr(machine, "tmux"):
+            return {"command": (await self._run.services.tmux_for(machine)).attach_command(record.address)}
+        room = await actor.quarters.room()
+        return {"command": machine.terminal(room.tmux.attach_command(record.address))}
 
     def _record(self, address: str) -> AgentRecord:
         record = self._run.agents.get(address)

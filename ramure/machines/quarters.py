@@ -1,0 +1,143 @@
+"""What agents need on a machine that is not this host: a private directory, and a tmux server in it.
+
+Only ``exec`` is used. A machine's actor owns its quarters: made when the first agent needs them, made good when the
+tmux server has died or the host has been started anew, removed before the machine is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ramure.machines.errors import MachineError, MachineStopped
+from ramure.machines.tmux import NoSuchSession, Tmux, TmuxMissing, TmuxServerGone
+from ramure.machines.tmux_exec import ExecTmux
+
+if TYPE_CHECKING:
+    from ramure.machines.base import Machine
+
+__all__ = ["Quarters", "Room"]
+
+T = TypeVar("T")
+
+COMMAND_LIMIT = 30.0
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the sessions, on machines where no command can wait for their ends."""
+CLOSE_LIMIT = 15.0
+
+PREPARE = r"""
+umask 077
+command -v tmux >/dev/null || exit 127
+base=${TMPDIR:-/tmp}
+[ ${#base} -le 60 ] || base=/tmp
+dir=$1
+[ -n "$dir" ] && [ -d "$dir" ] && [ -O "$dir" ] || dir=$(mktemp -d "$base/ramure-XXXXXXXX") || exit 1
+unset OLDPWD SHLVL _ LINES COLUMNS TERM TMUX TMUX_PANE RAMURE_EXEC RAMURE_AGENT_CONFIG
+export -p >"$dir/environment" && chmod 600 "$dir/environment" || exit 1
+printf '%s\n' "$dir" "$PWD" "$(id -un)"
+"""
+"""Makes the directory ($1, where that is still there), writes down what commands find in their environment, and says
+where they start. A socket's path must be short, so a long TMPDIR is not for it."""
+
+
+@dataclass(eq=False)
+class Room:
+    """A private directory on a machine (mode 0700), and the tmux server in it.
+
+    ``environment`` is a file there that a shell reads with ``.``: the machine's own variables, which so never leave
+    it. ``workdir`` is where commands start.
+    """
+
+    directory: str
+    workdir: str
+    tmux: Tmux
+    _made: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> str:
+        return f"{self.directory}/environment"
+
+    async def once(self, name: str, make: Callable[[], Awaitable[T]]) -> T:
+        """What ``make()`` gives, called once for the room, however many ask; a failure is not remembered."""
+        made = self._made.get(name)
+        if made is None:
+            made = self._made[name] = asyncio.ensure_future(make())
+        try:
+            result: T = await asyncio.shield(made)
+        except BaseException:
+            if made.done():
+                self._made.pop(name, None)
+            raise
+        return result
+
+
+class Quarters:
+    """The room of a machine, if it has one. See the module."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._room: Room | None = None
+        self._closed = False
+        self._lock = asyncio.Lock()
+
+    async def room(self) -> Room:
+        """The room, made or made good if need be; its tmux server runs.
+
+        Raises :class:`~ramure.machines.tmux.TmuxMissing` and other :class:`MachineError`.
+        """
+        async with self._lock:
+            if self._closed:
+                raise MachineStopped(self.machine.describe())
+            if self._room is None or not await self._runs(self._room):
+                self._room = await self._make(self._room.directory if self._room else "")
+            return self._room
+
+    async def _runs(self, room: Room) -> bool:
+        try:
+            await room.tmux.panes()
+        except TmuxServerGone:
+            return False
+        return True
+
+    async def _make(self, before: str) -> Room:
+        machine = self.machine
+        command = shlex.join(["/bin/sh", "-c", PREPARE, "sh", before])
+        result = await machine.exec(command, timeout=COMMAND_LIMIT)
+        if result.exit_code == 127:
+            raise TmuxMissing(f"there is no tmux on {machine.describe()}; {machine.install_hint()}")
+        lines = result.stdout.splitlines()
+        if not result.ok or len(lines) != 3:
+            said = result.stderr.strip() or f"status {result.exit_code}"
+            raise MachineError(f"no private directory could be made on {machine.describe()}: {said}")
+        directory, workdir, _ = lines
+        tmux = ExecTmux(machine, f"{directory}/tmux", poll=None if machine.long_commands else LOOK_EVERY)
+        try:
+            await tmux.start()
+        except BaseException:
+            await self._remove(directory)
+            raise
+        return Room(directory, workdir, tmux)
+
+    async def close(self) -> None:
+        """End the tmux server with all in it, and remove the directory. Does not raise: a machine that is gone, or
+        does not answer in time, has nothing left that could be removed from here."""
+        async with self._lock:
+            self._closed = True
+            room, self._room = self._room, None
+        if room is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT):
+                try:
+                    await room.tmux.kill_server()
+                except (NoSuchSession, TmuxServerGone):
+                    pass  # it has just ended by itself
+                await self._remove(room.directory)
+        except (MachineError, OSError, TimeoutError):
+            room.tmux.close()
+
+    async def _remove(self, directory: str) -> None:
+        await self.machine.exec(shlex.join(["rm", "-rf", "--", directory]), timeout=COMMAND_LIMIT)

@@ -1,0 +1,68 @@
+"""An agent on real pi does a task, on each kind of machine: it is launched with ``exec`` and ``write_file`` alone."""
+
+import contextlib
+
+import pytest
+
+from ramure import agent, agent_process, current_runtime, done, wait
+from ramure.machines.local import LocalImage
+from ramure.machines.sandbox import SandboxImage
+from ramure.testing import ScriptedModel, Text, ToolCall
+from tests.machines.conftest import documented, sshd
+
+pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(120)]
+
+IMAGES = {
+    "local": lambda directory, env: LocalImage(workdir=directory, env=env),
+    "sandbox": lambda directory, env: SandboxImage(workdir=directory, env=env),
+    "ssh": lambda directory, env: sshd().image(workdir=str(directory), env=env),
+    "documented": lambda directory, env: documented(directory),
+}
+
+
+@pytest.fixture(params=IMAGES)
+def kind(request):
+    return request.param
+
+
+@contextlib.asynccontextmanager
+async def stage(kind, script, home, monkeypatch):
+    """An image of this kind on which pi asks a model that follows the script."""
+    work = home.parent / "work"
+    work.mkdir()
+    async with ScriptedModel(script) as model:
+        env = model.write_config(work / "pi-agent")  # pi writes there too
+        if kind == "documented":  # its tool runs with our own environment
+            for name, value in env.items():
+                monkeypatch.setenv(name, value)
+        yield IMAGES[kind](work, env), work, model
+
+
+async def test_an_agent_works_with_its_machine_and_calls_a_tool(kind, ramure_home, monkeypatch):
+    script = [
+        ToolCall("bash", {"command": "echo was here >made-by-pi; cat question"}),
+        ToolCall("finish", {"summary": "42"}),
+        Text("Done."),
+    ]
+    async with stage(kind, script, ramure_home, monkeypatch) as (image, work, model):
+        (work / "question").write_text("what is six times seven?")
+
+        @agent_process(image=image)
+        async def main():
+            worker = await agent("worker")
+
+            @worker.on("finish")
+            async def finish(summary: str) -> str:
+                done(summary)
+                return "Recorded."
+
+            await worker.send("Read the question, and call finish(summary).")
+            result = await wait()
+            return result, current_runtime().execution_id
+
+        result, run_id = await main()
+        assert result == "42"
+        assert (work / "made-by-pi").read_text() == "was here\n"
+        assert "six times seven" in str(model.requests[-1].conversation.tool_results)
+    session = (ramure_home / "logs" / run_id / "sessions" / "worker.jsonl").read_text()
+    assert "six times seven" in session
