@@ -24,7 +24,8 @@ from ramure.actors.messages import NO_REPLY, Ask, Call, Down, Exit, Ignore, Requ
 from ramure.actors.names import Registry
 from ramure.actors.ref import Ref
 from ramure.actors.relations import Alias, Monitor
-from ramure.actors.system import ActorSystem, Starter, StartIgnored, StartTimeout
+from ramure.actors.starting import Starter, StartIgnored, StartTimeout
+from ramure.actors.system import ActorSystem
 from ramure.actors.threaded import ThreadedActor
 from ramure.actors.threads import AbandonedThread
 from ramure.actors.timers import Timer

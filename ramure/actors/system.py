@@ -9,24 +9,21 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from ramure.actors import relations
-from ramure.actors.actor import Actor
-from ramure.actors.body import BodyCell
-from ramure.actors.cell import BOUNDED, Cell, current_cell, same_context
+from ramure.actors.cell import Cell, current_cell, same_context
 from ramure.actors.deadlines import Deadlines
 from ramure.actors.mailbox import Mailbox
 from ramure.actors.names import Names, Registry
 from ramure.actors.ref import Ref
 from ramure.actors.reports import CrashReport, path_of
-from ramure.actors.server import ServerCell
+from ramure.actors.starting import Starter
 from ramure.actors.threads import Threads
 from ramure.actors.timers import Timer
 from ramure.clock import Clock, LoopClock
-from ramure.errors import ActorDied, NoSuchName, NotInActor, OperationalError, StartFailed, UsageError
+from ramure.errors import ActorDied, NoSuchName, NotInActor, UsageError
 from ramure.exits import KILL, SHUTDOWN, Crashed, Shutdown, format_exit, format_traceback, is_clean
 
 if TYPE_CHECKING:
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
     from ramure.actors.relations import Monitor
     from ramure.actors.tracing import Kind, Trace, TraceEvent
 
-__all__ = ["ActorSystem", "StartIgnored", "StartTimeout", "Starter"]
+__all__ = ["ActorSystem"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -49,40 +46,6 @@ CREDIT: Final = 32
 
 ROUND: Final = 64
 """Activations before the event loop gets its turn."""
-
-
-class StartIgnored(OperationalError):
-    """The actor's ``init`` raised ``Ignore``: it does not want to run now."""
-
-    def __init__(self, target: str) -> None:
-        super().__init__(f"{target} ignored its start")
-
-
-class StartTimeout(StartFailed, TimeoutError):
-    """``init`` did not return in time; the actor was killed."""
-
-    def __init__(self, target: str, seconds: float) -> None:
-        super().__init__(target, f"init did not return within {seconds:g} s")
-
-
-@dataclass(frozen=True, slots=True)
-class Starter:
-    """How to start actors: what :meth:`ActorSystem.options` returns."""
-
-    system: ActorSystem
-    name: str | None = None
-    link: bool = False
-    mailbox: Mailbox | None = None
-    timeout: float | None = None
-    label: str | None = None
-
-    async def start(self, actor_class: type[A], *args: Any, **kwargs: Any) -> Ref[A]:
-        """Start an actor with these options; see :meth:`ActorSystem.start`."""
-        return await self.system._start(self, actor_class, args, kwargs)
-
-    def spawn(self, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Ref[Any]:
-        """Start a function-style actor with these options; see :meth:`ActorSystem.spawn`."""
-        return self.system._spawn(self, function, args, kwargs)
 
 
 class ActorSystem:
@@ -130,7 +93,7 @@ class ActorSystem:
         self.batch = BATCH if seed is None else 1
         self._random = random.Random(seed) if seed is not None else None
         self._number = 0
-        self._plain = Starter(self)
+        self._plain = Starter(self, plain=True)
         self._linked = Starter(self, link=True)
         self._dead_letter_listeners: list[Callable[[Ref[Any], object], None]] = []
         self._end_listeners: list[Callable[[Ref[Any], object], None]] = [self._log_crash]
@@ -192,11 +155,11 @@ class ActorSystem:
         Raises :class:`~ramure.errors.StartFailed` with the reason when it did not succeed, and
         :class:`StartIgnored` when it raised ``Ignore``.
         """
-        return await self._start(self._plain, actor_class, args, kwargs)
+        return await self._plain.start(actor_class, *args, **kwargs)
 
     async def start_link(self, actor_class: type[A], *args: Any, **kwargs: Any) -> Ref[A]:
         """``start``, linked to the calling actor, which is then its parent (``gen_server:start_link``)."""
-        return await self._start(self._linked, actor_class, args, kwargs)
+        return await self._linked.start(actor_class, *args, **kwargs)
 
     async def start_monitor(self, actor_class: type[A], *args: Any, **kwargs: Any) -> tuple[Ref[A], Monitor]:
         """``start``, monitored by the calling actor."""
@@ -221,11 +184,11 @@ class ActorSystem:
 
     def spawn(self, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Ref[Any]:
         """Start a function-style actor: it runs ``await function(...)`` and ends when that returns."""
-        return self._spawn(self._plain, function, args, kwargs)
+        return self._plain.spawn(function, *args, **kwargs)
 
     def spawn_link(self, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Ref[Any]:
         """``spawn``, linked to the calling actor."""
-        return self._spawn(self._linked, function, args, kwargs)
+        return self._linked.spawn(function, *args, **kwargs)
 
     def spawn_monitor(
         self, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
@@ -234,78 +197,16 @@ class ActorSystem:
         ref = self.spawn(function, *args, **kwargs)
         return ref, ref.monitor()
 
-    async def _start(self, options: Starter, actor_class: type[A], args: Any, kwargs: Any) -> Ref[A]:
+    def admit(self) -> tuple[int, contextvars.Context]:
+        """The number and the context of an actor that starts here and now. Raises UsageError where none may."""
         if self.closing or asyncio._get_running_loop() is not self.loop:
-            self._refuse_start()
-        self._number = number = self._number + 1
-        cell_class: Any = ServerCell if issubclass(actor_class, Actor) else _threaded(actor_class)
-        cell: ServerCell = cell_class(self, number, self.base_context(), actor_class)
-        self.cells[number] = cell
-        if options is not self._plain:
-            self._apply(options, cell)
-        if self.tracers:
-            self._trace_start(cell)
-        cell._as_current(cell.begin, args, kwargs)
-        if cell.phase == "starting" and not cell.flags & 1:
-            await self._wait_for_start(cell, options.timeout)
-        if cell.flags & 1 and cell.phase == "starting":
-            if cell.ignored:
-                raise StartIgnored(cell.label)
-            reason = cell.reason
-            raise StartFailed(cell.label, reason) from (reason.exception if isinstance(reason, Crashed) else None)
-        return cell.ref
-
-    def _spawn(self, options: Starter, function: Callable[..., Awaitable[Any]], args: Any, kwargs: Any) -> Ref[Any]:
-        if self.closing or asyncio._get_running_loop() is not self.loop:
-            self._refuse_start()
+            if not self._entered:
+                raise UsageError(f"{self!r} is not running: use it as `async with ActorSystem() as system:`")
+            if self.closing:
+                raise ActorDied(repr(self), SHUTDOWN)
+            raise UsageError(f"actors of {self!r} must be started on its own event loop")
         self._number += 1
-        cell = BodyCell(self, self._number, self.base_context(), function)
-        self.cells[cell.number] = cell
-        try:
-            self._apply(options, cell)
-            if self.tracers:
-                self._trace_start(cell)
-            cell.begin(args, kwargs)
-        except BaseException:
-            cell.die(SHUTDOWN)
-            raise
-        return cell.ref
-
-    def _refuse_start(self) -> None:
-        if not self._entered:
-            raise UsageError(f"{self!r} is not running: use it as `async with ActorSystem() as system:`")
-        if self.closing:
-            raise ActorDied(repr(self), SHUTDOWN)
-        raise UsageError(f"actors of {self!r} must be started on its own event loop")
-
-    def _apply(self, options: Starter, cell: Cell) -> None:
-        try:
-            cell.given_label = options.label
-            if options.name is not None:
-                self.names.register(options.name, cell)
-            if options.mailbox is not None:
-                cell.mailbox = options.mailbox
-                cell.flags |= BOUNDED
-            if options.link:
-                parent = current_cell()
-                if parent is None:
-                    raise NotInActor("start_link()")
-                cell.parent = parent
-                relations.link(parent, cell)
-        except BaseException:
-            cell.die(SHUTDOWN)
-            raise
-
-    async def _wait_for_start(self, cell: ServerCell, timeout: float | None) -> None:
-        future = cell.waiters_for_start = self.loop.create_future()
-        try:
-            await asyncio.wait_for(future, timeout)
-        except TimeoutError:
-            cell.die("killed")
-            raise StartTimeout(cell.label, timeout or 0.0) from None
-        except asyncio.CancelledError:
-            cell.die("killed")
-            raise
+        return self._number, self.base_context()
 
     # -- finding and telling ----------------------------------------------------------------------------
 
@@ -377,7 +278,8 @@ class ActorSystem:
 
         return self.call(Trace, self, target, KINDS if kinds is None else kinds, limit, callback)
 
-    def _trace_start(self, cell: Cell) -> None:
+    def trace_start(self, cell: Cell) -> None:
+        """Have those who trace look at an actor that begins."""
         for trace in list(self.tracers):
             trace.consider(cell)
 
@@ -547,12 +449,6 @@ def _guarded(listener: Callable[[Ref[Any], object], None], ref: Ref[Any], value:
         listener(ref, value)
     except Exception:
         logger.exception("the listener %r failed on %s", listener, ref.label)
-
-
-def _threaded(actor_class: type) -> type[ServerCell]:
-    from ramure.actors.pykka_adapter import cell_class_for
-
-    return cell_class_for(actor_class)
 
 
 def _log_report(report: CrashReport) -> None:
