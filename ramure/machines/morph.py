@@ -25,7 +25,7 @@ from ramure.machines.ssh import SSHImage, SSHMachine
 from ramure.machines.ssh_connection import LoginRefused, Target
 from ramure.types import ExecResult
 
-__all__ = ["MorphImage", "MorphMachine"]
+__all__ = ["MorphImage", "MorphInstance", "MorphMachine"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,24 +81,23 @@ class MorphImage(Image):
         return f"MorphCloud, {self.id or self.base_image}" + (f" and {len(self.recipe)} steps" if self.recipe else "")
 
     async def spawn(self) -> MorphMachine:
-        with self._cloud() as cloud:
+        with self.cloud(self) as cloud:
             snapshot, resources = await self._snapshot(cloud)
             what = Start(snapshot, self.metadata, self.ttl_seconds, self.ttl_action, resources)
             started = await cloud.start(what)
             try:
-                return await self._connected(cloud, started.id, owned=True)
+                return await self.connected(cloud, started.id, owned=True)
             except BaseException:
                 await _finish(cloud.stop(started.id))
                 raise
 
-    async def attach(self, instance: str, *, owned: bool = False) -> MorphMachine:
-        """The machine of an instance that exists, resumed if it was paused. Unless it is to be ``owned``, ``stop()``
-        leaves it as it is, and its TTL is not touched. Of this image, the key, ``workdir`` and ``env`` count."""
-        with self._cloud() as cloud:
-            await cloud.resume(instance)
-            if owned and self.ttl_seconds is not None:
-                await cloud.set_ttl(instance, self.ttl_seconds, self.ttl_action)
-            return await self._connected(cloud, instance, owned=owned)
+    def attach(self, instance: str, *, owned: bool = False) -> MorphInstance:
+        """An instance that exists, as an image: the machine that is spawned from it is that instance, resumed if it
+        was paused. Of this image the key, ``workdir``, ``env`` and TTL count.
+
+        It is borrowed: ``stop()`` leaves it as it is, and its TTL is not touched; unless it is to be ``owned``.
+        """
+        return MorphInstance(self, instance, owned)
 
     async def remove(self) -> None:
         """Delete the snapshot ``id``. Machines that were spawned from it go on."""
@@ -111,19 +110,20 @@ class MorphImage(Image):
             cloud.release()
 
     @contextlib.contextmanager
-    def _cloud(self) -> Iterator[Cloud]:
-        """The API for a machine to be, given up again if it does not come to that."""
+    def cloud(self, image: Image) -> Iterator[Cloud]:
+        """The API for a machine to be made from ``image``, given up again if it does not come to that."""
         cloud = Cloud.acquire(self.api_key)
         try:
             yield cloud
         except CloudError as error:
             cloud.release()
-            raise SpawnFailed(self.describe(), f"{error.doing} failed: {error.why}", error.remedy) from error
+            raise SpawnFailed(image.describe(), f"{error.doing} failed: {error.why}", error.remedy) from error
         except BaseException:
             cloud.release()
             raise
 
-    async def _connected(self, cloud: Cloud, instance: str, *, owned: bool) -> MorphMachine:
+    async def connected(self, cloud: Cloud, instance: str, *, owned: bool) -> MorphMachine:
+        """The machine of an instance that runs."""
         host, port, key = await cloud.login(instance)
         way = _Gateway(host, instance, port, workdir=self.workdir or ".", env=self.env, private_key=key)
         loop = asyncio.get_running_loop()
@@ -132,8 +132,10 @@ class MorphImage(Image):
             try:
                 ssh = await way.spawn()
                 break
-            except (SpawnFailed, LoginRefused) as error:  # the gateway may learn of it later than the API
-                if loop.time() > deadline:
+            except (SpawnFailed, LoginRefused) as error:
+                # The gateway may learn of it later than the API. What else went wrong does not pass.
+                unreachable = isinstance(error, LoginRefused) or isinstance(error.__cause__, (MachineDown, OSError))
+                if not unreachable or loop.time() > deadline:
                     raise SpawnFailed(self.describe(), f"{instance} runs, but SSH to it failed: {error}") from error
             await asyncio.sleep(0.5)
         return MorphMachine(self, cloud, instance, ssh, owned=owned)
@@ -190,6 +192,25 @@ class MorphImage(Image):
         """The same from another snapshot, with that one's resources unless others are given."""
         anew: dict[str, Any] = {**dict.fromkeys(BASE_RESOURCES), **resources}
         return dataclasses.replace(self, id=snapshot, recipe=(), **anew)
+
+
+@dataclass(frozen=True)
+class MorphInstance(Image):
+    """An instance that exists already; made by :meth:`MorphImage.attach`."""
+
+    image: MorphImage
+    instance: str
+    owned: bool
+
+    def describe(self) -> str:
+        return f"{self.instance} on MorphCloud"
+
+    async def spawn(self) -> MorphMachine:
+        with self.image.cloud(self) as cloud:
+            await cloud.resume(self.instance)
+            if self.owned and self.image.ttl_seconds is not None:
+                await cloud.set_ttl(self.instance, self.image.ttl_seconds, self.image.ttl_action)
+            return await self.image.connected(cloud, self.instance, owned=self.owned)
 
 
 class MorphMachine(Machine):

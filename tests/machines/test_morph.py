@@ -287,6 +287,10 @@ class TestSpawnFailures:
         with pytest.raises(SpawnFailed, match="runs, but SSH to it failed"):
             await image.spawn()
 
+    async def test_the_workdir_cannot_be_made(self, image):
+        with pytest.raises(SpawnFailed, match="no working directory.*/proc/nowhere"):
+            await replace(image, workdir="/proc/nowhere").spawn()
+
     async def test_the_gateway_shows_another_key_than_before(self, fake, image, tmp_path):
         await (await image.spawn()).stop()
         known = tmp_path / "home" / "morph_known_hosts"
@@ -380,7 +384,7 @@ class TestEndsAndPauses:
         machine = await replace(image, ttl_action="pause").spawn()
         await machine.write_file("file", b"kept")
         fake.pause_instance(machine.id)
-        again = await image.attach(machine.id)
+        again = await image.attach(machine.id).spawn()
         assert await again.read_file("file") == b"kept"
         await again.stop()
         assert machine.id in fake.instances  # it was not ours to end
@@ -388,7 +392,7 @@ class TestEndsAndPauses:
 
     async def test_an_owned_one_is_ended_and_has_the_ttl(self, fake, image):
         machine = await image.spawn()
-        owned = await replace(image, ttl_seconds=500).attach(machine.id, owned=True)
+        owned = await replace(image, ttl_seconds=500).attach(machine.id, owned=True).spawn()
         assert fake.instances[machine.id].ttl == 500
         await owned.stop()
         assert not fake.instances
@@ -396,7 +400,7 @@ class TestEndsAndPauses:
 
     async def test_there_is_nothing_to_attach_to(self, fake):
         with pytest.raises(SpawnFailed, match="morphvm_nowhere not found"):
-            await MorphImage().attach("morphvm_nowhere")
+            await MorphImage().attach("morphvm_nowhere").spawn()
 
     async def test_a_fork_leaves_no_snapshot(self, fake, machine):
         before = set(fake.snapshots)
