@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     )
     from ramure.errors import OperationalError, RamureError, UsageError
     from ramure.machines.local import LocalImage
+    from ramure.machines.morph import MorphImage
+    from ramure.machines.sandbox import SandboxImage
+    from ramure.machines.ssh import SSHImage
     from ramure.runtime.control.client import AttachedRun, attach
     from ramure.runtime.errors import (
         AgentDied,
@@ -53,6 +56,7 @@ __all__ = [
     "ExecutionFailed",
     "LocalImage",
     "MachineHandle",
+    "MorphImage",
     "NoSuchEndpoint",
     "OperationalError",
     "ProcessCancelled",
@@ -61,6 +65,8 @@ __all__ = [
     "ProcessHandle",
     "ProcessTimeout",
     "RamureError",
+    "SSHImage",
+    "SandboxImage",
     "UsageError",
     "agent",
     "agent_process",
@@ -87,6 +93,9 @@ _MODULES = {
     "ramure.api": "agent agent_process bubble child connect current_runtime done emit expose fail machine receive self_ref spawn start_task supervise trap_exit wait",
     "ramure.errors": "OperationalError RamureError UsageError",
     "ramure.machines.local": "LocalImage",
+    "ramure.machines.morph": "MorphImage",
+    "ramure.machines.sandbox": "SandboxImage",
+    "ramure.machines.ssh": "SSHImage",
     "ramure.runtime.control.client": "AttachedRun attach",
     "ramure.runtime.errors": "AgentDied EndpointError NoSuchEndpoint ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout",
     "ramure.runtime.handle": "Agent MachineHandle ProcessHandle",

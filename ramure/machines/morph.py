@@ -339,24 +339,23 @@ class MorphMachine(Machine):
 
     async def stop(self) -> None:
         """End the instance. Raises :class:`CloudError` when that failed (its TTL ends it then); may be repeated."""
-        if self._ended:
-            return
-        self._stopped = self._ended = True
-        await self.leave()
-        try:
-            if self._owned:
-                await _finish(self._cloud.stop(self.id))
-        except CloudError:
-            self._ended = False
-            raise
-        self._cloud.release()
+        if not self._ended:
+            self._stopped = self._ended = True
+            await _finish(self._end())
 
-    async def leave(self) -> None:
-        """Close the connections to it."""
-        self._stopped = True
+    async def _end(self) -> None:
         if self._renewing is not None:
             self._renewing.cancel()
-        await self._ssh.stop()
+        try:
+            await self._ssh.stop()
+        finally:
+            if self._owned:
+                try:
+                    await self._cloud.stop(self.id)
+                except CloudError:
+                    self._ended = False
+                    raise
+            self._cloud.release()
 
     def _check(self) -> None:
         if self._stopped:
@@ -391,4 +390,6 @@ async def _finish(work: Coroutine[Any, Any, None]) -> None:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            logger.warning("%s", failure)  # the caller gets the cancellation
         raise

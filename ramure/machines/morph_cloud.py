@@ -227,9 +227,11 @@ class Cloud:
         self, doing: str, work: Callable[[MorphCloudClient], T], undo: Callable[[T], object] | None = None
     ) -> T:
         running = self._threads.submit(self._run, doing, work)
+        waiting = asyncio.wrap_future(running)
         try:
-            return await asyncio.shield(asyncio.wrap_future(running))
+            return await asyncio.shield(waiting)
         except asyncio.CancelledError:
+            waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody waits any more
             if undo is not None and not running.cancel():
                 with self._lock:
                     self._users += 1  # the threads are needed until it is undone

@@ -22,6 +22,7 @@ from ramure.testing.leaks import LeakCheck
 from tests.agents.toolchain import stubs
 from tests.docs.programs import Program, blocks, programs
 from tests.docs.scripts import SCRIPTS
+from tests.machines.morph_fake import MorphFake
 
 
 def parameters() -> list[object]:
@@ -44,6 +45,8 @@ async def test_it_runs(program: Program, leak_check: LeakCheck, request: pytest.
             request.getfixturevalue("ramure_home")
             model = await stack.enter_async_context(ScriptedModel(SCRIPTS[program.needs["pi"]]))
             environ |= model.write_config(tmp_path / "agent")
+        if "morph" in program.needs:
+            environ |= stack.enter_context(MorphFake.running()).environment()
         status, said = await run(program, environ, tmp_path)
     if "raises" in program.needs:
         assert status == 1

@@ -5,6 +5,7 @@ left there and no thread here.
 """
 
 import asyncio
+import functools
 import logging
 import subprocess
 import sys
@@ -26,12 +27,13 @@ from ramure.machines.errors import (
 from ramure.machines.morph import MorphImage
 from ramure.machines.morph_cloud import CloudError
 from ramure.machines.ssh_connection import HostKeyRefused
+from ramure.testing.blocking import detect_blocking_calls
 from tests.machines.morph_fake import KEY, Fault, MorphFake
 
 
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
-    with MorphFake.running() as fake:
+    with MorphFake.running() as fake, detect_blocking_calls() as calls:
         for name, value in {**fake.environment(), "RAMURE_HOME": str(tmp_path / "home")}.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(morph_cloud, "PAUSES", (0.01, 0.02, 0.04))
@@ -39,6 +41,8 @@ def fake(monkeypatch, tmp_path):
         wait_until(lambda: not fake.instances, "an instance is left")
         wait_until(lambda: not threads(), "a thread is left")
     assert not morph_cloud.Cloud._live
+    own = ("morph_fake.py", "morph_vm.py", "asyncssh")  # the fake's loop is on a thread of its own
+    assert not [str(call) for call in calls if not any(file in call.stack for file in own)]
 
 
 @pytest.fixture
@@ -327,7 +331,8 @@ class TestSecrets:
         assert "canary-in-env" in seen
         assert KEY not in seen
         assert "canary-in-env" not in seen.rpartition("canary-in-env")[0]
-        here = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+        ps = functools.partial(subprocess.run, capture_output=True, text=True, check=True)
+        here = (await asyncio.to_thread(ps, ["ps", "axww", "-o", "args"])).stdout
         fake.end_instance(machine.id)
         with pytest.raises(MachineError) as gone:
             await machine.exec("true")
