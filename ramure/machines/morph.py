@@ -220,6 +220,7 @@ class MorphMachine(Machine):
         self.image = image
         self.id = instance
         self.workdir = ssh.workdir
+        self.link_patience = ssh.link_patience
         self._cloud = cloud
         self._ssh = ssh
         self._owned = owned
@@ -231,6 +232,16 @@ class MorphMachine(Machine):
 
     def describe(self) -> str:
         return f"{self.id} on MorphCloud in {self.workdir}"
+
+    def install_hint(self) -> str:
+        return (
+            "have a recipe install Node 22.19 or newer, tmux and pi: MorphImage(recipe=[..., "
+            "'npm install -g --ignore-scripts @earendil-works/pi-coding-agent'])"
+        )
+
+    def terminal(self, argv: Sequence[str]) -> list[str]:
+        """By ``ssh``, with a key of yours that MorphCloud knows."""
+        return self._ssh.terminal(argv)
 
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         self._check()

@@ -113,6 +113,7 @@ class MorphFake:
         self.boot_seconds = 0.0
         self.quota = 1000
         self.tunnels = True
+        self.shares: list[Path] = []
         self.host_key = asyncssh.generate_private_key("ssh-ed25519")
         self.base_url = ""
         self.ssh_port = 0
@@ -310,7 +311,7 @@ class MorphFake:
             f"morphvm_{uuid.uuid4().hex[:8]}", root, snapshot, spec, asyncssh.generate_private_key("ssh-ed25519"),
             time.monotonic() + self.boot_seconds, body.get("metadata") or {},
         )  # fmt: skip
-        instance.vm = await Vm.start(root)
+        instance.vm = await Vm.start(root, self.shares)
         self.instances[instance.id] = instance
         self._set_ttl(instance, body)
         return instance
@@ -362,7 +363,7 @@ class MorphFake:
     async def resume(self, _: Json, __: Json, identity: str) -> Json:
         instance = self._instance(identity)
         if instance.paused:
-            instance.vm = await Vm.start(instance.root)
+            instance.vm = await Vm.start(instance.root, self.shares)
             instance.paused = False
             instance.ready_at = time.monotonic() + self.boot_seconds
         return {}

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
@@ -46,7 +47,8 @@ class Vm:
         self.keeper = keeper
 
     @classmethod
-    async def start(cls, root: Path) -> Vm:
+    async def start(cls, root: Path, shares: Sequence[Path] = ()) -> Vm:
+        """``shares`` are directories of this host that are seen, and written, at the same path."""
         python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         bwrap = shutil.which("bwrap")
         assert bwrap is not None
@@ -56,6 +58,8 @@ class Vm:
             "--bind", str(root / "tmp"), "/tmp", "--tmpfs", "/mnt", "--bind", str(root / "mnt" / "root"), HOME,
             "--ro-bind", str(REPOSITORY), str(REPOSITORY),
         ]  # fmt: skip
+        for share in shares:
+            prefix += ["--bind", str(share), str(share)]
         if os.getuid() == 0:
             prefix += ["--cap-add", "ALL"]
         environment = {"PATH": os.environ["PATH"], "HOME": HOME, "USER": "root", "LOGNAME": "root", "LANG": "C.UTF-8"}

@@ -6,9 +6,11 @@ import pytest
 
 from ramure import agent, agent_process, current_runtime, done, wait
 from ramure.machines.local import LocalImage
+from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.testing import ScriptedModel, Text, ToolCall
 from tests.machines.conftest import documented, sshd
+from tests.machines.morph_fake import MorphFake
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(120)]
 
@@ -16,6 +18,7 @@ IMAGES = {
     "local": lambda directory, env: LocalImage(workdir=directory, env=env),
     "sandbox": lambda directory, env: SandboxImage(workdir=directory, env=env),
     "ssh": lambda directory, env: sshd().image(workdir=str(directory), env=env),
+    "morph": lambda directory, env: MorphImage(workdir=str(directory), env=env),
     "documented": lambda directory, env: documented(directory),
 }
 
@@ -30,8 +33,14 @@ async def stage(kind, script, home, monkeypatch):
     """An image of this kind on which pi asks a model that follows the script."""
     work = home.parent / "work"
     work.mkdir()
-    async with ScriptedModel(script) as model:
+    async with contextlib.AsyncExitStack() as stack:
+        model = await stack.enter_async_context(ScriptedModel(script))
         env = model.write_config(work / "pi-agent")  # pi writes there too
+        if kind == "morph":
+            fake = stack.enter_context(MorphFake.running())
+            fake.shares.append(work)
+            for name, value in fake.environment().items():
+                monkeypatch.setenv(name, value)
         if kind == "documented":  # its tool runs with our own environment
             for name, value in env.items():
                 monkeypatch.setenv(name, value)

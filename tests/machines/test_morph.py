@@ -440,6 +440,10 @@ class TestServices:
         with pytest.raises(NotSupported, match="base_url="):
             await machine.expose_port(80)
 
+    async def test_a_terminal_is_ssh_without_the_key_of_the_account(self, fake, machine):
+        command = machine.terminal(["tmux", "attach"])
+        assert command == ["ssh", "-t", "-p", str(fake.ssh_port), f"{machine.id}@127.0.0.1", "tmux attach"]
+
     async def test_many_machines_share_one_client(self, fake, image, monkeypatch):
         from morphcloud.api import MorphCloudClient
 
