@@ -36,9 +36,11 @@ from ramure.agents.requests import (
     AgentOptions,
     AskModel,
     Interrupt,
+    Pause,
     Ready,
     RemoveTool,
     Say,
+    Unpause,
 )
 from ramure.agents.schema import InvalidArguments
 from ramure.agents.session import Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
@@ -57,6 +59,8 @@ __all__ = ["AgentActor", "State"]
 
 ACK_DELAY: Final = 0.05
 """Seconds for which acknowledgements of reports are gathered."""
+
+RESUMED: Final = "(ramure) You were paused by a person, and may go on now with what you were doing."
 
 _to_line: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
@@ -123,6 +127,8 @@ class AgentActor(Actor):
         self._keeper: Ref[Supervisor] | None = None
         self._last_end: object = None
         self.restarts = 0
+        self.paused = False
+        self._interrupted = False
         self.link(options.machine)
         if options.system_prompt:
             self._append("system_prompt", {"text": options.system_prompt}, "run")
@@ -199,6 +205,8 @@ class AgentActor(Actor):
             case Interrupt():
                 self._append("interrupt", {}, "run", caller)
                 return NO_REPLY
+            case Pause() | Unpause():
+                return self._pause() if isinstance(request, Pause) else self._unpause()
             case AddTool(tool=tool):
                 if tool.name in self._tools:
                     caller.fail(ToolExists(self.name, tool.name))
@@ -217,6 +225,26 @@ class AgentActor(Actor):
                 return NO_REPLY
             case _:
                 return super().handle_call(request, caller)
+
+    def _pause(self) -> None:
+        """End what the model is doing, and hold what comes."""
+        if self.paused:
+            return
+        self.paused = True
+        self._interrupted = self.state == "busy"
+        if self._interrupted:
+            self._append("interrupt", {}, "person")
+        self.delivery.hold()
+        self._event("paused", {"interrupted": self._interrupted})
+
+    def _unpause(self) -> None:
+        if not self.paused:
+            return
+        self.paused = False
+        if self._interrupted:
+            self._append("message", {"text": RESUMED, "how": "steer"}, "ramure")
+        self._event("resumed", {})
+        self._carry_out(self.delivery.release())
 
     def _add_peer(self, peer: Peer, caller: Ask) -> Any:
         """Offer the built-in tools for whoever can be reached now."""

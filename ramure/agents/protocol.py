@@ -139,6 +139,7 @@ class Delivery:
         self._running: set[str] = set()
         self._results: dict[str, ToolResult | None] = {}
         self._kept: deque[str] = deque()
+        self._held: int | None = None
 
     # ---- what the run does ----
 
@@ -176,6 +177,17 @@ class Delivery:
         self._written = max(self._written, min(upto, self._last_seq))
         return self._offer(self._sent) if self._connected else []
 
+    def hold(self) -> None:
+        """Entries after the newest one wait until :meth:`release`. To a launch that begins meanwhile nothing is sent: a
+        message that is not in its conversation would set it to work."""
+        if self._held is None:
+            self._held = self._last_seq
+
+    def release(self) -> list[Effect]:
+        """Undo :meth:`hold`: what has waited may go."""
+        self._held = None
+        return self._offer(self._sent) if self._connected else []
+
     def call_done(self, call_id: str, ok: bool, text: str) -> list[Effect]:
         """A call that :class:`BeginCall` began has ended. The result of one that had ended before is ignored."""
         if call_id not in self._running:
@@ -200,6 +212,8 @@ class Delivery:
             self._reports = 0
             # What was to be interrupted is dead.
             self._interrupts.clear()
+            if self._held is not None:
+                self._held = 0
         elif hello.applied > self._last_seq:
             return [Refuse(f"the extension has applied entry {hello.applied}, the log ends at {self._last_seq}")]
         effects = self._known_in_session(hello.delivered)
@@ -293,7 +307,8 @@ class Delivery:
         # Messages wait in their order, so the new ones are found from the end.
         messages = takewhile(lambda entry: entry.seq > after, reversed(self._messages.values()))
         candidates = (*messages, *self._latest.values(), *self._interrupts.values())
-        due = sorted((e for e in candidates if after < e.seq <= self._written), key=lambda entry: entry.seq)
+        upto = self._written if self._held is None else min(self._written, self._held)
+        due = sorted((e for e in candidates if after < e.seq <= upto), key=lambda entry: entry.seq)
         effects: list[Effect] = []
         prev = after
         for entry in due:

@@ -22,9 +22,11 @@ __all__ = [
     "AgentOptions",
     "AskModel",
     "Interrupt",
+    "Pause",
     "Ready",
     "RemoveTool",
     "Say",
+    "Unpause",
     "Usage",
 ]
 
@@ -100,6 +102,16 @@ class AskModel:
 @dataclass(frozen=True, slots=True)
 class Interrupt:
     """``agent.interrupt()``: end what the model is doing now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """``ramure pause``: end what the model is doing now, and deliver nothing more until :class:`Unpause`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpause:
+    """``ramure resume``: deliver what has waited; an agent that was at work is told to go on."""
 
 
 @dataclass(frozen=True, slots=True)

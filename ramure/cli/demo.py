@@ -14,6 +14,7 @@ import click
 
 from ramure import agent, agent_process, current_runtime, done, wait
 from ramure.agents.toolchain import find_toolchain, model_config
+from ramure.cli.common import as_json, json_option
 from ramure.runtime.handle import Agent
 from ramure.testing import Conversation, Delay, ScriptedModel, Step, Text, ToolCall
 
@@ -66,12 +67,17 @@ def scripted(conversation: Conversation) -> list[Step]:
 
 @click.command("demo", epilog="Example: ramure demo --scripted")
 @click.option("--scripted", "force_scripted", is_flag=True, help="The scripted model, even if you have configured one.")
-def command(force_scripted: bool) -> None:
+@json_option
+def command(force_scripted: bool, json_wanted: bool) -> None:
     """Have a real pi write ten haikus, and watch it.
 
     On the model that your pi is configured for, if there is one; else on a scripted one, which costs nothing.
     """
-    for haiku in asyncio.run(_demo(force_scripted)):
+    written = asyncio.run(_demo(force_scripted))
+    if json_wanted:
+        as_json("demo", {"haikus": written})
+        return
+    for haiku in written:
         click.echo("\n" + haiku)
 
 
@@ -113,7 +119,7 @@ async def _show(poet: Agent) -> None:
     async for event in poet.events:
         line = _line(event.type, event.data)
         if line:
-            click.echo(f"  {poet.name:<6} {line}")
+            click.echo(f"  {poet.name:<6} {line}", err=True)
 
 
 def _line(type: str, data: dict[str, Any]) -> str:

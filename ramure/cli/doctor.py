@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import stat
@@ -13,6 +12,7 @@ import click
 
 from ramure.agents.toolchain import ToolError, model_config
 from ramure.agents.toolchain.find import find_harness, find_tmux
+from ramure.cli.common import as_json, json_option
 from ramure.home import ramure_home
 
 __all__ = ["Check", "command", "run_checks"]
@@ -28,16 +28,16 @@ class Check:
     remedy: str = ""
 
 
-@click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="The checks as JSON on standard output.")
-def command(as_json: bool) -> None:
+@click.command("doctor", epilog="Example: ramure doctor --json | jq '.checks[] | select(.ok | not)'")
+@json_option
+def command(json_wanted: bool) -> None:
     """Say what is there, what is missing, and the command that mends it.
 
     Exits with status 0 if all is fine, else 1. Says only the names of keys, never their values.
     """
     checks = run_checks()
-    if as_json:
-        click.echo(json.dumps({"ok": all(c.ok for c in checks), "checks": [asdict(c) for c in checks]}, indent=2))
+    if json_wanted:
+        as_json("doctor", {"ok": all(c.ok for c in checks), "checks": [asdict(c) for c in checks]})
     else:
         for check in checks:
             click.echo(f"{'ok     ' if check.ok else 'MISSING'}  {check.name:<7} {check.found}")

@@ -1,60 +1,83 @@
-"""``ramure ls``: the live runs, and the agents in them."""
+"""``ramure ls``: the live runs, and those that have ended."""
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 import click
 
-from ramure.runtime.control.blocking import live_runs
-from ramure.runtime.control.errors import RequestFailed
+from ramure.cli.common import age, as_json, clock, cost, json_option, state, table, tokens
+from ramure.runtime.control.blocking import ask_each
 
 __all__ = ["command"]
 
 
-@click.command("ls", epilog="Example: ramure ls --json | jq '.runs[].agents[].address'")
-@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
-def command(as_json: bool) -> None:
+@click.command("ls", epilog="Example: ramure ls --json | jq -r '.runs[].agents[].address'")
+@click.option("--all", "-a", "ended_too", is_flag=True, help="Also runs that have ended, from their logs.")
+@click.option("-n", "most", default=20, show_default=True, metavar="N", help="With --all: so many that have ended.")
+@json_option
+def command(ended_too: bool, most: int, json_wanted: bool) -> None:
     """The live runs, with their agents and what these are doing."""
-    runs = []
-    for client in live_runs():
-        with client:
-            try:
-                runs.append(client.request("status"))
-            except RequestFailed as error:
-                click.echo(f"ramure: {error}", err=True)
-    if as_json:
-        click.echo(json.dumps({"runs": runs}))
-    elif not runs:
+    answers, failures = ask_each("summary")
+    runs = sorted(answers.values(), key=lambda run: run["started_at"])
+    silent = [{"execution_id": run, "error": str(error)} for run, error in sorted(failures.items())]
+    ended = _ended(most, {*answers, *failures}) if ended_too else None
+    if json_wanted:
+        as_json("ls", {"runs": runs, "silent": silent} | ({"ended": ended} if ended is not None else {}))
+        return
+    if runs:
+        click.echo(_live(runs, time.time()))
+    for run in silent:
+        click.echo(f"{click.style('ramure:', fg='yellow')} {run['error']}", err=True)
+    if not runs and not silent:
         click.echo("no run is live")
-    else:
-        click.echo(_table(runs, time.time()))
+    if ended is not None:
+        click.echo("\n" + (_table(ended) if ended else "no run has ended yet"))
 
 
-def _table(runs: list[dict[str, Any]], now: float) -> str:
-    rows = [("RUN", "AGE", "PID", "AGENT", "STATE")]
+def _live(runs: list[dict[str, Any]], now: float) -> str:
+    rows: list[list[Any]] = []
     for run in runs:
-        head = (run["execution_id"], _age(now - run["started_at"]), str(run["pid"]))
-        agents = [(agent["address"], _state(agent, now)) for agent in run["agents"]] or [("-", "")]
-        rows.append((*head, *agents[0]))
-        rows.extend(("", "", "", *agent) for agent in agents[1:])
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+        head = [
+            (run["execution_id"], "bright_white"),
+            run["program"] or "-",
+            age(now - run["started_at"]),
+            str(run["pid"]),
+            tokens(run["usage"]),
+        ]
+        agents = [[agent["address"], _doing(agent, now)] for agent in run["agents"]] or [["-", ""]]
+        rows.append([*head, *agents[0]])
+        rows.extend(["", "", "", "", "", *agent] for agent in agents[1:])
+    return table(("RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE"), rows, right=("TOKENS", "PID"))
 
 
-def _state(agent: dict[str, Any], now: float) -> str:
+def _doing(agent: dict[str, Any], now: float) -> Any:
+    name = "paused" if agent["paused"] else agent["state"]
     since = agent["since"]
-    return str(agent["state"]) + (f" for {_age(now - since)}" if since is not None else "")
+    return state(name, f"{name} for {age(now - since)}" if since is not None else name)
 
 
-def _age(seconds: float) -> str:
-    seconds = max(0, int(seconds))
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+def _ended(most: int, live: set[str]) -> list[dict[str, Any]]:
+    from ramure.runtime.log_reader import outline, run_directories
+
+    directories = [path for path in run_directories() if path.name not in live][:most]
+    return [outline(path) for path in directories]
+
+
+def _table(ended: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            run["execution_id"],
+            run["program"] or "-",
+            clock(run["started_at"]) if run["started_at"] is not None else "-",
+            age(run["seconds"]),
+            tokens(run["usage"]),
+            cost(run["usage"]),
+            state(run["outcome"]),
+            (run["reason"] or "").partition("\n")[0][:60],
+        ]
+        for run in ended
+    ]
+    head = ("ENDED", "PROGRAM", "STARTED", "TOOK", "TOKENS", "COST", "OUTCOME", "REASON")
+    return table(head, rows, right=("TOOK", "TOKENS", "COST"))

@@ -1,47 +1,72 @@
 """The ``ramure`` command. A command's module is imported only when that command runs, so each starts quickly.
 
-To add one: write ``ramure/cli/<name>.py`` with a click command called ``command``, and add its name here.
+To add one: write ``ramure/cli/<name>.py`` with a click command called ``command``, and add its name and line here.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+import os
+from typing import Any, Final
 
 import click
 
+from ramure.cli.common import Failed, exit_code
 from ramure.errors import RamureError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("demo", "setup", "doctor", "ls", "connect")
-"""The commands, in the order of the help."""
+COMMANDS: Final = {
+    "ls": "The live runs, and what their agents do; --all: also those that have ended.",
+    "status": "One run: its agents, machines, connections, endpoints and last events.",
+    "logs": "What the logs of a run or an agent say, also of one that has ended.",
+    "send": "Send an agent a message.",
+    "call": "Call an endpoint of a run.",
+    "connect": "Show an agent's terminal in this one.",
+    "ssh": "A shell on an agent's machine.",
+    "exec": "Run a command on an agent's machine.",
+    "pause": "Stop agents from working, and from spending.",
+    "resume": "Let what was paused go on.",
+    "stop": "End a run.",
+    "demo": "Have a real pi write ten haikus, and watch it.",
+    "setup": "Find or install a Node and a pi that fit together.",
+    "doctor": "Say what is there, what is missing, and the command that mends it.",
+}
+"""The commands and their lines in the help, in its order: the help imports none of them."""
 
 
 class _Commands(click.Group):
-    """Finds commands by name, and turns ramure's own errors into a line and status 1."""
+    """Finds commands by name, and turns ramure's own errors into a line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if importlib.util.find_spec(f"ramure.cli.{name}") is not None]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"ramure.cli.{cmd_name}").command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
     def invoke(self, ctx: click.Context) -> Any:
+        if os.environ.get("NO_COLOR"):
+            ctx.color = False
         try:
             return super().invoke(ctx)
         except RamureError as error:
-            raise click.ClickException(str(error)) from error
+            raise Failed(str(error), exit_code(error)) from error
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
 
 
 def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
+    from importlib.metadata import PackageNotFoundError, version  # which takes as long as the rest of the start
+
     try:
         number = version("ramure")
     except PackageNotFoundError:
@@ -50,7 +75,14 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
     ctx.exit()
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog='Example: ramure ls, then ramure status. Completion: eval "$(_RAMURE_COMPLETE=bash_source ramure)"',
+)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Say it.")
 def main() -> None:
-    """Coding agents in tmux, supervised as actors."""
+    """Coding agents in tmux, supervised as actors.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such run, 4 no such agent or actor.
+    """

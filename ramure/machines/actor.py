@@ -48,6 +48,11 @@ class MachineActor(Actor):
         self._ready: asyncio.Future[Quarters] = asyncio.get_running_loop().create_future()
         self.start_task(self._live(), name="machine")
 
+    @property
+    def machine(self) -> Machine | None:
+        """The machine, once it runs."""
+        return self._machine
+
     async def _live(self) -> None:
         if self._machine is None:
             assert self.image is not None

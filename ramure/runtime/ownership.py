@@ -10,11 +10,12 @@ from ramure.actors import ActorSystem, Call, Ref
 from ramure.agents.agent import AgentActor
 from ramure.agents.builtin import Peer
 from ramure.agents.names import check_name
-from ramure.agents.requests import AddPeer, AgentOptions
+from ramure.agents.requests import AddPeer, AgentOptions, Pause
 from ramure.errors import ActorDied, UsageError
 from ramure.exits import KILLED
 from ramure.machines.actor import GetQuarters, MachineActor
 from ramure.machines.local import LocalImage
+from ramure.runtime.ledger import Connection
 from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
 from ramure.runtime.stream import Event, EventStream
 from ramure.supervisors import ChildSpec, DynamicSupervisor
@@ -101,6 +102,8 @@ class Ownership:
         )
         spec = ChildSpec(made.address, AgentActor, (plan,), restart="temporary", shutdown="infinity", type="supervisor")
         ref: Ref[AgentActor] = await self.agents.ask(Call("start_child", (spec,)), timeout=None)
+        if self.record.run.ledger.paused:
+            await ref.ask(Pause(), timeout=None)
         return ref
 
     # -- machines ---------------------------------------------------------------------------------------------
@@ -127,7 +130,10 @@ class Ownership:
         burial = self.system.loop.create_task(_bury(ref), name=f"burial of {label}", context=contextvars.Context())
         self._burials.add(burial)
         burial.add_done_callback(self._burials.discard)
-        return MachineRecord(label, image, self.record, ref)
+        machines = self.record.run.ledger.machines
+        burial.add_done_callback(lambda _: machines.pop(label, None))
+        made = machines[label] = MachineRecord(label, image, self.record, ref)
+        return made
 
     # -- connections ------------------------------------------------------------------------------------------
 
@@ -142,6 +148,7 @@ class Ownership:
             if agent.ref is None or peer.ref is None or peer.machine is None:
                 raise UsageError(f"connect: agent {peer.name!r} has ended")
             await agent.ref.ask(AddPeer(Peer(peer.name, peer.address, peer.ref, peer.machine, reachable)), timeout=None)
+        self.record.run.ledger.connections.append(Connection(one, other, request.direction))
         self.record.run.log("connected", {"one": one.address, "other": other.address, "direction": request.direction})
 
     # -- the end ----------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from ramure.machines.tmux import Tmux
 from ramure.runtime.control.server import ControlActor
 from ramure.runtime.crashes import CrashReports
 from ramure.runtime.gateway import Gateway
+from ramure.runtime.ledger import Ledger
 from ramure.runtime.leftovers import Leftovers
 from ramure.runtime.logs import Logs, LogWriter, Room
 from ramure.runtime.paths import Home, RunPaths, new_execution_id
@@ -82,6 +83,7 @@ class Run:
         self.services = RunServices(self)
         self.started_at = 0.0
         self.leftovers = Leftovers(self)
+        self.ledger = Ledger()
         self.watchdog = Watchdog(self._blocked)
         self.processes: dict[int, ProcessRecord] = {}
         """Every live process, and the last ones that ended, by number."""
@@ -145,6 +147,7 @@ class Run:
     async def close(self) -> None:
         """End everything, in order, and remove what is not to stay."""
         self.crashes.flush()
+        self.log("run_ended", self.ledger.ending(self.system.clock.wall() - self.started_at, self.agents, self.failure))
         await self.system.close()
         self.leftovers.report()
         self.watchdog.stop()
@@ -197,12 +200,15 @@ class Run:
     ) -> Any:
         """Run a root process to its end, and return or raise its result."""
         record = self.new_process(name, None, image)
+        self.ledger.program = self.ledger.program or name
         self.start_process(ProcessPlan(record, function, **plan))
         try:
             outcome = await record.wait_ended()
         except asyncio.CancelledError:
             await cancel_and_wait(record)
             raise
+        finally:
+            self.ledger.outcome = record.outcome
         record.retrieved = True
         if self.failure is not None and outcome.kind == "cancelled":
             raise RunFailed(self.failure)
@@ -239,6 +245,7 @@ class Run:
         """The agent is gone."""
         if self.agents.get(record.address) is record:
             del self.agents[record.address]
+            self.ledger.agent_ended(record)
 
     def _log_crash(self, type: str, data: Mapping[str, Any]) -> None:
         """Crash reports are for whoever looks for the cause; the program gets its exceptions."""
@@ -291,6 +298,7 @@ class Run:
     def log(self, type: str, data: Mapping[str, Any]) -> None:
         """Append an entry to the run's log."""
         entry = {"ts": self.system.clock.wall(), "type": type, **data}
+        self.ledger.recent.append(entry)
         text = json.dumps(entry, ensure_ascii=False, default=repr)
         self.write(self.paths.run_log, text.encode("utf-8", "surrogatepass") + b"\n")
 

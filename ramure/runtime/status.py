@@ -3,47 +3,84 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors import Ref
+from ramure.exits import short
 
 if TYPE_CHECKING:
     from ramure.agents.agent import AgentActor
-    from ramure.runtime.record import AgentRecord
+    from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
     from ramure.runtime.run import Run
 
-__all__ = ["agent_actor", "run_status", "run_summary"]
+__all__ = ["agent_actor", "machine_of", "run_status", "run_summary"]
+
+ENDED_SHOWN: Final = 20
+"""Processes that have ended, of those that the run still knows."""
 
 
 def run_summary(run: Run) -> dict[str, Any]:
     """The run and its agents' states: as much as a list of many runs shows of each."""
-    roots = [record.name for record in run.processes.values() if record.parent is None]
     return {
         "execution_id": run.execution_id,
         "pid": os.getpid(),
         "started_at": run.started_at,
-        "program": roots[0] if roots else None,
+        "now": run.system.clock.wall(),
+        "program": run.ledger.program,
+        "paused": run.ledger.paused,
         "log_dir": str(run.paths.logs),
+        "usage": run.ledger.usage(run.agents),
         "agents": [_brief(record) for record in run.agents.values()],
     }
 
 
 def run_status(run: Run) -> dict[str, Any]:
-    """The run, its processes and agents now."""
+    """The run, and what is in it now."""
+    machines = {record.ref: record.name for record in run.ledger.machines.values()}
+    processes = list(run.processes.values())
+    live = [record for record in processes if record.outcome is None]
+    ended = [record for record in processes if record.outcome is not None][-ENDED_SHOWN:]
     return {
         **run_summary(run),
-        "processes": [
-            {
-                "path": record.path,
-                "name": record.name,
-                "state": record.outcome.kind if record.outcome else "running",
-                "endpoints": sorted(record.endpoints),
-            }
-            for record in run.processes.values()
+        "processes": [_process(record) for record in (*live, *ended)],
+        "agents": [_agent(record, machines) for record in run.agents.values()],
+        "agents_ended": run.ledger.agents_ended,
+        "machines": [_machine(record) for record in run.ledger.machines.values()],
+        "connections": [
+            {"one": each.one.address, "other": each.other.address, "direction": each.direction}
+            for each in run.ledger.connections
         ],
-        "agents": [_agent(record) for record in run.agents.values()],
+        "events": [_event(entry) for entry in run.ledger.recent],
     }
+
+
+def _process(record: ProcessRecord) -> dict[str, Any]:
+    return {
+        "path": record.path,
+        "name": record.name,
+        "state": record.outcome.kind if record.outcome else "running",
+        "reason": record.outcome.text() if record.outcome and record.outcome.kind != "done" else None,
+        "endpoints": sorted(record.endpoints) if record.outcome is None else [],
+    }
+
+
+def _machine(record: MachineRecord) -> dict[str, Any]:
+    machine = machine_of(record)
+    image = record.image.describe() if hasattr(record.image, "describe") else None
+    return {
+        "name": record.name,
+        "what": machine.describe() if machine is not None else image,
+        "state": "running" if machine is not None else "provisioning",
+        "process": record.process.path,
+    }
+
+
+def machine_of(record: MachineRecord) -> Any:
+    """The machine, if it runs."""
+    actor: Any = record.ref._cell.actor  # type: ignore[attr-defined]
+    return None if actor is None else actor.machine
 
 
 def _brief(record: AgentRecord) -> dict[str, Any]:
@@ -52,18 +89,33 @@ def _brief(record: AgentRecord) -> dict[str, Any]:
         "address": record.address,
         "state": actor.state if actor else "provisioning",
         "since": actor.since if actor else None,
+        "paused": actor.paused if actor else False,
     }
 
 
-def _agent(record: AgentRecord) -> dict[str, Any]:
+def _agent(record: AgentRecord, machines: Mapping[Ref[Any], str]) -> dict[str, Any]:
     actor = agent_actor(record)
     return {
         **_brief(record),
         "name": record.name,
         "process": record.process.path,
+        "machine": machines.get(record.machine) if record.machine is not None else None,
+        "model": actor.options.model if actor else None,
         "restarts": actor.restarts if actor else 0,
         "usage": asdict(record.usage),
     }
+
+
+def _event(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of the run's log, its values cut to a line."""
+    shown = {key: _line(value) for key, value in entry.items() if key not in ("ts", "type") and value is not None}
+    return {"ts": entry["ts"], "type": entry["type"], "data": shown}
+
+
+def _line(value: object) -> Any:
+    if isinstance(value, bool | int | float):
+        return value
+    return short(value, 200).partition("\n")[0]
 
 
 def agent_actor(record: AgentRecord) -> AgentActor | None:

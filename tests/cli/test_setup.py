@@ -35,4 +35,4 @@ def test_a_dry_run_installs_nothing(ramure: Command) -> None:
 def test_a_wish_that_cannot_come_true_is_a_line_and_status_1(ramure: Command) -> None:
     done = ramure("setup", "--pi", "0.70.0")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "Error: pi 0.70.0 is too old: 0.74 or newer is needed\n"
+    assert done.stderr == "ramure: pi 0.70.0 is too old: 0.74 or newer is needed\n"

@@ -90,7 +90,7 @@ def terminal(stage: Stage) -> Iterator[Terminal]:
 
 async def test_ls_shows_the_live_runs_and_what_their_agents_do(stage: Stage) -> None:
     async with stage.ramure("ls") as ls:
-        assert await ls.ends(5) == 0
+        assert await ls.ends(20) == 0
     assert ls.said.strip() == "no run is live"
     async with ScriptedModel(talker) as model:
         stage.serve(model)
@@ -98,26 +98,24 @@ async def test_ls_shows_the_live_runs_and_what_their_agents_do(stage: Stage) -> 
             run_id = await program.run_id()
             await model.wait_for_requests(1, timeout=20)
             async with stage.ramure("ls", "--json") as ls:
-                assert await ls.ends(5) == 0
+                assert await ls.ends(20) == 0
             [run] = json.loads(ls.said)["runs"]
             assert (run["execution_id"], run["pid"]) == (run_id, program.process.pid)
             assert [(agent["address"], agent["state"]) for agent in run["agents"]] == [
                 ("worker", "busy"),
                 ("other.one", "idle"),
             ]
-            began = time.monotonic()
             async with stage.ramure("ls") as ls:
-                assert await ls.ends(5) == 0
-            assert time.monotonic() - began < 2
+                assert await ls.ends(20) == 0
             head, worker, other = ls.said.splitlines()
-            assert head.split() == ["RUN", "AGE", "PID", "AGENT", "STATE"]
-            assert worker.split()[0] == run_id
-            assert worker.split()[3:5] == ["worker", "busy"]
+            assert head.split() == ["RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE"]
+            assert worker.split()[:2] == [run_id, "main"]
+            assert worker.split()[5:7] == ["worker", "busy"]
             assert other.split()[:2] == ["other.one", "idle"]
             program.signal(2)
-            await program.ends(5)
+            await program.ends(20)
     async with stage.ramure("ls") as ls:
-        assert await ls.ends(5) == 0
+        assert await ls.ends(20) == 0
     assert ls.said.strip() == "no run is live"
 
 
@@ -140,7 +138,7 @@ async def test_connect_shows_the_agent_takes_keys_and_leaves_it_alive(stage: Sta
             for pi in pis:
                 os.kill(pi, 0)
             program.signal(2)
-            await program.ends(5)
+            await program.ends(20)
 
 
 async def test_connect_read_only_takes_no_keys(stage: Stage, terminal: Terminal) -> None:
@@ -160,7 +158,7 @@ async def test_connect_read_only_takes_no_keys(stage: Stage, terminal: Terminal)
             assert len(model.requests) == 1
             assert len(stage.panes(run_id)) == 2
             program.signal(2)
-            await program.ends(5)
+            await program.ends(20)
 
 
 async def test_an_agent_with_a_dot_in_its_name_can_be_shown(stage: Stage, terminal: Terminal) -> None:
@@ -174,22 +172,22 @@ async def test_an_agent_with_a_dot_in_its_name_can_be_shown(stage: Stage, termin
             await terminal.shows("status 0")
             await model.wait_for_requests(1, timeout=20)
             program.signal(2)
-            await program.ends(5)
+            await program.ends(20)
 
 
 async def test_what_connect_cannot_show_is_said(stage: Stage) -> None:
     async with stage.ramure("connect", "worker") as connect:
-        assert await connect.ends(5) == 1
+        assert await connect.ends(20) == 3
     assert "no run is live" in connect.said
     async with ScriptedModel(talker) as model:
         stage.serve(model)
         async with stage.python(PROGRAM) as program:
             await program.run_id()
             async with stage.ramure("connect", "nobody") as connect:
-                assert await connect.ends(5) == 1
+                assert await connect.ends(20) == 4
             assert "no live agent 'nobody'; there are: other.one, worker" in connect.said
             async with stage.ramure("connect", "worker") as connect:
-                assert await connect.ends(5) == 2
+                assert await connect.ends(20) == 2
             assert "needs a terminal" in connect.said
             program.signal(2)
-            await program.ends(5)
+            await program.ends(20)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,27 @@ class RunClient:
         if isinstance(error, TimeoutError):
             return gone(self.execution_id, "does not answer: its event loop is blocked, or it is stopped", "Timeout")
         return gone(self.execution_id, f"is gone: {error}")
+
+    def wait_end(self, timeout: float) -> bool:
+        """Whether the run ends within ``timeout`` seconds; nothing else may be under way."""
+        deadline = time.monotonic() + timeout
+        while True:
+            ready, _, _ = select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return False
+            try:
+                if not self._socket.recv(1 << 16):
+                    return True
+            except OSError:
+                return True
+
+    def peer_pid(self) -> int:
+        """The process id of the run's program, also if it does not answer."""
+        if hasattr(socket, "SO_PEERCRED"):
+            size = struct.calcsize("3i")
+            pid: int = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
+            return pid
+        return int(self.request("hello")["pid"])
 
     def close(self) -> None:
         """End the connection."""

@@ -29,11 +29,21 @@ class RunCalls(Calls):
 
     async def exec(self, agent: str, command: str, *, user: str = "agent", timeout: float | None = None) -> ExecResult:
         """Run a shell command on an agent's machine."""
-        return ExecResult(**await self.request("exec", agent=agent, command=command, user=user, timeout=timeout))
+        return ExecResult(**await self.request("exec", agent=agent, command=command, user=user, limit=timeout))
 
     async def call(self, endpoint: str, /, process: str | None = None, **arguments: Any) -> Any:
         """Call an endpoint of the process that has it, or of the one named."""
         return await self.request("call", endpoint=endpoint, arguments=arguments, process=process)
+
+    async def pause(self, agent: str | None = None) -> list[str]:
+        """Pause an agent, or all and those to come: what its model is doing ends, and nothing is delivered to it."""
+        paused: list[str] = await self.request("pause", agent=agent)
+        return paused
+
+    async def unpause(self, agent: str | None = None) -> list[str]:
+        """Undo :meth:`pause`."""
+        resumed: list[str] = await self.request("unpause", agent=agent)
+        return resumed
 
     async def stop(self) -> None:
         """End the run; returns when it is told, not when it has ended (:meth:`AttachedRun.wait` does)."""

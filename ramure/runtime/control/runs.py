@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ramure.agents.requests import Interrupt, Say
+from ramure.agents.requests import Interrupt, Pause, Say, Unpause
+from ramure.errors import ActorDied
 from ramure.machines.actor import Exec
 from ramure.machines.base import AGENT
+from ramure.machines.local import LocalMachine
 from ramure.runtime.control.errors import BadRequest, NoSuchAgent, NoSuchProcess
 from ramure.runtime.control.methods import method
 from ramure.runtime.control.wire import PROTOCOL
 from ramure.runtime.messages import CallEndpoint, Cancel
-from ramure.runtime.status import agent_actor, run_status, run_summary
+from ramure.runtime.status import agent_actor, machine_of, run_status, run_summary
 
 if TYPE_CHECKING:
     from ramure.actors import Ref
+    from ramure.agents.agent import AgentActor
+    from ramure.machines.quarters import Quarters
     from ramure.runtime.record import AgentRecord, ProcessRecord
     from ramure.runtime.run import Run
 
@@ -60,23 +66,68 @@ class RunMethods:
         await self._agent(agent).ask(Interrupt(), timeout=None)
 
     @method
-    async def exec(self, agent: str, command: str, user: str = AGENT, timeout: float | None = None) -> dict[str, Any]:
+    async def exec(self, agent: str, command: str, user: str = AGENT, limit: float | None = None) -> dict[str, Any]:
         """Run a shell command on an agent's machine: ``stdout``, ``stderr``, ``exit_code``."""
-        result = await self._agent(agent).ask(Exec(command, user, timeout), timeout=None)
+        result = await self._agent(agent).ask(Exec(command, user, limit), timeout=None)
         return dataclasses.asdict(result)
 
     @method
-    async def attach(self, agent: str) -> dict[str, Any]:
-        """The command that shows an agent's terminal in a terminal of this host."""
-        record = self._record(agent)
+    async def screen(self, agent: str, read_only: bool = False) -> dict[str, Any]:
+        """What to run in a terminal on this host to see an agent's: ``argv``, ``env``, ``cwd``."""
+        record, quarters = self._quarters(agent)
+        machine, more = quarters.machine, ["-r"] if read_only else []
+        if machine.here or hasattr(machine, "tmux"):
+            tmux = await self._run.services.tmux_for(machine)
+            return _terminal([*tmux.attach_command(record.address), *more])
+        room = await quarters.room()
+        return _terminal(machine.terminal([*room.tmux.attach_command(record.address), *more]))
+
+    @method
+    async def shell(self, agent: str) -> dict[str, Any]:
+        """What to run in a terminal on this host for a shell on an agent's machine, or on the machine named."""
+        record = next((m for m in self._run.ledger.machines.values() if m.name in (agent, f"machine {agent}")), None)
+        machine = machine_of(record) if record is not None and agent not in self._run.agents else None
+        if machine is None:
+            machine = self._quarters(agent)[1].machine
+        if isinstance(machine, LocalMachine) and machine.here:
+            return _terminal([os.environ.get("SHELL") or "/bin/sh", "-i"], machine.env, machine.workdir)
+        inside = f'cd -- {shlex.quote(getattr(machine, "workdir", "."))}; exec "${{SHELL:-/bin/sh}}" -i'
+        return _terminal(machine.terminal(["/bin/sh", "-c", inside]))
+
+    def _quarters(self, address: str) -> tuple[AgentRecord, Quarters]:
+        record = self._record(address)
         actor = agent_actor(record)
         if actor is None or actor.quarters is None:
-            raise NoSuchAgent(agent, sorted(self._run.agents))
-        machine = actor.quarters.machine
-        if machine.here or hasattr(machine, "tmux"):
-            return {"command": (await self._run.services.tmux_for(machine)).attach_command(record.address)}
-        room = await actor.quarters.room()
-        return {"command": machine.terminal(room.tmux.attach_command(record.address))}
+            raise BadRequest("agent", f"{address!r} is being provisioned: it has no machine yet; try again soon")
+        return record, actor.quarters
+
+    @method
+    async def pause(self, agent: str | None = None) -> list[str]:
+        """End what an agent's model is doing, and deliver nothing to it until ``unpause``; without one, all agents,
+        and those to come. Answered with those that are paused by it."""
+        if agent is None:
+            self._run.ledger.paused = True
+        return await self._each(agent, Pause(), lambda actor: not actor.paused)
+
+    @method
+    async def unpause(self, agent: str | None = None) -> list[str]:
+        """Undo ``pause``: what has waited is delivered, and an agent that was at work is told to go on."""
+        if agent is None:
+            self._run.ledger.paused = False
+        return await self._each(agent, Unpause(), lambda actor: actor.paused)
+
+    async def _each(self, agent: str | None, request: object, where: Callable[[AgentActor], bool]) -> list[str]:
+        records = [self._record(agent)] if agent is not None else list(self._run.agents.values())
+        changed = []
+        for record in records:
+            actor = agent_actor(record)
+            if record.ref is not None and actor is not None and where(actor):
+                try:
+                    await record.ref.ask(request, timeout=None)
+                except ActorDied:
+                    continue  # it ended meanwhile
+                changed.append(record.address)
+        return changed
 
     def _record(self, address: str) -> AgentRecord:
         record = self._run.agents.get(address)
@@ -129,6 +180,10 @@ class RunMethods:
         for record in self._live():
             if record.parent is None and record.ref is not None:
                 record.ref.tell(Cancel("shutdown"))
+
+
+def _terminal(argv: list[str], env: Mapping[str, str] | None = None, cwd: str | None = None) -> dict[str, Any]:
+    return {"argv": argv, "env": dict(env or {}), "cwd": cwd}
 
 
 def _paths(records: list[ProcessRecord]) -> str:

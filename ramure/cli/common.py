@@ -1,0 +1,224 @@
+"""What the commands share: options, output, exit codes. Imports no more than it needs, so that each starts quickly."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import click
+
+from ramure.errors import RamureError
+from ramure.runtime.control.errors import AmbiguousRun, NoSuchRun, RequestFailed
+
+if TYPE_CHECKING:
+    from ramure.runtime.control.blocking import RunClient
+
+__all__ = [
+    "EXIT_NO_ACTOR",
+    "EXIT_NO_RUN",
+    "EXIT_USAGE",
+    "Failed",
+    "age",
+    "agent_argument",
+    "as_json",
+    "clock",
+    "cost",
+    "exit_code",
+    "find",
+    "json_option",
+    "number",
+    "optional_agent",
+    "run_option",
+    "state",
+    "table",
+    "tokens",
+    "usage_error",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LONGEST_ERROR: Final = 1000
+"""Characters; an error may have the screen of a pi in it."""
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NO_RUN: Final = 3
+EXIT_NO_ACTOR: Final = 4
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+
+class Failed(click.ClickException):
+    """One line on standard error, and the exit code."""
+
+    def __init__(self, text: str, code: int = EXIT_FAILED) -> None:
+        super().__init__(text)
+        self.exit_code = code  # type: ignore[misc] # click reads it of the instance
+
+    def show(self, file: Any = None) -> None:
+        """As ``ramure: what is wrong; what mends it``."""
+        click.echo(f"{click.style('ramure:', fg='red')} {self.format_message()}", err=True, file=file)
+
+    def format_message(self) -> str:
+        """One line."""
+        line = " ".join(self.message.split()) or "failed"
+        return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
+
+
+def exit_code(error: RamureError) -> int:
+    """The exit code for one of ramure's exceptions: 2 wrong usage, 3 no such run, 4 no such agent or actor, else 1."""
+    kind = error.kind if isinstance(error, RequestFailed) else type(error).__name__
+    if isinstance(error, NoSuchRun) or kind == "RunEnded":
+        return EXIT_NO_RUN
+    if kind in ("NoSuchAgent", "NoSuchActor", "NoSuchProcess"):
+        return EXIT_NO_ACTOR
+    if isinstance(error, AmbiguousRun) or kind == "BadRequest":
+        return EXIT_USAGE
+    return EXIT_FAILED
+
+
+def usage_error(text: str) -> NoReturn:
+    """What was typed cannot be meant."""
+    raise Failed(text, EXIT_USAGE)
+
+
+# -- options ------------------------------------------------------------------------------------------------------
+
+
+def _runs(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from ramure.runtime.control.find import sockets
+
+    return [path.stem for path in sockets() if path.stem.startswith(incomplete)]
+
+
+def _agents(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The addresses of the live agents: of the run that was said, else of all."""
+    from ramure.runtime.control.blocking import ask_each
+
+    answers, _ = ask_each("summary", timeout=1.0)
+    wanted = ctx.params.get("run") or ""
+    addresses = {a["address"] for run, answer in answers.items() if run.startswith(wanted) for a in answer["agents"]}
+    return sorted(address for address in addresses if address.startswith(incomplete))
+
+
+def run_option(function: F) -> F:
+    """``--id``: the run, where several are live. The parameter is called ``run``."""
+    return click.option(
+        "--id", "run", metavar="RUN", shell_complete=_runs, help="The run: its id, or a beginning of it."
+    )(function)
+
+
+def agent_argument(function: F) -> F:
+    """``AGENT``, with completion."""
+    return click.argument("agent", shell_complete=_agents)(function)
+
+
+def optional_agent(function: F) -> F:
+    """``[AGENT]``, with completion."""
+    return click.argument("agent", required=False, shell_complete=_agents)(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``. The parameter is called ``json_wanted``."""
+    return click.option("--json", "json_wanted", is_flag=True, help="The same as JSON (docs/cli-json.md).")(function)
+
+
+def find(run: str | None, timeout: float | None = 5.0) -> RunClient:
+    """A client of the run that is meant."""
+    from ramure.runtime.control.blocking import find_run
+
+    return find_run(run, timeout)
+
+
+# -- output -------------------------------------------------------------------------------------------------------
+
+
+def as_json(schema: str, data: dict[str, Any]) -> None:
+    """Print a document. Its schema is that of docs/cli-json.json, whose versions only grow."""
+    click.echo(json.dumps({"schema": f"ramure.{schema}.v1", **data}, ensure_ascii=False))
+
+
+Cell = str | tuple[str, str]
+"""A text, or a text and its colour."""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[str] = ()) -> str:
+    """Aligned columns; ``right`` names those that are aligned to the right. Colours show on a terminal only."""
+    texts = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in rows]
+    widths = [max(len(row[at]) for row in (head, *texts)) for at in range(len(head))]
+
+    def line(cells: Sequence[Cell], colour: str | None = None) -> str:
+        parts = []
+        for at, cell in enumerate(cells):
+            text, fg = (cell, None) if isinstance(cell, str) else cell
+            padded = text.rjust(widths[at]) if head[at] in right else text.ljust(widths[at])
+            if at == len(cells) - 1 and head[at] not in right:
+                padded = text
+            parts.append(click.style(padded, fg=fg or colour, dim=colour == "dim") if fg or colour else padded)
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(head, "bright_black"), *(line(row) for row in rows)])
+
+
+COLOURS: Final = {
+    "idle": "green",
+    "busy": "cyan",
+    "running": "green",
+    "done": "green",
+    "paused": "yellow",
+    "restarting": "yellow",
+    "failed": "red",
+    "died": "red",
+    "ended": "red",
+    "cancelled": "yellow",
+}
+
+
+def state(name: str, shown: str | None = None) -> Cell:
+    """A state in its colour."""
+    return (shown or name, COLOURS[name]) if name in COLOURS else (shown or name)
+
+
+def age(seconds: float | None) -> str:
+    """``12s``, ``3m05s``, ``2h10m``, ``5d03h``."""
+    if seconds is None:
+        return "-"
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def number(value: float) -> str:
+    """``950``, ``12.3k``, ``4.56M``."""
+    if value < 1000:
+        return str(int(value))
+    if value < 1_000_000:
+        return f"{value / 1000:.1f}k"
+    return f"{value / 1_000_000:.2f}M"
+
+
+def tokens(usage: dict[str, Any] | None) -> str:
+    """All tokens together."""
+    if not usage:
+        return "-"
+    return number(sum(usage.get(kind) or 0 for kind in ("input", "output", "cache_read", "cache_write")))
+
+
+def cost(usage: dict[str, Any] | None) -> str:
+    """In the currency of the model's price list."""
+    spent = (usage or {}).get("cost") or 0.0
+    return f"{spent:.4f}" if 0 < spent < 0.1 else f"{spent:.2f}"
+
+
+def clock(at: float) -> str:
+    """The time of day, here; with the date if it was not today."""
+    then, now = time.localtime(at), time.localtime()
+    return time.strftime("%H:%M:%S" if then[:3] == now[:3] else "%Y-%m-%d %H:%M:%S", then)

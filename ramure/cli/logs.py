@@ -1,0 +1,139 @@
+"""``ramure logs``: the logs of a run and its agents, live or ended."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ramure.cli.common import EXIT_NO_ACTOR, Failed, clock, find, optional_agent, run_option, usage_error
+from ramure.runtime.control.errors import NoSuchRun
+from ramure.runtime.log_reader import LogTail, logs, merged, run_directories
+
+if TYPE_CHECKING:
+    from ramure.runtime.control.blocking import RunClient
+
+__all__ = ["command"]
+
+SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+WIDEST: Final = 200
+
+
+@click.command("logs", epilog="Example: ramure logs worker -f --since 10m --type assistant --type tool_call")
+@optional_agent
+@run_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the run ends.")
+@click.option("--since", metavar="TIME", help="Only what is newer: 30s, 10m, 2h, 1d ago, or 2026-01-31T12:00.")
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only entries of this type; may be repeated.")
+@click.option("-n", "most", type=click.IntRange(1), metavar="N", help="Only the last N.")
+@click.option("--json", "json_wanted", is_flag=True, help="The entries as JSON, one a line (docs/cli-json.md).")
+def command(
+    agent: str | None,
+    run: str | None,
+    follow: bool,
+    since: str | None,
+    types: tuple[str, ...],
+    most: int | None,
+    json_wanted: bool,
+) -> None:
+    """What the logs say: of AGENT, or of the run and all its agents, in the order of time.
+
+    Runs that have ended are found by --id too; with no run live, it is the last one that ended.
+    """
+    client, directory = _directory(run)
+    tails: dict[str, LogTail] = {}
+
+    def known() -> list[LogTail]:
+        for name, path in logs(directory).items():
+            if name not in tails and (agent is None or name == agent or name.startswith(f"{agent}@")):
+                tails[name] = LogTail(path, name)
+        return list(tails.values())
+
+    if agent is not None and not known():
+        have = ", ".join(name for name in logs(directory) if name != "_runtime") or "none"
+        raise Failed(f"no agent {agent!r} has a log in {directory.name}; there are: {have}", EXIT_NO_ACTOR)
+    going_on = (lambda: not client.wait_end(0)) if follow and client is not None else None
+    entries = merged(known, since=_moment(since) if since else None, types=types, follow=going_on)
+    for entry in _last(entries, most) if most is not None and not follow else entries:
+        click.echo(
+            json.dumps({"schema": "ramure.log.v1", **entry}, ensure_ascii=False) if json_wanted else _line(entry)
+        )
+
+
+def _directory(run: str | None) -> tuple[RunClient | None, Path]:
+    """Of the live run that is meant, with a client of it, or of one that has ended."""
+    try:
+        client = find(run)
+    except NoSuchRun as none_live:
+        ended = [path for path in run_directories() if path.name.startswith(run or "")]
+        if not ended:
+            raise none_live from None
+        if run is None or len(ended) > 1:
+            click.echo(f"ramure: {ended[0].name}, the last that ended", err=True)
+        return None, ended[0]
+    return client, Path(client.request("summary")["log_dir"])
+
+
+def _moment(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    if match:
+        return time.time() - float(match[1]) * SECONDS[match[2]]
+    import datetime
+
+    try:
+        return datetime.datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        usage_error(f"--since {text!r} is no time; write 30s, 10m, 2h, 1d, or 2026-01-31T12:00")
+
+
+def _last(entries: Iterator[dict[str, Any]], most: int) -> Iterator[dict[str, Any]]:
+    from collections import deque
+
+    return iter(deque(entries, maxlen=most))
+
+
+TYPES: Final = {"message": "green", "assistant": "cyan", "tool_call": "blue", "tool_result": "blue"}
+BAD: Final = {"problem", "crash_report", "agent_down", "agent_gave_up", "agent_died", "tool_error", "blocked"}
+
+
+def _line(entry: dict[str, Any]) -> str:
+    """``12:30:01  worker  assistant  Done.``"""
+    type = str(entry.get("type"))
+    at = entry.get("ts")
+    when = clock(at) if isinstance(at, int | float) else "-"
+    who = "run" if entry["log"] == "_runtime" else entry["log"]
+    said = " ".join(_said(type, entry).split())
+    shown = said if len(said) <= WIDEST else said[: WIDEST - 1] + "…"
+    colour = "red" if type in BAD else TYPES.get(type)
+    return (
+        f"{click.style(when, fg='bright_black')}  {who:<12}  {click.style(f'{type:<14}', fg=colour)}  {shown}".rstrip()
+    )
+
+
+def _said(type: str, entry: dict[str, Any]) -> str:
+    data = entry.get("data") if "seq" in entry else None
+    fields: dict[str, Any] = data if isinstance(data, dict) else entry
+    match type:
+        case "message" | "assistant" | "system_prompt" | "problem" if fields.get("text"):
+            return str(fields["text"])
+        case "tool_call":
+            arguments = fields.get("arguments")
+            given = arguments if isinstance(arguments, dict) else {}
+            return f"{fields.get('name')}({', '.join(f'{k}={v!r}' for k, v in given.items())})"
+        case "tool_result":
+            return ("" if fields.get("ok") else "error: ") + str(fields.get("text"))
+        case "state":
+            return str(fields.get("state"))
+    shown = {
+        key: value for key, value in fields.items() if key not in ("ts", "type", "log", "seq", "origin", "traceback")
+    }
+    return " ".join(f"{key}={_brief(value)}" for key, value in shown.items() if value is not None)
+
+
+def _brief(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
