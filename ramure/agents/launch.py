@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ramure.agents.session_file import mend
 from ramure.machines.local import LocalMachine
 from ramure.machines.tmux import env_file, wrapped
+from ramure.marks import RUN_ID
 
 if TYPE_CHECKING:
     from ramure.agents.place import Place
@@ -94,7 +95,7 @@ class Launch:
     async def write(self) -> None:
         """Put the files on the machine. A session file that exists is the agent's memory: it is kept, and mended."""
         place, machine = self.place, self.place.machine
-        more = {**_QUIET, CONFIG_VARIABLE: self.config_path, "RAMURE_RUN_ID": self.run_id}
+        more = {**_QUIET, CONFIG_VARIABLE: self.config_path, RUN_ID: self.run_id}
         environment, first = place.environment(more)
         await machine.write_private(self.config_path, self.config())
         await machine.write_private(self.env_path, env_file(environment, first))

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "pause": "Stop agents from working, and from spending.",
     "resume": "Let what was paused go on.",
     "stop": "End a run.",
+    "gc": "Remove what killed runs have left.",
     "demo": "Have a real pi write ten haikus, and watch it.",
     "setup": "Find or install a Node and a pi that fit together.",
     "doctor": "Say what is there, what is missing, and the command that mends it.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import os
 import pwd
 import shutil
@@ -23,6 +24,7 @@ from ramure.machines.errors import (
 )
 from ramure.machines.keeper import Keeper, KeptCommand, Sink
 from ramure.machines.workspace import Workspace, copy_of, temporary, worktree_of, yours
+from ramure.marks import marked_environment
 
 __all__ = ["LocalImage", "LocalMachine", "LocalSnapshot"]
 
@@ -104,7 +106,7 @@ class LocalMachine(CommandMachine):
     @classmethod
     async def start(cls, identity: str, workspace: Workspace, env: Mapping[str, str]) -> LocalMachine:
         """Start the machine's keeper; ``workspace`` is the machine's from now on."""
-        environment = {**os.environ, **env, "RAMURE_MACHINE": identity}
+        environment = {**os.environ, **env, **marked_environment(), "RAMURE_MACHINE": identity}
         try:
             keeper = await Keeper.start(f"this host in {workspace.path}", env=environment)
         except BaseException as error:
@@ -191,7 +193,7 @@ async def _made(make: Callable[[], Workspace]) -> Workspace:
         except BaseException as error:
             made.set_exception(error)
 
-    asyncio.get_running_loop().run_in_executor(None, work)
+    asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)
     try:
         return await asyncio.shield(asyncio.wrap_future(made))
     except BaseException:

@@ -22,6 +22,7 @@ from ramure.machines.errors import FileRefused, MachineError, NoSuchFile, SpawnF
 from ramure.machines.keeper import PROGRAM, Keeper
 from ramure.machines.local import LocalMachine
 from ramure.machines.workspace import Workspace, temporary, yours
+from ramure.marks import marked_environment
 
 __all__ = ["SandboxImage", "SandboxMachine"]
 
@@ -87,7 +88,7 @@ class SandboxImage(Image):
     async def _keeper(self, bwrap: str, workdir: str) -> Keeper:
         python, prefix = await asyncio.to_thread(self._arguments, workdir)
         kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-        environment = {**kept, "HOME": HOME, "TMPDIR": "/tmp", "SHELL": "/bin/sh", **self.env}
+        environment = {**kept, "HOME": HOME, "TMPDIR": "/tmp", "SHELL": "/bin/sh", **self.env, **marked_environment()}
         program = f"{INSIDE}/keeper.py"
         keeper = await Keeper.start(
             f"the sandbox in {workdir}", env=environment, prefix=[bwrap, *prefix], python=python, program=program

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramure.machines.errors import CopyFailed
+from ramure.marks import marked_prefix
 
-__all__ = ["Workspace", "copy_of", "remove_tree", "temporary", "worktree_of", "yours"]
+__all__ = ["Workspace", "copy_of", "left_behind", "remove_tree", "temporary", "worktree_of", "yours"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def yours(path: str | os.PathLike[str]) -> Workspace:
 
 def temporary(identity: str) -> Workspace:
     """An empty directory of mode 0700."""
-    return Workspace(tempfile.mkdtemp(prefix=f"ramure-{identity}-"))
+    return Workspace(tempfile.mkdtemp(prefix=marked_prefix(identity)))
 
 
 def copy_of(source: str, identity: str) -> Workspace:
@@ -53,7 +54,7 @@ def copy_of(source: str, identity: str) -> Workspace:
 
     Not by hard links: a file that is changed in place would change in both.
     """
-    copy = tempfile.mkdtemp(prefix=f"ramure-{identity}-")
+    copy = tempfile.mkdtemp(prefix=marked_prefix(identity))
     try:
         how = "reflink" if _reflinks(source, copy) else "copy"
         if sys.platform == "linux":
@@ -87,7 +88,7 @@ def _reflinks(source: str, target: str) -> bool:
 def worktree_of(repository: str | os.PathLike[str], identity: str) -> Workspace:
     """A git worktree of ``repository``'s HEAD, on a new branch ``ramure/<identity>``."""
     source = str(Path(repository).expanduser().absolute())
-    parent = tempfile.mkdtemp(prefix=f"ramure-{identity}-")
+    parent = tempfile.mkdtemp(prefix=marked_prefix(identity))
     branch = f"ramure/{identity}"
     try:
         _git(source, "worktree", "add", "--quiet", "-b", branch, f"{parent}/", "HEAD")
@@ -95,6 +96,21 @@ def worktree_of(repository: str | os.PathLike[str], identity: str) -> Workspace:
         remove_tree(parent)
         raise
     return Workspace(parent, note=f"a git worktree on {branch}", repository=source, branch=branch)
+
+
+def left_behind(path: str) -> Workspace:
+    """A directory of ours that its program, which was killed, did not remove."""
+    link = Path(path, ".git")
+    if not link.is_file():
+        return Workspace(path)
+    try:
+        repository = Path(_git(path, "rev-parse", "--path-format=absolute", "--git-common-dir")).parent
+        branch = _git(path, "rev-parse", "--abbrev-ref", "HEAD")
+    except CopyFailed:
+        return Workspace(path)  # its repository is gone, and with it what the work could be saved to
+    if not branch.startswith("ramure/"):
+        return Workspace(path)  # an agent made it a worktree of something else
+    return Workspace(path, repository=str(repository), branch=branch)
 
 
 def _save_worktree(workspace: Workspace) -> None:

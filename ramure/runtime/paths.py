@@ -15,6 +15,7 @@ from typing import Final
 
 from ramure.errors import UsageError
 from ramure.home import private_dir, ramure_home
+from ramure.runtime.lease import write_lease
 
 __all__ = ["Home", "RunPaths", "new_execution_id"]
 
@@ -54,6 +55,9 @@ class RunPaths:
     scratch: Path
     """Short-lived private files: launch configurations, tmux sockets. Removed at the end of the run."""
 
+    record: Path
+    """The run's lease: see :mod:`ramure.runtime.lease`."""
+
     @property
     def run_log(self) -> Path:
         return self.logs / "_runtime.jsonl"
@@ -92,16 +96,20 @@ class Home:
         return self.path / "logs"
 
     def run_paths(self, execution_id: str, log_dir: Path | None = None) -> RunPaths:
-        """Make the directories of a new run, and say where things are."""
-        logs = private_dir((log_dir or self.logs) / execution_id)
-        private_dir(self.runtimes)
-        scratch = private_dir(_short_directory() / execution_id)
-        lease = self.runtimes / f"{execution_id}.sock"
-        socket = lease
-        if len(os.fsencode(lease)) > SOCKET_PATH_LIMIT:
-            socket = scratch / "control.sock"
+        """Take a lease, make the directories of a new run, and say where things are."""
+        logs = (log_dir or self.logs).absolute() / execution_id
+        scratch = _short_directory() / execution_id
+        lease = private_dir(self.runtimes) / f"{execution_id}.sock"
+        too_long = len(os.fsencode(lease)) > SOCKET_PATH_LIMIT
+        socket = scratch / "control.sock" if too_long else lease
+        record = self.runtimes / f"{execution_id}.json"
+        paths = RunPaths(execution_id, logs, logs / "sessions", socket, lease, scratch, record)
+        write_lease(paths)
+        private_dir(paths.sessions)
+        private_dir(scratch)
+        if too_long:
             lease.symlink_to(socket)
-        return RunPaths(execution_id, logs, private_dir(logs / "sessions"), socket, lease, scratch)
+        return paths
 
 
 def _short_directory() -> Path:

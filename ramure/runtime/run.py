@@ -22,9 +22,11 @@ from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
 from ramure.machines.errors import NotSupported
 from ramure.machines.tmux import Tmux
+from ramure.marks import mark_context
 from ramure.runtime.control.server import ControlActor
 from ramure.runtime.crashes import CrashReports
 from ramure.runtime.gateway import Gateway
+from ramure.runtime.gc import sweep
 from ramure.runtime.ledger import Ledger
 from ramure.runtime.leftovers import Leftovers
 from ramure.runtime.logs import Logs, LogWriter, Room
@@ -92,6 +94,8 @@ class Run:
         self._numbers: dict[str, int] = {}
         self._lives: dict[str, int] = {}  # address -> how many agents have had it
         self._logs: Logs | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._run_before: str | None = None
         self.failure: object = None
         """What a part of the run ended with, which ended the run."""
         self.disk_full: Room | None = None
@@ -100,6 +104,7 @@ class Run:
     # -- its life -------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        self._run_before = mark_context(self.execution_id)
         await self.system.__aenter__()
         self.started_at = self.system.clock.wall()
         self.watchdog.start()
@@ -137,7 +142,18 @@ class Run:
         self._recorders: Ref[Any] = parts["recorders"]
         self.tmux: Ref[Any] = parts["tmux"]
         self._roots: Ref[Any] = parts["processes"]
+        self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
         self.log("run_started", {"execution_id": self.execution_id, "pid": os.getpid(), "ramure": _version()})
+
+    async def _sweep(self) -> None:
+        """Remove what killed runs of this home have left."""
+        try:
+            found = await asyncio.to_thread(sweep, Home.find().runtimes)
+        except OSError as error:
+            self.log("problem", {"text": f"what killed runs have left could not be removed: {error}"})
+            return
+        for leftover in found:
+            self.log("removed", leftover.as_dict())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -146,6 +162,8 @@ class Run:
 
     async def close(self) -> None:
         """End everything, in order, and remove what is not to stay."""
+        if self._sweeping is not None:
+            await asyncio.wait([self._sweeping])
         self.crashes.flush()
         self.log("run_ended", self.ledger.ending(self.system.clock.wall() - self.started_at, self.agents, self.failure))
         await self.system.close()
@@ -154,6 +172,7 @@ class Run:
         if self._logs is not None and self._logs.lost:
             logger.error("the logs in %s lack the last %d lines", self.paths.logs, self._logs.lost)
         await asyncio.to_thread(_clean, self.paths)
+        mark_context(self._run_before)
 
     # -- processes ------------------------------------------------------------------------------------------
 
@@ -393,6 +412,7 @@ def _clean(paths: RunPaths) -> None:
     paths.lease.unlink(missing_ok=True)
     if not any(paths.sessions.iterdir()):
         paths.sessions.rmdir()
+    paths.record.unlink(missing_ok=True)
 
 
 def _version() -> str:

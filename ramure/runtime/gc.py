@@ -1,0 +1,283 @@
+"""What killed runs have left: found by their leases and ids, and removed. Blocking.
+
+Nothing is found by what it looks like: a process is a run's when the run's id is the value of ``RAMURE_RUN_ID`` in its
+environment, a file when the lease names it, a temporary directory when the whole id stands in its name. Logs are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ramure.machines.errors import CopyFailed
+from ramure.machines.workspace import left_behind
+from ramure.marks import RUN_ID
+from ramure.runtime.lease import Lease, leases
+from ramure.runtime.log_files import cut_torn_line, entries
+
+__all__ = ["Leftover", "sweep"]
+
+KILL_LIMIT: Final = 5.0
+"""Seconds that processes have to be gone after SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """One thing that a run left. ``error``: why it could not be removed."""
+
+    run: str
+    kind: Literal["process", "directory", "socket", "log", "lease"]
+    what: str
+    pid: int | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        what = self.what if self.pid is None else f"{self.pid} {self.what}"
+        return f"{self.run}: {self.kind} {what}" + (f": not removed: {self.error}" if self.error else "")
+
+
+def sweep(runtimes: Path, *, dry_run: bool = False, wait: bool = False) -> list[Leftover]:
+    """Remove what the dead runs of a home (whose ``runtimes`` this is) have left, and say what that was.
+
+    ``dry_run``: only say it. One sweep at a time: another one that is under way is waited for with ``wait``, else it is
+    left to do the work.
+    """
+    if not runtimes.is_dir():
+        return []
+    with _alone(runtimes, wait or dry_run) as alone:
+        if not alone:
+            return []
+        found: list[Leftover] = []
+        known = set()
+        for path, lease in leases(runtimes):
+            known.add(lease.execution_id)
+            if not lease.elsewhere() and not lease.alive():
+                found += _bury(path, lease, dry_run)
+        for path in sorted(runtimes.glob("*.sock")):
+            if path.stem not in known and not _listens(path):
+                found.append(_removed(Leftover(path.stem, "socket", str(path)), path, dry_run))
+        return found
+
+
+@contextlib.contextmanager
+def _alone(runtimes: Path, wait: bool) -> Iterator[bool]:
+    descriptor = os.open(runtimes, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+def _bury(path: Path, lease: Lease, dry_run: bool) -> list[Leftover]:
+    """All that one dead run left; its lease goes last, and stays while something else could not be removed."""
+    found = _processes(lease.execution_id, dry_run)
+    for directory in _directories(lease):
+        leftover = Leftover(lease.execution_id, "directory", str(directory))
+        found.append(leftover if dry_run else _without(leftover, directory))
+    for socket_path in {path.with_suffix(".sock"), Path(lease.socket)}:
+        if os.path.lexists(socket_path):
+            found.append(_removed(Leftover(lease.execution_id, "socket", str(socket_path)), socket_path, dry_run))
+    found += _logs(lease, dry_run)
+    if not any(leftover.error for leftover in found):
+        found.append(_removed(Leftover(lease.execution_id, "lease", str(path)), path, dry_run))
+    return found
+
+
+def _removed(leftover: Leftover, path: Path, dry_run: bool) -> Leftover:
+    if not dry_run:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            return _with_error(leftover, error)
+    return leftover
+
+
+def _with_error(leftover: Leftover, error: Exception) -> Leftover:
+    return Leftover(leftover.run, leftover.kind, leftover.what, leftover.pid, str(error))
+
+
+# -- processes ------------------------------------------------------------------------------------------------------
+
+
+def _processes(run_id: str, dry_run: bool) -> list[Leftover]:
+    """Kill the run's processes, also those that they start meanwhile; what they were."""
+    found: dict[int, Leftover] = {}
+    deadline = time.monotonic() + KILL_LIMIT
+    while pids := _pids(run_id):
+        for pid in pids:
+            found.setdefault(pid, Leftover(run_id, "process", _command(pid), pid))
+        if dry_run:
+            break
+        if time.monotonic() > deadline:
+            return [
+                _with_error(each, TimeoutError("it does not end")) if each.pid in pids else each
+                for each in found.values()
+            ]
+        for pid in pids:
+            _kill(pid, run_id, deadline)
+    return list(found.values())
+
+
+def _pids(run_id: str) -> list[int]:
+    """Processes of this user that have the run's id in their environment, this one apart."""
+    if not Path("/proc/self/environ").exists():
+        return _pids_of_ps(run_id)
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    return [pid for pid in pids if _is_of(pid, run_id)]
+
+
+def _is_of(pid: int, run_id: str) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False  # it has ended, or is another user's
+    return f"{RUN_ID}={run_id}".encode() in environment.split(b"\0")
+
+
+def _pids_of_ps(run_id: str) -> list[int]:
+    said = subprocess.run(["ps", "xeww", "-o", "pid=,command="], check=True, capture_output=True, text=True, timeout=10)
+    lines = [line.split() for line in said.stdout.splitlines()]
+    return [int(words[0]) for words in lines if f"{RUN_ID}={run_id}" in words and int(words[0]) != os.getpid()]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()[:200]
+    except OSError:
+        return ""
+
+
+def _kill(pid: int, run_id: str, deadline: float) -> None:
+    """SIGKILL, to this very process: its number may have become another's since it was looked at."""
+    try:
+        if not hasattr(os, "pidfd_open"):
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+            return
+        descriptor = os.pidfd_open(pid)
+        try:
+            if _is_of(pid, run_id):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN)
+                poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        finally:
+            os.close(descriptor)
+    except ProcessLookupError:
+        pass  # it has ended by itself
+
+
+# -- directories ----------------------------------------------------------------------------------------------------
+
+
+def _directories(lease: Lease) -> Iterator[Path]:
+    """The run's private directory, and its temporary ones. Links, and what others own, are not ours."""
+    candidates = [Path(lease.scratch)]
+    with contextlib.suppress(OSError), os.scandir(lease.temporary) as there:
+        begins = f"ramure-{lease.execution_id}-"
+        candidates += sorted(Path(entry.path) for entry in there if entry.name.startswith(begins))
+    for path in candidates:
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid():
+                yield path
+
+
+def _without(leftover: Leftover, directory: Path) -> Leftover:
+    """Remove a directory. Nothing is removed through a mount in it: behind that may be anything."""
+    mounted = [point for point in _mounts() if point.is_relative_to(directory)]
+    if mounted:
+        return _with_error(leftover, OSError(f"{mounted[0]} is mounted in it: unmount that first"))
+    try:
+        left_behind(str(directory)).remove()
+    except (OSError, CopyFailed, shutil.Error) as error:
+        return _with_error(leftover, error)
+    return leftover
+
+
+def _mounts() -> list[Path]:
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        return []
+    return [Path(line.split()[4].encode().decode("unicode_escape")) for line in lines]
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(str(path.resolve()))
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
+# -- logs -----------------------------------------------------------------------------------------------------------
+
+
+def _logs(lease: Lease, dry_run: bool) -> Iterator[Leftover]:
+    """Say in the logs of a dead run what it could not: that it died, and which calls nobody saw the end of."""
+    directory = Path(lease.logs)
+    for path in sorted(directory.glob("*.jsonl")):
+        run_log = path.name == "_runtime.jsonl"
+        more = [] if run_log else _unknown_calls(path)
+        if run_log and not any(entry.get("type") == "run_died" for entry in entries(path)):
+            more = [{"ts": time.time(), "type": "run_died", "pid": lease.pid}]
+        if not more:
+            continue
+        leftover = Leftover(lease.execution_id, "log", f"{path}: " + ", ".join(str(entry["type"]) for entry in more))
+        if not dry_run:
+            try:
+                cut_torn_line(path)
+                with path.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in more)
+            except OSError as error:
+                leftover = _with_error(leftover, error)
+        yield leftover
+
+
+def _unknown_calls(path: Path) -> list[dict[str, Any]]:
+    """An entry ``tool_unknown`` for each call of an agent's log that was under way."""
+    begun: dict[str, Any] = {}
+    seq = 0
+    for entry in entries(path):
+        seq = max(seq, int(entry.get("seq", 0)))
+        data = entry.get("data")
+        if not isinstance(data, dict):
+            continue
+        match entry.get("type"):
+            case "tool_call":
+                begun[str(data.get("call_id"))] = data.get("name")
+            case "tool_result" | "tool_unknown":
+                begun.pop(str(data.get("call_id")), None)
+    why = "the run was killed while this call was under way: whether it took effect is not known"
+    return [
+        {
+            "seq": seq + number,
+            "ts": time.time(),
+            "type": "tool_unknown",
+            "data": {"call_id": call_id, "name": name, "text": why},
+            "origin": "gc",
+        }
+        for number, (call_id, name) in enumerate(begun.items(), start=1)
+    ]

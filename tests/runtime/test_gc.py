@@ -1,0 +1,208 @@
+"""What a killed run left is found and removed, by `ramure gc` and by the next run's start, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ramure import agent_process, current_runtime
+from ramure.cli.main import main as cli
+from ramure.runtime.lease import Lease, leases
+from ramure.runtime.log_files import entries
+from ramure.testing.leaks import LeakCheck
+from tests.conftest import ROOT
+
+PROGRAM = """
+import asyncio
+from ramure import LocalImage, agent, agent_process, current_runtime, machine, wait
+from ramure.testing import InProcessHarness, ToolCall
+
+harness = InProcessHarness([[ToolCall("hold")]])
+
+@agent_process
+async def main():
+    one = await machine()
+    await one.exec("echo work > file; setsid nohup sleep 600 >/dev/null 2>&1 &")
+    snapshot = await (await one.machine()).snapshot()
+    tree = await machine(LocalImage(workdir="repository", worktree=True))
+    await tree.exec("echo precious $RAMURE_RUN_ID > result")
+    worker = await agent("worker", image=harness.image)
+
+    @worker.on("hold")
+    async def hold() -> str:
+        \"\"\"Holds.\"\"\"
+        keepers = [(await each.machine()).keeper._process.pid for each in (one, tree)]
+        print("run", current_runtime().execution_id, *keepers, flush=True)
+        await asyncio.Event().wait()
+
+    await worker.send("Hold.")
+    await wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def home(leak_check: LeakCheck) -> Path:
+    return leak_check.home
+
+
+@pytest.fixture
+def repository(leak_check: LeakCheck) -> Path:
+    path = leak_check.directory / "repository"
+    for command in (
+        ["init", "--quiet", str(path)],
+        ["-C", str(path), "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    return path
+
+
+@contextlib.asynccontextmanager
+async def program(leak_check: LeakCheck) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, list[int]]]:
+    """The program, when its tool runs; its run's id, and its keepers."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM),
+        cwd=leak_check.directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        words = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().split()
+        yield process, words[1], [int(word) for word in words[2:]]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def gc(*options: str) -> list[dict[str, Any]]:
+    done = CliRunner().invoke(cli, ["gc", "--json", *options])
+    assert done.exit_code == 0, done.output
+    found: list[dict[str, Any]] = json.loads(done.output)["found"]
+    return found
+
+
+def kinds(found: list[dict[str, Any]]) -> set[str]:
+    return {each["kind"] for each in found}
+
+
+@contextlib.contextmanager
+def look_alikes(leak_check: LeakCheck, run_id: str) -> Iterator[None]:
+    """Things named almost as the run's are, at the end of which all must still be there."""
+    longer, shorter = f"{run_id}0", run_id[:-1]
+    directories = [leak_check.temporary / f"ramure-{name}-12345678-x" for name in (longer, shorter)]
+    directories += [leak_check.temporary / f"{run_id}-x", leak_check.temporary / f"not-ramure-{run_id}-x"]
+    for directory in directories:
+        (directory / "inside").mkdir(parents=True)
+    sleepers = [
+        subprocess.Popen(["sleep", "600"], env={**os.environ, **environment})
+        for environment in ({"RAMURE_RUN_ID": longer}, {"RAMURE_RUN_ID": shorter}, {"OTHER": f"RAMURE_RUN_ID={run_id}"})
+    ]
+    try:
+        yield
+        assert all((directory / "inside").is_dir() for directory in directories)
+        assert all(sleeper.poll() is None for sleeper in sleepers)
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+            sleeper.wait()
+        for directory in directories:
+            (directory / "inside").rmdir()
+            directory.rmdir()
+
+
+async def test_gc_removes_what_a_killed_run_left_and_nothing_else(
+    leak_check: LeakCheck, home: Path, repository: Path
+) -> None:
+    async with program(leak_check) as (alive, alive_id, _), program(leak_check) as (process, run_id, keepers):
+        with look_alikes(leak_check, run_id):
+            # The program and its keepers at once, as the kernel's memory killer may: nobody is left to clean up.
+            for pid in (*keepers, process.pid):
+                os.kill(pid, signal.SIGKILL)
+            await process.wait()
+            foreseen = await asyncio.to_thread(gc, "--dry-run")
+            assert kinds(foreseen) >= {"directory", "log", "lease"}
+            assert {each["run"] for each in foreseen} == {run_id}
+            found = await asyncio.to_thread(gc)
+            assert {each["what"] for each in found} >= {each["what"] for each in foreseen if each["kind"] != "process"}
+            assert await asyncio.to_thread(gc) == []
+        assert alive.returncode is None
+        assert [lease.execution_id for _, lease in leases(home / "runtimes")] == [alive_id]
+        left = [str(path) for path in leak_check.temporary.rglob(f"*{run_id}*")]
+        assert left == []
+        assert any(leak_check.temporary.rglob(f"ramure-{alive_id}-*"))
+    await asyncio.to_thread(gc)
+    # The work in a git worktree is kept on its branch.
+    branches = subprocess.run(
+        ["git", "-C", str(repository), "grep", "-h", "precious", *_branches(repository)],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert branches.stdout.count("precious") == 2
+    unknown = [entry for entry in entries(home / "logs" / run_id / "worker.jsonl") if entry["type"] == "tool_unknown"]
+    assert [entry["data"]["name"] for entry in unknown] == ["hold"]
+    seqs = [entry["seq"] for entry in entries(home / "logs" / run_id / "worker.jsonl")]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert [entry["type"] for entry in entries(home / "logs" / run_id / "_runtime.jsonl")][-1] == "run_died"
+
+
+def _branches(repository: Path) -> list[str]:
+    command = ["git", "-C", str(repository), "for-each-ref", "--format=%(refname)", "refs/heads/ramure"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+async def test_the_next_run_removes_it_too(leak_check: LeakCheck, home: Path, repository: Path) -> None:
+    async with program(leak_check) as (process, run_id, keepers):
+        for pid in (*keepers, process.pid):
+            os.kill(pid, signal.SIGKILL)
+        await process.wait()
+
+    @agent_process
+    async def main() -> str:
+        return current_runtime().execution_id
+
+    mine = await main()
+    assert not list((home / "runtimes").iterdir())
+    removed = [entry for entry in entries(home / "logs" / mine / "_runtime.jsonl") if entry["type"] == "removed"]
+    assert {entry["run"] for entry in removed} == {run_id}
+
+
+async def test_a_run_that_ends_in_order_leaves_nothing_for_gc(home: Path) -> None:
+    seen: list[Lease] = []
+
+    @agent_process
+    async def main() -> None:
+        seen.extend(lease for _, lease in leases(home / "runtimes"))
+
+    await main()
+    assert [lease.pid for lease in seen] == [os.getpid()]
+    assert await asyncio.to_thread(gc) == []
+    assert not list((home / "runtimes").iterdir())
+
+
+def test_a_lease_of_another_host_or_an_older_boot_is_told_apart(home: Path) -> None:
+    runtimes = home / "runtimes"
+    runtimes.mkdir()
+    here = {
+        "host": socket.gethostname(),
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+    }
+    for name, change in {"far": {"host": "elsewhere"}, "old": {"boot": "before"}, "reused": {"started": "1"}}.items():
+        lease = {"execution_id": name, "pid": os.getpid(), "started": "0", "logs": "/nowhere", "scratch": "/nowhere"}
+        lease |= {"socket": str(runtimes / f"{name}.sock"), "temporary": "/nowhere", **here, **change}
+        (runtimes / f"{name}.json").write_text(json.dumps(lease))
+    assert {each["run"] for each in gc()} == {"old", "reused"}
+    assert [path.name for path in runtimes.iterdir()] == ["far.json"]
