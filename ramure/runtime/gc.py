@@ -208,7 +208,8 @@ def _without(leftover: Leftover, directory: Path) -> Leftover:
     try:
         left_behind(str(directory)).remove()
     except (OSError, CopyFailed, shutil.Error) as error:
-        return _with_error(leftover, error)
+        if directory.exists():  # else somebody was faster: a keeper that has outlived its program
+            return _with_error(leftover, error)
     return leftover
 
 
