@@ -57,10 +57,10 @@ class Sample:
 class _Meter:
     """A watcher that counts an actor's messages and the time that they take."""
 
-    def __init__(self) -> None:
+    def __init__(self, began: float | None) -> None:
         self.handled = 0
         self.busy = 0.0
-        self._began: float | None = None
+        self._began = began  # the message that it has in hand already, if there is one
 
     def event(self, event: TraceEvent) -> None:
         if event.kind == "received":
@@ -138,7 +138,8 @@ class Sampler:
         for number in numbers - self._meters.keys():
             cell = self._system.cells.get(number)
             if cell is not None:
-                self._meters[number] = cell, _Meter()
+                now = self._system.clock.monotonic()
+                self._meters[number] = cell, _Meter(now if cell.current is not None else None)
                 watch(*self._meters[number])
 
     def _cpu_time(self) -> float | None:

@@ -6,7 +6,8 @@ What the kernel knows is read at once; only an actor's own attributes wait for i
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors import Ref
@@ -17,6 +18,15 @@ from ramure.agents.agent import AgentActor
 from ramure.agents.screen import masked, secrets_in
 from ramure.errors import ActorDied, AskTimeout
 from ramure.exits import format_exit
+from ramure.runtime.actor_data import (
+    ActorDetails,
+    ActorRow,
+    Child,
+    Neighbour,
+    Specification,
+    Supervision,
+    TraceRecord,
+)
 from ramure.runtime.process import Process
 from ramure.supervisors.inspection import ChildView, child_views, supervisor_view
 
@@ -27,18 +37,7 @@ if TYPE_CHECKING:
     from ramure.runtime.stream import EventStream
     from ramure.supervisors.spec import ChildSpec
 
-__all__ = [
-    "ActorDetails",
-    "ActorRow",
-    "Child",
-    "Neighbour",
-    "Specification",
-    "Supervision",
-    "TraceRecord",
-    "actor_details",
-    "actor_rows",
-    "trace_record",
-]
+__all__ = ["actor_details", "actor_rows", "place_of", "shower", "trace_record"]
 
 MOST_NEIGHBOURS: Final = 1000
 """Links and monitors that are listed; a hub may have a hundred thousand."""
@@ -46,132 +45,32 @@ MOST_NEIGHBOURS: Final = 1000
 MOST_WAITING: Final = 20
 """Waiting messages that are shown."""
 
+LONGEST: Final = 200
+"""Characters of a message, or of an attribute."""
+
 MOST_EVENTS: Final = 10
 """Events of an agent or process that are shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class ActorRow:
-    """One actor in the tree."""
-
-    id: int
-    label: str
-    path: str
-    """The labels from the root to it, with ``/`` between."""
-    parent: int | None
-    """The number of the actor that started it linked to itself, while that lives."""
-    depth: int
-    kind: str
-    """The class or function that it runs."""
-    name: str | None
-    """Its registered name."""
-    state: str
-    """``starting idle busy suspended stopping``."""
-    doing: str | None
-    """What it does: the message in its hands; of an agent, the agent's state."""
-    mailbox: int
-    """Messages that wait."""
-    restarts: int
-    """How often its supervisor has started it again; of an agent, its session."""
+Shown = Callable[[object, int], str]
+"""Makes a short text of a value, of at most so many characters, in which no secret stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """An actor that another one is linked to, monitors, or is monitored by."""
+def shower() -> Shown:
+    """What masks the secrets that this program's environment has now."""
+    secrets = secrets_in(os.environ)
 
-    id: int
-    label: str
+    def shown(value: object, limit: int) -> str:
+        text = masked(brief(value, limit + 200), secrets)  # before it is cut: half a secret is not found
+        return text if len(text) <= limit else text[: limit - 1] + "…"
 
-
-@dataclass(frozen=True, slots=True)
-class Specification:
-    """How its supervisor starts, restarts and stops a child."""
-
-    id: str
-    supervisor: Neighbour
-    restart: str
-    shutdown: float | str
-    type: str
-    significant: bool
-    status: str
-    start: str
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """One place of a supervisor."""
-
-    id: str
-    actor: int | None
-    status: str
-    restart: str
-    restarts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Supervision:
-    """A supervisor's settings, and its children."""
-
-    strategy: str
-    intensity: int
-    period: float
-    restarts: int
-    """Within the last ``period`` seconds; more than ``intensity`` end it."""
-    phase: str
-    children: tuple[Child, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TraceRecord:
-    """One thing that happened to an actor. ``kind`` is of ``started sent received handled replied signal ended``."""
-
-    at: float
-    """Seconds since 1970."""
-    kind: str
-    actor: Neighbour
-    value: str | None
-    """The message or the reason, as a short text."""
-    peer: Neighbour | None
-    """Who sent it; None when no actor did."""
-
-
-@dataclass(frozen=True, slots=True)
-class ActorDetails:
-    """All that is known about one actor, at one moment."""
-
-    actor: ActorRow
-    phase: str
-    started_at: float
-    """Seconds since 1970."""
-    trap_exit: bool
-    thread: int | None
-    dropped: int
-    """Messages that found no room in a mailbox with a limit."""
-    waiting: tuple[str, ...]
-    """The first messages in its mailbox."""
-    links: tuple[Neighbour, ...]
-    monitors: tuple[Neighbour, ...]
-    monitored_by: tuple[Neighbour, ...]
-    specification: Specification | None
-    supervision: Supervision | None
-    statistics: dict[str, Any] | None
-    """Counted since its recording was switched on; None while it is off."""
-    messages: tuple[TraceRecord, ...] | None
-    """The last ones that it took, while it is recorded."""
-    attributes: dict[str, str] | None
-    """Its own state; None when its turn did not come in time."""
-    not_shown: str | None
-    """Why the attributes are not there."""
-    agent: dict[str, Any] | None
-    process: dict[str, Any] | None
-    events: tuple[str, ...]
-    """The last events of an agent or a process."""
+    return shown
 
 
 def actor_rows(system: ActorSystem) -> list[ActorRow]:
     """Every live actor, each followed by its children. On the system's loop."""
-    restarts = _restarts(system)
-    return [_row(ref, depth, restarts) for ref, depth in forest(system)]
+    restarts, shown = _restarts(system), shower()
+    return [_row(ref, depth, restarts, shown) for ref, depth in forest(system)]
 
 
 def _restarts(system: ActorSystem) -> dict[Ref[Any], int]:
@@ -183,12 +82,12 @@ def _restarts(system: ActorSystem) -> dict[Ref[Any], int]:
     return found
 
 
-def _row(ref: Ref[Any], depth: int, restarts: dict[Ref[Any], int]) -> ActorRow:
+def _row(ref: Ref[Any], depth: int, restarts: dict[Ref[Any], int], shown: Shown) -> ActorRow:
     cell = ref._cell
     actor = getattr(cell, "actor", None)
     agent = actor if isinstance(actor, AgentActor) else None
     current = cell.current
-    doing = _shown(current, 80) if current is not None else None
+    doing = shown(current, 80) if current is not None else None
     return ActorRow(
         id=cell.number,
         label=label_of(ref),
@@ -215,12 +114,13 @@ async def actor_details(
 
     Raises :class:`~ramure.errors.ActorDied` when it has ended meanwhile.
     """
-    attributes, not_shown = await _attributes(ref, patience) if ref.is_alive() else (None, None)
+    shown = shower()
+    attributes, not_shown = await _attributes(ref, patience, shown) if ref.is_alive() else (None, None)
     if not ref.is_alive():
         raise ActorDied(ref.label, info(ref).reason)
-    known, place = info(ref), _place(ref)
+    known, place = info(ref), place_of(ref)
     depth = path_of(ref).count("/")
-    row = _row(ref, depth, {ref: place[1].restarts} if place else {})
+    row = _row(ref, depth, {ref: place[1].restarts} if place else {}, shown)
     kept = recorded(ref)
     return ActorDetails(
         actor=row,
@@ -229,23 +129,25 @@ async def actor_details(
         trap_exit=known.trap_exit,
         thread=known.thread,
         dropped=known.dropped,
-        waiting=tuple(_shown(message) for message, _ in zip(ref._cell.queue, range(MOST_WAITING), strict=False)),
+        waiting=tuple(
+            shown(message, LONGEST) for message, _ in zip(ref._cell.queue, range(MOST_WAITING), strict=False)
+        ),
         links=_neighbours(known.links),
         monitors=_neighbours(known.monitors),
         monitored_by=_neighbours(known.monitored_by),
         specification=_specification(*place) if place else None,
         supervision=_supervision(ref),
         statistics=_statistics(known.statistics),
-        messages=tuple(trace_record(system, event) for event in kept) if kept is not None else None,
+        messages=tuple(trace_record(system, event, shown) for event in kept) if kept is not None else None,
         attributes=attributes,
         not_shown=not_shown,
         agent=_agent(ref),
         process=_process(ref),
-        events=_events(ref, stream),
+        events=_events(ref, stream, shown),
     )
 
 
-async def _attributes(ref: Ref[Any], patience: float) -> tuple[dict[str, str] | None, str | None]:
+async def _attributes(ref: Ref[Any], patience: float, shown: Shown) -> tuple[dict[str, str] | None, str | None]:
     if patience <= 0:
         return None, "not asked for"
     try:
@@ -253,21 +155,15 @@ async def _attributes(ref: Ref[Any], patience: float) -> tuple[dict[str, str] | 
     except AskTimeout:
         doing = ref._cell.doing()
         return None, f"its turn did not come within {patience:g} s" + (f": it is {doing}" if doing else "")
-    return {name: _shown(value) for name, value in state.items()}, None
+    return {name: shown(value, LONGEST) for name, value in state.items()}, None
 
 
-def _place(ref: Ref[Any]) -> tuple[Ref[Any], ChildView] | None:
-    """Its supervisor, and its place there."""
+def place_of(ref: Ref[Any]) -> tuple[Ref[Any], ChildView] | None:
+    """Its supervisor, and its place there; None where none supervises it."""
     parent = ref._cell.parent
     if parent is None:
         return None
     return next(((parent.ref, child) for child in child_views(parent.ref) if child.ref is ref), None)
-
-
-def _shown(value: object, limit: int = 200) -> str:
-    """A short text, in which no secret stands: messages and state are full of them. Masked before it is cut."""
-    text = masked(brief(value, limit + 200), secrets_in(os.environ))
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _neighbour(ref: Ref[Any]) -> Neighbour:
@@ -291,7 +187,7 @@ def _specification(supervisor: Ref[Any], child: ChildView) -> Specification:
         type=spec.type,
         significant=spec.significant,
         status=child.status,
-        start=getattr(start, "__qualname__", None) or _shown(start, 80),
+        start=getattr(start, "__qualname__", None) or brief(start, 80),
     )
 
 
@@ -308,7 +204,7 @@ def _supervision(ref: Ref[Any]) -> Supervision | None:
 
 
 def _id(value: object) -> str:
-    return value if isinstance(value, str) else _shown(value, 80)
+    return value if isinstance(value, str) else brief(value, 80)
 
 
 def _statistics(known: Statistics | None) -> dict[str, Any] | None:
@@ -348,19 +244,19 @@ def _process(ref: Ref[Any]) -> dict[str, Any] | None:
     }
 
 
-def _events(ref: Ref[Any], stream: EventStream | None) -> tuple[str, ...]:
+def _events(ref: Ref[Any], stream: EventStream | None, shown: Shown) -> tuple[str, ...]:
     actor = getattr(ref._cell, "actor", None)
     if isinstance(actor, Process):
         stream = actor.record.stream
     if stream is None:
         return ()
     return tuple(
-        f"{event.type} {_shown(event.data, 120)}" + (f" from {event.source}" if event.source else "")
+        f"{event.type} {shown(event.data, 120)}" + (f" from {event.source}" if event.source else "")
         for event in stream.snapshot()[-MOST_EVENTS:]
     )
 
 
-def trace_record(system: ActorSystem, event: TraceEvent) -> TraceRecord:
+def trace_record(system: ActorSystem, event: TraceEvent, shown: Shown) -> TraceRecord:
     """A traced event as plain data."""
     at = system.clock.wall() - (system.clock.monotonic() - event.at)
     if event.kind == "started":
@@ -368,6 +264,6 @@ def trace_record(system: ActorSystem, event: TraceEvent) -> TraceRecord:
     elif event.kind in ("signal", "ended"):
         value = format_exit(event.value)
     else:
-        value = _shown(event.value)
+        value = shown(event.value, LONGEST)
     peer = _neighbour(event.peer) if event.peer is not None else None
     return TraceRecord(at, event.kind, _neighbour(event.actor), value, peer)

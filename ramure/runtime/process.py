@@ -359,11 +359,11 @@ class Process(Actor):
         self._warn_of_unseen_failures()
         self.run.leftovers.look_for(self.record)
         recorder = self.record.recorder
-        if recorder is not None and recorder.is_alive():
-            try:
+        try:
+            if recorder is not None:
                 await recorder.ask(Ended(self._outcome), timeout=None)
-            except ActorDied:
-                self.record.settle(self._outcome)
+        except ActorDied:  # the run itself is ending, or the recorder has seen to it
+            self.record.settle(self._outcome)
 
     def _warn_of_unseen_failures(self) -> None:
         unseen = self.record.unseen_failures()

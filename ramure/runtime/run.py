@@ -32,7 +32,7 @@ from ramure.runtime.leftovers import Leftovers
 from ramure.runtime.logs import Logs, LogWriter, Room
 from ramure.runtime.paths import Home, RunPaths, new_execution_id
 from ramure.runtime.process import Process, ProcessPlan
-from ramure.runtime.record import AgentRecord, ProcessRecord
+from ramure.runtime.record import AgentRecord, Outcome, ProcessRecord
 from ramure.runtime.recorder import Recorder
 from ramure.runtime.servers import GatewayActor, TmuxActor
 from ramure.runtime.stream import Event
@@ -47,6 +47,9 @@ logger = logging.getLogger("ramure.runtime")
 __all__ = ["Run", "RunFailed", "RunOptions"]
 
 
+PARTING: Final = 15.0
+"""Seconds that processes have to clean up when the run itself has ended under them."""
+
 KEPT_ENDED: Final = 1000
 """Ended processes that a run still knows of; a pool that works for months has more."""
 
@@ -54,9 +57,11 @@ KEPT_ENDED: Final = 1000
 class RunFailed(OperationalError):
     """A part of the run itself ended: its log writer, its gateway, its control socket."""
 
-    def __init__(self, reason: object) -> None:
+    def __init__(self, reason: object, part: str | None = None) -> None:
         self.reason = reason
-        super().__init__(f"the run could not go on: {format_exit(reason)}")
+        self.part = part
+        what = f"its {part} ended: " if part is not None else ""
+        super().__init__(f"the run could not go on: {what}{format_exit(reason)}")
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Run:
         self._sweeping: asyncio.Task[None] | None = None
         self._run_before: str | None = None
         self.failure: object = None
+        self.failed_part: str | None = None
         """What a part of the run ended with, which ended the run."""
         self.disk_full: Room | None = None
         """The alarm, while the disk of the logs is full."""
@@ -222,21 +228,36 @@ class Run:
         self.ledger.program = self.ledger.program or name
         self.start_process(ProcessPlan(record, function, **plan))
         try:
-            outcome = await record.wait_ended()
+            outcome = await self._outcome(record)
         except asyncio.CancelledError:
             await cancel_and_wait(record)
             raise
         finally:
             self.ledger.outcome = record.outcome
         record.retrieved = True
-        if self.failure is not None and outcome.kind == "cancelled":
-            raise RunFailed(self.failure)
         return outcome.result(record.label)
+
+    async def _outcome(self, record: ProcessRecord) -> Outcome:
+        """How a root process ended. Raises :class:`RunFailed` when the run itself has, under it."""
+        ended = asyncio.ensure_future(record.wait_ended())
+        run_ended = asyncio.ensure_future(self.root.wait())
+        try:
+            await asyncio.wait([ended, run_ended], return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():  # what is under the run's root is ended with it, and cleans up after itself
+                await asyncio.wait([ended], timeout=PARTING)
+            if self.failure is None and run_ended.done():
+                self.failure = run_ended.result()
+            if self.failure is None or (ended.done() and ended.result().kind == "done"):
+                return ended.result()
+            raise RunFailed(self.failure, self.failed_part)
+        finally:
+            ended.cancel()
+            run_ended.cancel()
 
     def _on_part(self, event: SupervisorEvent) -> None:
         """A part of the run has ended: so does the run."""
         if event.kind == "gave_up":
-            self.failure = event.reason
+            self.failure, self.failed_part = event.reason, str(event.id)
 
     # -- names and numbers ------------------------------------------------------------------------------------
 

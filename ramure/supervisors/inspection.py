@@ -20,6 +20,8 @@ __all__ = ["ChildView", "SupervisorView", "child_views", "supervisor_view"]
 class ChildView:
     """One child's place, and what is in it."""
 
+    key: Hashable
+    """Of the place: the id, or under a dynamic supervisor, whose ids need not be unique, a number."""
     id: Hashable
     ref: Ref[Any] | None
     """Its process; None before the first one, and where the start was ignored. It may have ended."""
@@ -54,7 +56,7 @@ def child_views(ref: Ref[Any]) -> Iterator[ChildView]:
     """The children of the supervisor behind ``ref``, in order of their places; none for any other actor."""
     state = _state(ref)
     for child in sorted(state.children.values(), key=lambda child: child.position) if state is not None else ():
-        yield ChildView(child.spec.id, child.ref, child.spec, child.status, max(0, child.incarnation - 1))
+        yield ChildView(child.key, child.spec.id, child.ref, child.spec, child.status, max(0, child.incarnation - 1))
 
 
 def _state(ref: Ref[Any]) -> State | None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ramure.actors import Actor, ActorSystem, Exit, Ref
 from ramure.actors.inspection import record, recorded
 from ramure.errors import ActorDied
-from ramure.runtime.actor_views import ActorRow, actor_details, actor_rows
+from ramure.runtime.actor_data import ActorRow
+from ramure.runtime.actor_views import actor_details, actor_rows
 from ramure.supervisors import Backoff, ChildSpec, DynamicSupervisor, Supervisor
 from tests import scale
 

@@ -9,7 +9,6 @@ __all__ = [
     "BadRequest",
     "ConnectionRefused",
     "MalformedFrame",
-    "NoSuchActor",
     "NoSuchAgent",
     "NoSuchProcess",
     "NoSuchRun",
@@ -75,10 +74,6 @@ class NoSuchAgent(UsageError):
 
     def __init__(self, address: str, known: list[str]) -> None:
         super().__init__(f"no live agent {address!r}; there are: {', '.join(known) or 'none'}")
-
-
-class NoSuchActor(UsageError):
-    """No live actor of the run is called this."""
 
 
 class NoSuchProcess(UsageError):

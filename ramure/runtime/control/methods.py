@@ -115,6 +115,11 @@ class Feed(Generic[T]):
         self._items.append(item)
         self._wake()
 
+    @property
+    def waiting(self) -> int:
+        """Items that were not read yet."""
+        return len(self._items)
+
     def close(self) -> None:
         """No more will come."""
         self._closed = True

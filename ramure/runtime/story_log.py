@@ -1,0 +1,82 @@
+"""Reads what :mod:`ramure.runtime.story` needs from a run's logs: those of a live run, or of one that has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ramure.runtime.log_files import parts
+from ramure.runtime.log_reader import agents_of, logs
+from ramure.runtime.story import Story, near, subjects, tell
+
+__all__ = ["read_story"]
+
+_OWN: Final = (b'"type": "problem"', b'"type": "connection"')
+"""What an agent's own log has that the run's has not. The rest of it may be gigabytes."""
+
+_EVENT: Final = b'"type": "event"'
+
+
+def read_story(directory: Path, subject: str) -> tuple[Story, list[str]]:
+    """The story of ``subject`` from the directory of a run's logs. With it, whom else may be meant, where the logs know
+    nobody of this name; an empty list where they do."""
+    entries = list(_entries(directory, subject))
+    story = tell(subject, entries)
+    known = [*subjects(entries), *_agents(directory)]
+    if story.chapters or tell(subject, map(_about, known)).chapters:
+        return story, []
+    return story, near(subject, known) or sorted(set(known))[:10] or ["nobody"]
+
+
+def _entries(directory: Path, subject: str) -> Iterator[dict[str, Any]]:
+    for name, path in logs(directory).items():
+        if name == "_runtime":
+            wanted = _of_the_run
+        elif tell(subject, [_about(_address(name))]).chapters:
+            wanted = _of_an_agent
+        else:
+            continue
+        for line in _lines(path):
+            if wanted(line):
+                for entry in _parsed(line):
+                    yield entry if name == "_runtime" else {**entry, "of": _address(name)}
+
+
+def _of_the_run(line: bytes) -> bool:
+    """Events of processes there are very many; only endings are wanted."""
+    return _EVENT not in line or b'"failed"' in line or b'"cancelled"' in line
+
+
+def _of_an_agent(line: bytes) -> bool:
+    return any(kind in line for kind in _OWN)
+
+
+def _about(name: str) -> dict[str, Any]:
+    return {"type": "crash_report", "address": name}
+
+
+def _address(log: str) -> str:
+    """Of the agent that has this log: several that had the same address, one after the other, are one."""
+    return log.split("@", maxsplit=1)[0]
+
+
+def _agents(directory: Path) -> list[str]:
+    return sorted({_address(name) for name in agents_of(directory)})
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    for part in parts(path):
+        with part.open("rb") as file:
+            yield from file
+
+
+def _parsed(line: bytes) -> Iterator[dict[str, Any]]:
+    """The entry of a line; none for one that is torn, as the last one of a run that was killed may be."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return
+    if isinstance(entry, dict):
+        yield entry
