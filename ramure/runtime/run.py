@@ -173,6 +173,7 @@ class Run:
         self.crashes.flush()
         self.log("run_ended", self.ledger.ending(self.system.clock.wall() - self.started_at, self.agents, self.failure))
         await self.system.close()
+        await self.gateway.close()  # once more: an actor that is killed cannot close what it owns
         self.leftovers.report()
         self.watchdog.stop()
         if self._logs is not None and self._logs.lost:

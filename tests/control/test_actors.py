@@ -242,7 +242,9 @@ async def test_kill_ends_and_says_what_follows() -> None:
             deed = await there.kill("two", "disk is to be changed")
             assert deed.reason == "disk is to be changed"
             assert two._cell.reason == "disk is to be changed"
-            story = await there.why("two")
+            async with asyncio.timeout(30):
+                while not (story := await there.why("two")).deaths:
+                    await asyncio.sleep(0.05)
             assert story.headline.startswith(
                 "two died: disk is to be changed; by hand: kill: disk is to be changed; restart (one_for_one)"
             )

@@ -18,6 +18,7 @@ from ramure.exits import KILL, KILLED, format_exit
 from ramure.runtime.actor_views import actor_details, actor_rows, place_of, shower, trace_record
 from ramure.runtime.control.methods import Dropped, Feed, method, stream
 from ramure.runtime.control.top import TopView
+from ramure.runtime.logs import GATHER
 from ramure.runtime.story_log import read_story
 from ramure.supervisors.inspection import child_views
 
@@ -122,17 +123,11 @@ class ActorMethods:
         system = self._run.system
         found = find(system, actor)
         subject = actor if len(found) != 1 or not actor.lstrip("#").isdecimal() else path_of(found[0])
-        await self._written()
+        await asyncio.sleep(2 * GATHER)  # what was logged just now is in the file then
         story, near = await asyncio.to_thread(read_story, self._run.paths.logs, subject)
         if near and not found:
             raise NoSuchActor(actor, near)
         return asdict(story)
-
-    async def _written(self) -> None:
-        """Return when the log's file has all that was logged so far, or a second later."""
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not self._run.write(self._run.paths.run_log, b"", lambda: written.done() or written.set_result(None)):
-            await asyncio.wait([written], timeout=1.0)  # a disk that is full must not hide what was written before
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
