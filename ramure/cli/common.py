@@ -73,7 +73,7 @@ def exit_code(error: RamureError) -> int:
     kind = error.kind if isinstance(error, RequestFailed) else type(error).__name__
     if isinstance(error, NoSuchRun) or kind == "RunEnded":
         return EXIT_NO_RUN
-    if kind in ("NoSuchAgent", "NoSuchActor", "NoSuchProcess"):
+    if kind in ("NoSuchAgent", "NoSuchActor", "AmbiguousActor", "NoSuchProcess"):
         return EXIT_NO_ACTOR
     if isinstance(error, AmbiguousRun) or kind == "BadRequest":
         return EXIT_USAGE
