@@ -41,7 +41,8 @@ if TYPE_CHECKING:
         ProcessFailed,
         ProcessTimeout,
     )
-    from ramure.runtime.handle import Agent, MachineHandle, ProcessHandle
+    from ramure.runtime.handle import Agent, ProcessHandle
+    from ramure.runtime.machine_handle import MachineHandle
     from ramure.runtime.stream import Event, EventStream
     from ramure.types import ExecResult, ExecutionFailed
 
@@ -98,7 +99,8 @@ _MODULES = {
     "ramure.machines.ssh": "SSHImage",
     "ramure.runtime.control.client": "AttachedRun attach",
     "ramure.runtime.errors": "AgentDied EndpointError NoSuchEndpoint ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout",
-    "ramure.runtime.handle": "Agent MachineHandle ProcessHandle",
+    "ramure.runtime.handle": "Agent ProcessHandle",
+    "ramure.runtime.machine_handle": "MachineHandle",
     "ramure.runtime.stream": "Event EventStream",
     "ramure.types": "ExecResult ExecutionFailed",
 }

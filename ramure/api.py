@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, ove
 
 from ramure.errors import ActorDied, OperationalError, UsageError
 from ramure.runtime.errors import NoProcess, ProcessEnded, ProcessFailed
-from ramure.runtime.handle import Agent, ChildHandle, MachineHandle, ProcessHandle, TreeHandle
+from ramure.runtime.handle import Agent, ChildHandle, ProcessHandle, TreeHandle
+from ramure.runtime.machine_handle import MachineHandle, start_machine
 from ramure.runtime.messages import (
     Bubble,
     Connect,
@@ -23,14 +24,13 @@ from ramure.runtime.messages import (
     Expose,
     Fail,
     StartAgent,
-    StartMachine,
     TrapExit,
     Wait,
 )
 from ramure.runtime.process import ProcessPlan
 from ramure.runtime.record import ProcessRecord
 from ramure.runtime.run import Run, RunOptions, cancel_and_wait
-from ramure.runtime.scope import current_process, live_process
+from ramure.runtime.scope import ask_process, current_process, live_process
 from ramure.runtime.signals import interruptible
 from ramure.runtime.stream import ENDINGS, Event
 from ramure.runtime.supervision import Child, Slot, TreePlan, check_children, run_tree
@@ -251,7 +251,7 @@ async def agent(
         "backoff": backoff,
         "stale_after": stale_after,
     }
-    return Agent(await _ask(f"agent({name!r})", StartAgent(name, options)))
+    return Agent(await ask_process(f"agent({name!r})", StartAgent(name, options)))
 
 
 def start_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
@@ -268,16 +268,14 @@ def start_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) ->
 
 async def machine(image: Image | None = None) -> MachineHandle:
     """Start a machine from ``image`` (or the process's image) and return when it runs."""
-    handle = MachineHandle(await _ask("machine()", StartMachine(image)))
-    await handle.machine()
-    return handle
+    return await start_machine("machine()", image)
 
 
 async def connect(one: Agent, other: Agent, direction: Literal["both", "forward"] = "both") -> None:
     """Let two agents message each other and exchange files; ``"forward"``: only ``one`` to ``other``."""
     if direction not in ("both", "forward"):
         raise UsageError(f"connect(direction={direction!r}): use 'both' or 'forward'")
-    await _ask("connect()", Connect(one._record, other._record, direction))
+    await ask_process("connect()", Connect(one._record, other._record, direction))
 
 
 # -- events -----------------------------------------------------------------------------------------------------
@@ -418,12 +416,3 @@ def _process(what: str) -> Any:
     record = live_process(what)
     assert record.ref is not None
     return record.ref
-
-
-async def _ask(what: str, request: object) -> Any:
-    record = live_process(what)
-    assert record.ref is not None
-    try:
-        return await record.ref.ask(request, timeout=None)
-    except ActorDied as died:
-        raise ProcessEnded(record.label, what, died.reason) from died

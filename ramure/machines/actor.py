@@ -41,10 +41,10 @@ class Exec:
 class MachineActor(Actor):
     """Owns one machine. Its exit reason is ``Crashed(MachineDown)`` when the machine is seen to be gone."""
 
-    async def init(self, image: Image | None, machine: Machine | None = None) -> None:
+    async def init(self, image: Image) -> None:
         self.trap_exit = True
         self.image = image
-        self._machine = machine
+        self._machine: Machine | None = None
         self._ready: asyncio.Future[Quarters] = asyncio.get_running_loop().create_future()
         self.start_task(self._live(), name="machine")
 
@@ -54,9 +54,7 @@ class MachineActor(Actor):
         return self._machine
 
     async def _live(self) -> None:
-        if self._machine is None:
-            assert self.image is not None
-            self._machine = as_machine(await self.image.spawn())
+        self._machine = as_machine(await self.image.spawn())
         self._ready.set_result(Quarters(self._machine))
         seen = await self._watch(self._machine)
         self.stop(Crashed(MachineDown(self._machine.describe(), seen)))  # without effect when it ends already

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from ramure.machines.errors import NotSupported
 from ramure.types import ExecResult
 
-__all__ = ["AGENT", "Chunk", "ExecStream", "Image", "Machine", "as_machine"]
+__all__ = ["AGENT", "Chunk", "ExecStream", "ForkOf", "Image", "Machine", "as_machine"]
 
 AGENT = "agent"
 """The default of ``user=``: the backend's own agent user (on this host: you)."""
@@ -131,6 +131,19 @@ class Machine(ABC):
     async def expose_port(self, port: int) -> str:
         """Make TCP ``port`` of the run's host reachable from the machine; returns ``host:port`` as seen there."""
         raise NotSupported(self.describe(), "expose_port()")
+
+
+@dataclass(frozen=True)
+class ForkOf(Image):
+    """The present state of a machine, whatever it is when ``spawn()`` is called: that gives a fork of it."""
+
+    machine: Machine
+
+    def describe(self) -> str:
+        return f"a fork of {self.machine.describe()}"
+
+    async def spawn(self) -> Machine:
+        return await self.machine.fork()
 
 
 @dataclass(frozen=True, slots=True)

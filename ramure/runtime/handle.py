@@ -1,4 +1,4 @@
-"""Handles: what a program holds of a process that it spawned, and of an agent or machine that it made."""
+"""Handles: what a program holds of a process that it spawned, and of an agent that it made."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from ramure.agents.agent import AgentActor
 from ramure.agents.requests import AddTool, AskModel, Interrupt, Say, Usage
 from ramure.agents.schema import Tool
 from ramure.errors import ActorDied
-from ramure.machines.actor import Exec, GetMachine
+from ramure.machines.actor import Exec
 from ramure.machines.base import AGENT
 from ramure.runtime.errors import AgentDied, ProcessEnded, WaitsForItself
 from ramure.runtime.messages import CallEndpoint
-from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
+from ramure.runtime.record import AgentRecord, ProcessRecord
 from ramure.runtime.run import cancel_and_wait
 from ramure.runtime.scope import current_process, live_process
 
 if TYPE_CHECKING:
-    from ramure.machines.base import Machine
     from ramure.runtime.stream import EventStream
     from ramure.runtime.supervision import Slot
     from ramure.types import ExecResult
 
-__all__ = ["Agent", "ChildHandle", "MachineHandle", "ProcessHandle", "TreeHandle"]
+__all__ = ["Agent", "ChildHandle", "ProcessHandle", "TreeHandle"]
 
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -298,52 +297,6 @@ class Agent:
 
     def __repr__(self) -> str:
         return f"<agent {self.address}>"
-
-
-class MachineHandle:
-    """A machine of the current process, or one that it borrows."""
-
-    def __init__(self, record: MachineRecord) -> None:
-        self._record = record
-
-    async def machine(self) -> Machine:
-        """The machine itself, when it runs."""
-        found: Machine = await self._record.ref.ask(GetMachine(), timeout=None)
-        return found
-
-    async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
-        """Run a shell command on it."""
-        result: ExecResult = await self._record.ref.ask(Exec(command, user, timeout), timeout=None)
-        return result
-
-    async def write_file(self, path: str, data: bytes) -> None:
-        """Write a file on it."""
-        await (await self.machine()).write_file(path, data)
-
-    async def read_file(self, path: str) -> bytes:
-        """Read a file on it."""
-        return await (await self.machine()).read_file(path)
-
-    async def stop(self) -> None:
-        """Stop it; agents on it end with it."""
-        await self._record.ref.stop("normal")
-
-    def monitor(self) -> Monitor:
-        """Get a ``Down`` (with ``receive``) when it ends."""
-        return self._record.ref.monitor()
-
-    def link(self) -> None:
-        """Link the current process to this machine: when it ends with a reason other than ``normal``, so does the
-        process, unless it traps exits. (A machine outlives whoever is linked to it; it ends with its owner.)"""
-        self._record.ref.link()
-
-    @property
-    def ref(self) -> Ref[Any]:
-        """Its actor's ref."""
-        return self._record.ref
-
-    def __repr__(self) -> str:
-        return f"<{self._record.name}>"
 
 
 async def _attach(

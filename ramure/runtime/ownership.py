@@ -21,7 +21,7 @@ from ramure.runtime.stream import Event, EventStream
 from ramure.supervisors import ChildSpec, DynamicSupervisor
 
 if TYPE_CHECKING:
-    from ramure.machines.base import Image, Machine
+    from ramure.machines.base import Image
     from ramure.machines.quarters import Quarters
     from ramure.runtime.messages import Connect, StartAgent
 
@@ -112,20 +112,11 @@ class Ownership:
         """The image to use: the one given, else the process's, which may be inherited, else this host."""
         return given or self.record.image or LocalImage()
 
-    async def start_machine(self, image: Image | None) -> MachineRecord:
+    async def start_machine(self, given: Image | None) -> MachineRecord:
         """Start a machine's actor. It may still be provisioning."""
-        chosen = self.image(image)
-        return await self._machine(chosen, None)
-
-    async def adopt_machine(self, machine: Machine) -> MachineRecord:
-        """Own a machine that exists already (a fork, say)."""
-        return await self._machine(None, machine)
-
-    async def _machine(self, image: Image | None, machine: Machine | None) -> MachineRecord:
+        image = self.image(given)
         label = f"machine {self.record.run.next_number('machine')}"
-        spec = ChildSpec(
-            label, MachineActor, (image, machine), restart="temporary", shutdown="infinity", type="supervisor"
-        )
+        spec = ChildSpec(label, MachineActor, (image,), restart="temporary", shutdown="infinity", type="supervisor")
         ref: Ref[MachineActor] = await self.machines.ask(Call("start_child", (spec,)), timeout=None)
         burial = self.system.loop.create_task(_bury(ref), name=f"burial of {label}", context=contextvars.Context())
         self._burials.add(burial)

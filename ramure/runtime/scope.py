@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextvars
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ramure.errors import ActorDied
 from ramure.runtime.errors import NoProcess, ProcessEnded
 
 if TYPE_CHECKING:
     from ramure.runtime.record import ProcessRecord
 
-__all__ = ["current_process", "enter", "live_process", "process_of"]
+__all__ = ["ask_process", "current_process", "enter", "live_process", "process_of"]
 
 _process: contextvars.ContextVar[ProcessRecord | None] = contextvars.ContextVar("ramure_process", default=None)
 
@@ -38,3 +39,13 @@ def live_process(what: str) -> ProcessRecord:
 def enter(record: ProcessRecord) -> contextvars.Token[ProcessRecord | None]:
     """From here on, in this context, code belongs to ``record``."""
     return _process.set(record)
+
+
+async def ask_process(what: str, request: object) -> Any:
+    """Ask the process that this code runs in. Raises :class:`NoProcess`, or :class:`ProcessEnded`."""
+    record = live_process(what)
+    assert record.ref is not None
+    try:
+        return await record.ref.ask(request, timeout=None)
+    except ActorDied as died:
+        raise ProcessEnded(record.label, what, died.reason) from died

@@ -98,7 +98,13 @@ async def use_every_verb() -> None:
     await host.exec("true")
     await host.write_file("/a", b"a")
     assert await host.read_file("/a") == b"a"
-    await host.stop()
+    async for _ in host.stream("true"):
+        pass
+    fork = await host.fork()
+    copy = await machine(await host.snapshot())
+    for each in (host, fork, copy):
+        assert await each.read_file("/a") == b"a"
+        await each.stop()
     failed = spawn(fails)
     assert (await failed.events.listen_for("failed")).data
     self_ref().tell("a message")

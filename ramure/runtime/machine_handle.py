@@ -1,0 +1,92 @@
+"""What a program holds of a machine that it made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ramure.machines.actor import Exec, GetMachine
+from ramure.machines.base import AGENT, ExecStream, ForkOf
+from ramure.runtime.messages import StartMachine
+from ramure.runtime.scope import ask_process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ramure.actors import Monitor, Ref
+    from ramure.machines.base import Chunk, Image, Machine
+    from ramure.runtime.record import MachineRecord
+    from ramure.types import ExecResult
+
+__all__ = ["MachineHandle", "start_machine"]
+
+
+async def start_machine(what: str, image: Image | None) -> MachineHandle:
+    """A machine of the current process, when it runs. ``what`` was asked for, in the words of errors."""
+    handle = MachineHandle(await ask_process(what, StartMachine(image)))
+    await handle.machine()
+    return handle
+
+
+class MachineHandle:
+    """A machine of the current process, or one that it borrows."""
+
+    def __init__(self, record: MachineRecord) -> None:
+        self._record = record
+
+    async def machine(self) -> Machine:
+        """The machine itself, when it runs."""
+        found: Machine = await self._record.ref.ask(GetMachine(), timeout=None)
+        return found
+
+    async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
+        """Run a shell command on it."""
+        result: ExecResult = await self._record.ref.ask(Exec(command, user, timeout), timeout=None)
+        return result
+
+    def stream(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecStream:
+        """Run a shell command on it and iterate over its output as it comes; see ``Machine.stream``."""
+        return ExecStream(self._chunks(command, user, timeout))
+
+    async def _chunks(self, command: str, user: str, timeout: float | None) -> AsyncIterator[Chunk | int]:
+        async with (await self.machine()).stream(command, user=user, timeout=timeout) as stream:
+            async for chunk in stream:
+                yield chunk
+            assert stream.exit_code is not None
+            yield stream.exit_code
+
+    async def fork(self) -> MachineHandle:
+        """A second machine in the same state; it belongs to the current process."""
+        return await start_machine("fork()", ForkOf(await self.machine()))
+
+    async def snapshot(self) -> Image:
+        """An image of its present state, from which machines and agents can be started."""
+        return await (await self.machine()).snapshot()
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Write a file on it."""
+        await (await self.machine()).write_file(path, data)
+
+    async def read_file(self, path: str) -> bytes:
+        """Read a file on it."""
+        return await (await self.machine()).read_file(path)
+
+    async def stop(self) -> None:
+        """Stop it; agents on it end with it."""
+        await self._record.ref.stop("normal")
+
+    def monitor(self) -> Monitor:
+        """Get a ``Down`` (with ``receive``) when it ends."""
+        return self._record.ref.monitor()
+
+    def link(self) -> None:
+        """Link the current process to this machine: when it ends with a reason other than ``normal``, so does the
+        process, unless it traps exits. (A machine outlives whoever is linked to it; it ends with its owner.)"""
+        self._record.ref.link()
+
+    @property
+    def ref(self) -> Ref[Any]:
+        """Its actor's ref."""
+        return self._record.ref
+
+    def __repr__(self) -> str:
+        return f"<{self._record.name}>"
