@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ramure.errors import ActorDied
+from ramure.exits import Crashed
 from ramure.machines.actor import Exec, GetMachine
 from ramure.machines.base import AGENT, ExecStream, ForkOf
+from ramure.machines.errors import MachineError
 from ramure.runtime.messages import StartMachine
 from ramure.runtime.scope import ask_process
 
@@ -21,9 +24,17 @@ __all__ = ["MachineHandle", "start_machine"]
 
 
 async def start_machine(what: str, image: Image | None) -> MachineHandle:
-    """A machine of the current process, when it runs. ``what`` was asked for, in the words of errors."""
+    """A machine of the current process, when it runs. ``what`` was asked for, in the words of errors.
+
+    Raises what the image's ``spawn()`` did (:class:`SpawnFailed`, NotSupported ...).
+    """
     handle = MachineHandle(await ask_process(what, StartMachine(image)))
-    await handle.machine()
+    try:
+        await handle.machine()
+    except ActorDied as died:
+        if isinstance(died.reason, Crashed) and isinstance(died.reason.exception, MachineError):
+            raise died.reason.exception from died
+        raise
     return handle
 
 

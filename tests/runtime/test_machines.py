@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ramure import LocalImage, MachineHandle, agent_process, machine, spawn
-from ramure.machines.errors import ExecTimeout
+from ramure.machines.errors import ExecTimeout, SpawnFailed
 
 pytestmark = pytest.mark.usefixtures("leak_check")
 
@@ -90,3 +90,14 @@ async def test_machines_are_made_from_a_snapshot_through_the_facade() -> None:
         return await (await machine(image)).read_file("file")
 
     assert await main() == b"then"
+
+
+async def test_a_machine_that_cannot_be_made_raises_the_reason_of_its_image(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    @agent_process
+    async def main() -> None:
+        with pytest.raises(SpawnFailed, match="no working directory"):
+            await machine(LocalImage(tmp_path / "file" / "below"))
+
+    await main()
