@@ -215,6 +215,15 @@ async def test_a_client_that_vanishes_ends_its_trace() -> None:
     await in_run(look)
 
 
+def test_the_benchmark_of_traces_hooks_no_other_actor() -> None:
+    from benchmarks.trace import measured
+
+    found = measured(actors=50, pairs=1, seconds=0.2)
+    assert found.others == 0
+    assert found.events > 0
+    assert found.ratio > 0.1  # a hard figure is for `python -m benchmarks trace`
+
+
 async def test_recording_is_switched_on_and_off() -> None:
     async def look(run: Run) -> None:
         one, _ = await pair(run)
