@@ -9,7 +9,7 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check lint types extension format test bench chaos soak mutants clean
+.PHONY: help venv demo check lint types extension format test bench chaos delivery soak mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -54,6 +54,10 @@ bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
 chaos: $(VENV)/.stamp  ## faults at random points: SEED= repeats one run, N= is how many
 	@tools/need.sh tmux ps
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
+
+delivery: $(VENV)/.stamp  ## 2,000 messages and calls on real pi, beside cuts and kills (SEED=, N=)
+	@tools/need.sh tmux ps
+	$(BIN)/python -m tests.delivery $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
 
 soak: $(VENV)/.stamp  ## the random tests at full size, with new examples (N=3: three times as many)
 	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest tests/properties tests/actors/test_state_machines.py \
