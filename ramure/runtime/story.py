@@ -198,6 +198,14 @@ def _problem(entry: Entry, fits: Fits) -> Chapter | None:
     return Chapter(_at(entry), "trouble", _line(entry.get("text") or entry.get("message")))
 
 
+def _alarm(entry: Entry, fits: Fits) -> Chapter | None:
+    """Of the run as a whole: whoever is asked about had to wait."""
+    name = str(entry.get("alarm") or "alarm").replace("_", " ")
+    if entry.get("type") == "alarm_over":
+        return Chapter(_at(entry), "restarted", f"the alarm is over: {name}")
+    return Chapter(_at(entry), "trouble", f"{name}, so that logs and delivery waited: {_line(entry.get('reason'))}")
+
+
 def _connection(entry: Entry, fits: Fits) -> Chapter | None:
     data = entry.get("data")
     if not isinstance(data, Mapping) or not fits(entry.get("of")):
@@ -232,7 +240,8 @@ _READERS: Final[dict[str, Callable[[Entry, Fits], Chapter | None]]] = {
     "agent_died": _agent_died,
     "tool_error": _tool_error,
     "problem": _problem,
-    "alarm": _problem,
+    "alarm": _alarm,
+    "alarm_over": _alarm,
     "connection": _connection,
     "event": _event,
     "operator": _operator,

@@ -25,7 +25,8 @@ def read_story(directory: Path, subject: str) -> tuple[Story, list[str]]:
     entries = list(_entries(directory, subject))
     story = tell(subject, entries)
     known = [*subjects(entries), *_agents(directory)]
-    if story.chapters or tell(subject, map(_about, known)).chapters:
+    own = tell(subject, (entry for entry in entries if entry.get("type") not in ("alarm", "alarm_over")))
+    if own.chapters or tell(subject, map(_about, known)).chapters:
         return story, []
     return story, near(subject, known) or sorted(set(known))[:10] or ["nobody"]
 

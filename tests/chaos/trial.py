@@ -20,6 +20,7 @@ from ramure.testing import Delay, ScriptedModel, Text, ToolCall
 from ramure.testing.conversation import Conversation
 from ramure.testing.leaks import clean_up, find_leaks, new_run
 from tests.chaos.proxy import Proxy
+from tests.chaos.why import wrong_story
 from tests.e2e.kit import Program, Stage, owned, until
 
 Moment = Literal["idle", "mid-turn", "mid-tool"]
@@ -178,6 +179,7 @@ async def _run(result: Result, chosen: random.Random, stage: Stage, toolchain: T
             await trial.told("end", within=LIMIT)
             await program.ends(30)
             _measure(result, trial.facts(), at)
+            result.wrong += wrong_story(row.name, row.reason, stage.logs(trial.run_id))
             left = owned(trial.run_id)
             if left:
                 await until(lambda: not owned(trial.run_id), 15, f"nothing of the run is left: {left}")

@@ -223,6 +223,13 @@ def test_a_connection_that_was_cut_is_no_death() -> None:
     assert tell("other", [cut, back]).chapters == ()
 
 
+def test_a_full_disk_is_everybodys_trouble() -> None:
+    alarm = {"type": "alarm", "ts": 3.0, "alarm": "disk_full", "path": "/logs", "seconds": 0.0, "reason": "ENOSPC"}
+    assert tell("worker", [alarm]).headline == (
+        "worker has not died; its last trouble: disk full, so that logs and delivery waited: ENOSPC"
+    )
+
+
 def test_who_may_be_meant() -> None:
     assert near("wroker", ["worker", "main#1"]) == ["worker"]
 
