@@ -6,7 +6,6 @@ import asyncio
 import functools
 import os
 import shlex
-import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -27,7 +26,8 @@ from ramure.machines.errors import (
     UserRefused,
 )
 from ramure.machines.scripts import KILL, KILL_MARKED
-from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused, Pool, Target, resolve
+from ramure.machines.ssh_connection import Cancel, Connection, HostKeyRefused, LoginRefused, Target, resolve
+from ramure.machines.ssh_pool import Pool
 from ramure.machines.ssh_tunnel import Tunnel
 from ramure.machines.tmux import env_file
 from ramure.types import ExecResult
@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 THREADS = 128
 KILL_LIMIT = 5.0
+RETRY = 0.5
 COMMAND_LIMIT = 60_000
 """Characters of a command from which on it goes over as a file."""
 
@@ -117,12 +118,12 @@ class SSHImage(Image):
         pool: Pool | None = None
         try:
             pool = Pool(await _in(threads, self._target), patience=self.give_up_after)
-            await _in(threads, pool.open_now)
+            await pool.start()
             machine = SSHMachine(self, pool, threads)
             await machine.prepare()
         except BaseException as error:
             if pool is not None:
-                await _in(threads, pool.close)
+                await pool.close()
             threads.shutdown(wait=False)
             if isinstance(error, (MachineError, OSError)) and not isinstance(error, (HostKeyRefused, LoginRefused)):
                 raise SpawnFailed(self.describe(), str(error)) from error
@@ -143,7 +144,7 @@ class SSHMachine(Machine):
         self.image = image
         self.workdir = image.workdir or f"/tmp/ramure-work-{uuid.uuid4().hex[:12]}"
         self.id = uuid.uuid4().hex[:12]
-        self._running: dict[asyncio.Future[int | None], threading.Event] = {}
+        self._running: dict[asyncio.Future[int | None], Cancel] = {}
         self._pool = pool
         self._threads = threads
         self._stopped = False
@@ -153,6 +154,7 @@ class SSHMachine(Machine):
         self._users: dict[str, list[str]] = {}
         self._reaper: list[str] = []
         self._tunnels: dict[int, Tunnel] = {}
+        self._tunnelling = asyncio.Lock()
         self.link_patience = image.give_up_after
         self.env = dict(image.env)
 
@@ -175,7 +177,7 @@ class SSHMachine(Machine):
         if prctl:
             self._reaper = ["perl", "-e", f"syscall({prctl}, 36, 1, 0, 0, 0); exec {{$ARGV[0]}} @ARGV"]
         environment = env_file({**self.image.env, "RAMURE_MACHINE": self.id})
-        await self._call(ssh_files.write, self._pool, f"{self._private}/env", environment, 0o600)
+        await self._on_connection(ssh_files.write, f"{self._private}/env", environment, 0o600)
 
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
@@ -223,33 +225,20 @@ class SSHMachine(Machine):
         self._check()
         mark = uuid.uuid4().hex
         prefix = await self._as_user(user)
-        cancelled = threading.Event()
+        cancel = Cancel()
         if len(command) > COMMAND_LIMIT:
             text = command.encode("utf-8", "surrogateescape")
-            await self._call(ssh_files.write, self._pool, f"{self._private}/{mark}", text, 0o600)
+            await self._on_connection(ssh_files.write, f"{self._private}/{mark}", text, 0o600)
             shown = ""
         else:
             shown = command
-        argv = [
-            *self._reaper,
-            "/bin/sh",
-            "-c",
-            RUN,
-            "sh",
-            self._private,
-            mark,
-            self.workdir,
-            self._shell,
-            shown,
-            *prefix,
-        ]
-        blocking = functools.partial(self._blocking_exec, argv, mark, output, timeout, cancelled)
-        running = asyncio.ensure_future(self._call(blocking))
-        self._running[running] = cancelled
+        line = self.wrapped(shown, mark, prefix)
+        running = asyncio.ensure_future(self._leased_exec(line, mark, output, timeout, cancel))
+        self._running[running] = cancel
         try:
             code = await asyncio.shield(running)
         except asyncio.CancelledError:
-            cancelled.set()
+            cancel.ask()
             await asyncio.wait([running])
             raise
         finally:
@@ -260,22 +249,37 @@ class SSHMachine(Machine):
             raise ExecTimeout(command, timeout or 0, stdout, stderr)
         return code
 
-    def _blocking_exec(
+    def wrapped(self, command: str, mark: str, prefix: Sequence[str] = ()) -> str:
+        """What the host's shell is given for a command: it is begun in the right place, and can be found again."""
+        where = [self._private, mark, self.workdir, self._shell]
+        return "exec " + shlex.join([*self._reaper, "/bin/sh", "-c", RUN, "sh", *where, command, *prefix])
+
+    async def _leased_exec(
         self,
-        argv: list[str],
+        line: str,
         mark: str,
         output: Callable[[str, bytes], None],
         timeout: float | None,
-        cancelled: threading.Event,
+        cancel: Cancel,
+    ) -> int | None:
+        async with self._pool.lease() as connection:
+            return await self._call(self._blocking_exec, connection, line, mark, output, timeout, cancel)
+
+    def _blocking_exec(
+        self,
+        connection: Connection,
+        line: str,
+        mark: str,
+        output: Callable[[str, bytes], None],
+        timeout: float | None,
+        cancel: Cancel,
     ) -> int | None:
         leader: list[str] = []
-        with self._pool.lease() as connection:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            line = "exec " + shlex.join(argv)
-            code = connection.run(line, output, started=leader.append, deadline=deadline, cancelled=cancelled)
-            if code is None:
-                kill = ["/bin/sh", "-c", KILL, "sh", leader[0] if leader else "", mark, self._private]
-                connection.run(shlex.join(kill), lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        code = connection.run(line, output, started=leader.append, deadline=deadline, cancel=cancel)
+        if code is None:
+            kill = ["/bin/sh", "-c", KILL, "sh", leader[0] if leader else "", mark, self._private]
+            connection.run(shlex.join(kill), lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)
         return code
 
     async def _as_user(self, user: str) -> list[str]:
@@ -295,13 +299,12 @@ class SSHMachine(Machine):
     async def _plain(self, argv: list[str]) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
 
-        def run() -> int | None:
-            with self._pool.lease() as connection:
-                line = shlex.join(argv) + " </dev/null"
-                deadline = time.monotonic() + self.image.dead_after
-                return connection.run(line, lambda source, data: output[source].append(data), deadline=deadline)
+        def run(connection: Connection) -> int | None:
+            line = shlex.join(argv) + " </dev/null"
+            deadline = time.monotonic() + self.image.dead_after
+            return connection.run(line, lambda source, data: output[source].append(data), deadline=deadline)
 
-        code = await self._call(run)
+        code = await self._on_connection(run)
         if code is None:
             raise MachineDown(self.describe(), f"it did not answer within {self.image.dead_after:g} s")
         stdout, stderr = await texts(output)
@@ -309,20 +312,34 @@ class SSHMachine(Machine):
 
     async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
         self._check()
-        await self._call(ssh_files.write, self._pool, os.path.join(self.workdir, path), data, mode)
+        await self._on_connection(ssh_files.write, os.path.join(self.workdir, path), data, mode)
 
     async def read_file(self, path: str) -> bytes:
         self._check()
-        return await self._call(ssh_files.read, self._pool, os.path.join(self.workdir, path))
+        return await self._on_connection(ssh_files.read, os.path.join(self.workdir, path))
 
     async def expose_port(self, port: int) -> str:
         """Open a reverse tunnel: a port on the host's loopback address that leads to ``port`` here."""
         self._check()
-        if port not in self._tunnels:
-            tunnel = Tunnel(self._pool, port)
-            await self._call(tunnel.open)
-            self._tunnels[port] = tunnel
+        async with self._tunnelling:
+            if port not in self._tunnels:
+                tunnel = Tunnel(port)
+                await self._open_tunnel(tunnel)
+                self._tunnels[port] = tunnel
         return f"127.0.0.1:{self._tunnels[port].remote_port}"
+
+    async def _open_tunnel(self, tunnel: Tunnel) -> None:
+        """On a connection of its own, which is not leased."""
+        transport = await self._pool.connect(reserved=True)
+        connection = self._pool.of(transport)
+        if connection is None:
+            raise LinkLost(str(self._pool.target), "the opening of a reverse tunnel", "closed")
+        try:
+            await self._call(tunnel.open, connection)
+        except BaseException:
+            transport.exit("shutdown")
+            raise
+        tunnel.transport = transport
 
     async def ping(self) -> None:
         self._check()
@@ -331,29 +348,40 @@ class SSHMachine(Machine):
     async def wait_down(self) -> str:
         """Return when the host could not be reached for ``give_up_after`` seconds. Broken links are mended meanwhile,
         and tunnels opened again on the port that they had."""
+        pool = self._pool
         while not self._stopped:
-            await asyncio.sleep(1)
+            await pool.lost.wait()
+            pool.lost.clear()
             try:
-                if not self._pool.alive():
+                if not pool.alive():
                     await self.ping()
-                for tunnel in list(self._tunnels.values()):
-                    if not tunnel.alive:
-                        await self._call(tunnel.open)
             except LinkLost:
+                pool.lost.set()
                 continue
             except MachineStopped:
                 break
             except MachineError as error:
                 return str(error)
+            await self._mend_tunnels()
         return "it was stopped"
+
+    async def _mend_tunnels(self) -> None:
+        for tunnel in list(self._tunnels.values()):
+            if tunnel.transport is not None and self._pool.of(tunnel.transport) is not None:
+                continue
+            try:
+                await self._open_tunnel(tunnel)
+            except MachineError:  # it has broken again, or the port is not free yet: look again
+                await asyncio.sleep(RETRY)
+                self._pool.lost.set()
 
     async def stop(self) -> None:
         if self._stopped:
             return
         self._stopped = True
         running = dict(self._running)
-        for cancelled in running.values():
-            cancelled.set()
+        for cancel in running.values():
+            cancel.ask()
         remove = [self._private] if self.image.workdir else [self._private, self.workdir]
         try:
             if self._pool.alive():
@@ -363,14 +391,17 @@ class SSHMachine(Machine):
             pass  # it went just now: nothing there can be ended or removed
         if running:
             await asyncio.wait(running, timeout=KILL_LIMIT)
-        for tunnel in self._tunnels.values():
-            await _in(self._threads, tunnel.close)
-        await _in(self._threads, self._pool.close)
+        await self._pool.close()
         self._threads.shutdown(wait=False)
 
     def _check(self) -> None:
         if self._stopped:
             raise MachineStopped(self.describe())
+
+    async def _on_connection(self, function: Callable[..., T], *args: object) -> T:
+        """Call a blocking function, in a thread, with a connection as its first argument."""
+        async with self._pool.lease() as connection:
+            return await self._call(function, connection, *args)
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         return await _in(self._threads, function, *args)

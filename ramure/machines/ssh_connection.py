@@ -12,14 +12,15 @@ measured facts about paramiko and sshd:
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import io
+import math
 import os
-import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,10 +31,8 @@ from ramure.machines.errors import LinkLost, MachineDown, MachineError
 if TYPE_CHECKING:
     import paramiko
 
-__all__ = ["Connection", "HostKeyRefused", "LoginRefused", "Output", "Pool", "Target", "resolve"]
+__all__ = ["Cancel", "Connection", "HostKeyRefused", "LoginRefused", "Output", "Target", "resolve"]
 
-COMMANDS_PER_CONNECTION = 4
-OPENING_AT_ONCE = 3
 TCP_USER_TIMEOUT = 18
 WINDOW = 1 << 24
 READ_SIZE = 1 << 18
@@ -120,20 +119,29 @@ def resolve(
 class Connection:
     """One SSH transport, logged in. Its methods may be called from several threads."""
 
-    def __init__(self, target: Target) -> None:
+    transport: paramiko.Transport
+
+    def __init__(self, target: Target, ended: Callable[[], object] = lambda: None) -> None:
+        """Connect. ``ended`` is called on the transport's thread when the connection is over, however that comes."""
         self.target = target
         self.in_use = 0
+        self._ended = ended
         self._jumps: list[Connection] = []
+        self._client: paramiko.SSHClient | None = None
+        self._opened: socket.socket | None = None
         self._sftp: paramiko.SFTPClient | None = None
         self._sftp_lock = threading.Lock()
         self.file_lock = threading.Lock()
         """One transfer at a time: an SFTP session mixes up the answers to pipelined requests of several threads."""
+
+    def open(self) -> None:
+        """Connect and log in. :meth:`close` from another thread ends it. Raises MachineError."""
         try:
-            self.client = self._connect()
+            client = self._connect()
         except BaseException:
-            self._close_jumps()
+            self.close()
             raise
-        transport = self.client.get_transport()
+        transport = client.get_transport()
         assert transport is not None
         self.transport = transport
         transport.set_keepalive(max(1, int(self.target.dead_after / 3)))
@@ -142,7 +150,7 @@ class Connection:
         import paramiko
 
         target = self.target
-        client = paramiko.SSHClient()
+        self._client = client = paramiko.SSHClient()
         revoked = _load_known_hosts(client.get_host_keys(), target.known_hosts)
         client.set_missing_host_key_policy(
             _remember(target.known_hosts[0]) if target.trust_first else paramiko.RejectPolicy()
@@ -155,13 +163,12 @@ class Connection:
                 key_filename=keys or None,  # type: ignore[arg-type]
                 pkey=None if own else _parsed(target.private_key), look_for_keys=own, allow_agent=own,
                 timeout=target.dead_after, banner_timeout=target.dead_after, auth_timeout=target.dead_after,
-                transport_factory=_transport,  # type: ignore[arg-type]
+                transport_factory=functools.partial(_transport, self._ended),
             )  # fmt: skip
             transport = client.get_transport()
             if transport is None or transport.get_remote_server_key().get_base64() in revoked:
                 raise HostKeyRefused(f"the host key of {target} is marked as revoked")
         except BaseException as error:
-            client.close()
             raise _explained(error, target) from error
         return client
 
@@ -175,8 +182,9 @@ class Connection:
             *before, last = target.jumps
             jump = Connection(replace(last, jumps=tuple(before)))
             self._jumps.append(jump)
+            jump.open()
             return jump.transport.open_channel("direct-tcpip", (target.host, target.port), ("127.0.0.1", 0))
-        opened = socket.create_connection((target.host, target.port), timeout=target.dead_after)
+        self._opened = opened = socket.create_connection((target.host, target.port), timeout=target.dead_after)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):  # not on this system: then keepalives alone must do
             opened.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(target.dead_after * 1000))
@@ -193,7 +201,7 @@ class Connection:
         *,
         started: Callable[[str], None] | None = None,
         deadline: float | None = None,
-        cancelled: threading.Event | None = None,
+        cancel: Cancel | None = None,
     ) -> int | None:
         """Run a command to its end; its status, or None when the deadline passed or it was cancelled (it runs on
         then: see the machine's kill). With ``started``, the first line of its output goes there.
@@ -208,7 +216,7 @@ class Connection:
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise LinkLost(str(self.target), "the start of a command", str(error) or "closed") from error
         try:
-            return self._read(channel, output, started, deadline, cancelled)
+            return self._read(channel, output, started, deadline, cancel or Cancel())
         finally:
             channel.close()
 
@@ -218,14 +226,17 @@ class Connection:
         output: Output,
         started: Callable[[str], None] | None,
         deadline: float | None,
-        cancelled: threading.Event | None,
+        cancel: Cancel,
     ) -> int | None:
-        news = threading.Event()
-        channel.in_buffer.set_event(news)
-        channel.in_stderr_buffer.set_event(news)
+        news = _News()
+        channel.in_buffer.set_event(news)  # type: ignore[arg-type]
+        channel.in_stderr_buffer.set_event(news)  # type: ignore[arg-type]
+        channel.status_event = _StatusEvent(news)
+        cancel.news = news
         head = b""
-        quiet_since: float | None = None
+        quiet_until = math.inf
         while True:
+            news.rearm()
             busy = False
             if channel.recv_ready():
                 data = channel.recv(READ_SIZE)
@@ -244,18 +255,18 @@ class Connection:
                 busy = True
                 output("stderr", channel.recv_stderr(READ_SIZE))
             if busy:
-                quiet_since = None
+                quiet_until = math.inf
                 continue
             now = time.monotonic()
-            if channel.exit_status_ready():
-                quiet_since = quiet_since or now
-                complete = channel.closed or channel.eof_received or now - quiet_since > QUIET
+            if channel.exit_status_ready() or channel.closed:
+                quiet_until = min(quiet_until, now + QUIET)
+                complete = channel.closed or channel.eof_received or now >= quiet_until
                 if complete and not (channel.recv_ready() or channel.recv_stderr_ready()):
                     return self._status(channel)
-            if (deadline is not None and now >= deadline) or (cancelled is not None and cancelled.is_set()):
+            if cancel.asked or (deadline is not None and now >= deadline):
                 return None
-            news.wait(0.02)
-            news.clear()
+            until = min(quiet_until, math.inf if deadline is None else deadline)
+            news.wait(None if until == math.inf else max(0.0, until - now))
 
     def _status(self, channel: paramiko.Channel) -> int:
         status = channel.recv_exit_status()
@@ -278,97 +289,64 @@ class Connection:
             return self._sftp
 
     def close(self) -> None:
-        self.client.close()
-        self._close_jumps()
-
-    def _close_jumps(self) -> None:
+        """End it, from any thread, also while it is being opened."""
+        if self._client is not None:
+            self._client.close()
+        if self._opened is not None:  # the client does not know it before it is through with the opening
+            with contextlib.suppress(OSError):
+                self._opened.shutdown(socket.SHUT_RDWR)
+            self._opened.close()
         for jump in self._jumps:
             jump.close()
 
 
-class Pool:
-    """Connections to one target: as many as the work needs, four commands on each."""
+class Cancel:
+    """Asks a running command to be given up, from another thread."""
 
-    def __init__(self, target: Target, *, patience: float) -> None:
-        self.target = target
-        self._patience = patience
-        self._lock = threading.Lock()
-        self._opening = threading.Semaphore(OPENING_AT_ONCE)
-        self._connections: list[Connection] = []
-        self._closed = False
+    def __init__(self) -> None:
+        self.asked = False
+        self.news: _News | None = None
 
-    def open_now(self) -> None:
-        """Connect once, without patience: the first connection's errors are the user's to see."""
-        self._add(Connection(self.target))
-
-    @contextlib.contextmanager
-    def lease(self) -> Iterator[Connection]:
-        """A connection with room for one more command; connects (again) if need be.
-
-        Raises :class:`MachineDown` when that did not succeed for ``patience`` seconds.
-        """
-        connection = self._take() or self._open()
-        try:
-            yield connection
-        finally:
-            with self._lock:
-                connection.in_use -= 1
-
-    def alive(self) -> bool:
-        """Whether any connection is."""
-        with self._lock:
-            return any(connection.alive for connection in self._connections)
-
-    def _take(self) -> Connection | None:
-        with self._lock:
-            for connection in [each for each in self._connections if not each.alive]:
-                self._connections.remove(connection)
-                connection.close()
-            free = [each for each in self._connections if each.in_use < COMMANDS_PER_CONNECTION]
-            if not free:
-                return None
-            free[0].in_use += 1
-            return free[0]
-
-    def _open(self) -> Connection:
-        deadline = time.monotonic() + self._patience
-        delay = 0.2
-        while True:
-            with self._opening:
-                taken = self._take()  # freed while we waited
-                if taken is not None:
-                    return taken
-                try:
-                    return self._add(Connection(self.target), in_use=1)
-                except (HostKeyRefused, LoginRefused):
-                    raise
-                except MachineError as error:
-                    if self._closed or time.monotonic() + delay > deadline:
-                        raise MachineDown(str(self.target), str(error)) from error
-            time.sleep(delay * random.uniform(0.5, 1.0))
-            delay = min(delay * 2, 5.0)
-
-    def _add(self, connection: Connection, in_use: int = 0) -> Connection:
-        connection.in_use = in_use
-        with self._lock:
-            if not self._closed:
-                self._connections.append(connection)
-                return connection
-        connection.close()
-        raise MachineDown(str(self.target), "it was stopped")
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            connections, self._connections = self._connections, []
-        for connection in connections:
-            connection.close()
+    def ask(self) -> None:
+        self.asked = True
+        if self.news is not None:
+            self.news.set()
 
 
-def _transport(sock: socket.socket, **options: bool) -> paramiko.Transport:
+class _News:
+    """Set when anything of a channel changes: paramiko's own event, but one for all its buffers."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.set, self.wait, self.rearm = self._event.set, self._event.wait, self._event.clear
+
+    def clear(self) -> None:
+        """What a buffer calls when it is empty; there may be news of another."""
+
+
+class _StatusEvent(threading.Event):
+    """paramiko sets it when a command's status has come, which no buffer tells."""
+
+    def __init__(self, news: _News) -> None:
+        super().__init__()
+        self._news = news
+
+    def set(self) -> None:
+        super().set()
+        self._news.set()
+
+
+def _transport(ended: Callable[[], object], sock: socket.socket, **options: bool) -> paramiko.Transport:
     import paramiko
 
-    return paramiko.Transport(sock, default_window_size=WINDOW, **options)  # type: ignore[arg-type]
+    class Transport(paramiko.Transport):
+        def run(self) -> None:
+            try:
+                super().run()
+            finally:
+                ended()
+
+    return Transport(sock, default_window_size=WINDOW, **options)  # type: ignore[arg-type]
 
 
 def _load_known_hosts(known: paramiko.HostKeys, files: tuple[str, ...]) -> set[str]:

@@ -13,18 +13,18 @@ from ramure.machines.errors import FileRefused, LinkLost, NoSuchFile
 if TYPE_CHECKING:
     import paramiko
 
-    from ramure.machines.ssh_connection import Pool
+    from ramure.machines.ssh_connection import Connection
 
 __all__ = ["read", "write"]
 
 CHUNK = 1 << 20
 
 
-def write(pool: Pool, path: str, data: bytes, mode: int | None) -> None:
+def write(connection: Connection, path: str, data: bytes, mode: int | None) -> None:
     """Write a file; missing directories are made. ``mode`` is set before the first byte is written."""
     import paramiko
 
-    with pool.lease() as connection, connection.file_lock:
+    with connection.file_lock:
         try:
             sftp = connection.sftp()
             try:
@@ -33,10 +33,10 @@ def write(pool: Pool, path: str, data: bytes, mode: int | None) -> None:
                 _make_directories(sftp, posixpath.dirname(path))
                 _write(sftp, path, data, mode)
         except (paramiko.SSHException, EOFError) as error:
-            raise LinkLost(str(pool.target), f"the writing of {path}", str(error) or "closed") from error
+            raise LinkLost(str(connection.target), f"the writing of {path}", str(error) or "closed") from error
         except OSError as error:
             if not connection.alive:
-                raise LinkLost(str(pool.target), f"the writing of {path}", str(error)) from error
+                raise LinkLost(str(connection.target), f"the writing of {path}", str(error)) from error
             raise FileRefused(path, _why(sftp, path, error)) from error
 
 
@@ -63,11 +63,11 @@ def _make_directories(sftp: paramiko.SFTPClient, path: str) -> None:
             sftp.stat(path)
 
 
-def read(pool: Pool, path: str) -> bytes:
+def read(connection: Connection, path: str) -> bytes:
     """The whole content of a file."""
     import paramiko
 
-    with pool.lease() as connection, connection.file_lock:
+    with connection.file_lock:
         try:
             sftp = connection.sftp()
             content = io.BytesIO()
@@ -76,10 +76,10 @@ def read(pool: Pool, path: str) -> bytes:
         except FileNotFoundError as error:
             raise NoSuchFile(path) from error
         except (paramiko.SSHException, EOFError) as error:
-            raise LinkLost(str(pool.target), f"the reading of {path}", str(error) or "closed") from error
+            raise LinkLost(str(connection.target), f"the reading of {path}", str(error) or "closed") from error
         except OSError as error:
             if not connection.alive:
-                raise LinkLost(str(pool.target), f"the reading of {path}", str(error)) from error
+                raise LinkLost(str(connection.target), f"the reading of {path}", str(error)) from error
             raise FileRefused(path, _why(sftp, path, error)) from error
 
 

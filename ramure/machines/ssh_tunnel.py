@@ -3,58 +3,63 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import socket
 import threading
 from typing import TYPE_CHECKING
 
 from ramure.machines.errors import LinkLost, NotSupported
-from ramure.machines.ssh_connection import Connection
 
 if TYPE_CHECKING:
     import paramiko
 
-    from ramure.machines.ssh_connection import Pool
+    from ramure.actors import Ref
+    from ramure.machines.ssh_connection import Connection
+    from ramure.machines.ssh_pool import TransportActor
 
 __all__ = ["Tunnel"]
 
 SIZE = 1 << 16
+
+RELEASE = r"""
+case "$(ps -o comm= -p "$1")" in sshd*) kill -TERM "$1" ;; esac
+for wait in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$1" 2>/dev/null || break; sleep 0.1; done
+"""
+"""Ends the sshd ($1) of the connection before: when the link broke without a word, it has not noticed yet, and still
+holds the port."""
 
 
 class Tunnel:
     """Leads ``remote_port`` there to ``port`` here, on a connection of its own. Any user of the host can reach it:
     what listens here must ask for a token."""
 
-    def __init__(self, pool: Pool, port: int) -> None:
+    def __init__(self, port: int) -> None:
         self.port = port
         self.remote_port = 0
-        self._pool = pool
-        self._connection: Connection | None = None
+        self.transport: Ref[TransportActor] | None = None
+        self._server = ""
 
-    @property
-    def alive(self) -> bool:
-        return self._connection is not None and self._connection.alive
-
-    def open(self) -> None:
-        """Open it, or open it again on the port that it had. Raises MachineError."""
+    def open(self, connection: Connection) -> None:
+        """Open it, or open it again on the port that it had. Blocks; raises MachineError."""
         import paramiko
 
-        self.close()
-        connection = Connection(self._pool.target)
         try:
-            self.remote_port = connection.transport.request_port_forward("127.0.0.1", self.remote_port, self._accept)
+            try:
+                port = connection.transport.request_port_forward("127.0.0.1", self.remote_port, self._accept)
+            except paramiko.SSHException:
+                if not self._server:
+                    raise
+                connection.run(shlex.join(["/bin/sh", "-c", RELEASE, "sh", self._server]), lambda *_: None)
+                port = connection.transport.request_port_forward("127.0.0.1", self.remote_port, self._accept)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            alive = connection.alive
-            connection.close()
-            if alive:  # so it was the server's answer
+            if connection.alive and not self.remote_port:  # so it was the server's answer
                 what = "reverse tunnels (its SSH server refuses them); give the run a base_url= that it can reach"
-                raise NotSupported(str(self._pool.target), what) from error
-            raise LinkLost(str(self._pool.target), "the opening of a reverse tunnel", str(error)) from error
-        self._connection = connection
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+                raise NotSupported(str(connection.target), what) from error
+            raise LinkLost(str(connection.target), "the opening of a reverse tunnel", str(error)) from error
+        self.remote_port = port
+        said: list[bytes] = []
+        connection.run("echo $PPID", lambda _, data: said.append(data))
+        self._server = b"".join(said).decode().strip()
 
     def _accept(self, channel: paramiko.Channel, _origin: tuple[str, int], _server: tuple[str, int]) -> None:
         """Called on the transport's thread, which must not be held up."""

@@ -174,7 +174,7 @@ class TestBrokenLinks:
         await asyncio.sleep(0.1)
         own_sshd.process.kill()
         own_sshd.process.wait()
-        for connection in machine._pool._connections:
+        for connection in machine._pool._connections.values():
             connection.transport.sock.close()
         async with asyncio.timeout(10):
             assert "refused" in (await watching) or watching.done()

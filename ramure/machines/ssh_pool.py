@@ -1,0 +1,160 @@
+"""A machine's SSH connections: each the property of a threaded actor, as many as the work needs.
+
+The actors live in a system of the machine's own, which is there from its first connection to its ``stop()``: they
+outlive whoever happened to need a connection first, and end with the machine, whoever uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from ramure.actors import ActorSystem, Ask, Ref, ThreadedActor
+from ramure.errors import ActorDied, StartFailed
+from ramure.exits import Crashed, Shutdown
+from ramure.machines.errors import MachineDown, MachineError
+from ramure.machines.ssh_connection import Connection, HostKeyRefused, LoginRefused, Target
+
+__all__ = ["Pool", "TransportActor"]
+
+COMMANDS_PER_CONNECTION = 4
+"""sshd allows ten sessions on a connection, and frees them late."""
+OPENING_AT_ONCE = 3
+"""sshd drops some of the connections that begin while ten others are not through (MaxStartups)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The transport's thread has ended."""
+
+
+class TransportActor(ThreadedActor):
+    """Owns one connection: opens it when it starts, ends when it breaks, and closes it when it ends or is killed.
+
+    Whoever has the :class:`Connection` runs commands on it from threads of their own, several at once.
+    """
+
+    def init(self, target: Target) -> None:
+        ref = self.ref
+        self.connection = Connection(target, lambda: ref.tell(_Ended()))
+        self.connection.open()
+
+    def handle_call(self, request: object, caller: Ask) -> Connection:
+        """Any request: the connection."""
+        return self.connection
+
+    def handle_info(self, message: object) -> None:
+        if isinstance(message, _Ended):
+            self.stop(Shutdown("the connection broke"))
+
+    def terminate(self, reason: object) -> None:
+        self.connection.close()
+
+    def on_kill(self) -> None:
+        connection: Connection | None = getattr(self, "connection", None)
+        if connection is not None:
+            connection.close()
+
+
+class Pool:
+    """Connections to one target, four commands on each. All but :meth:`alive` belong to the event loop."""
+
+    def __init__(self, target: Target, *, patience: float) -> None:
+        self.target = target
+        self.lost = asyncio.Event()
+        """Set when a connection has broken; whoever looks after that clears it."""
+        self._patience = patience
+        self._system = ActorSystem(f"ssh {target}")
+        self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
+        self._connections: dict[Ref[TransportActor], Connection] = {}
+        self._watches: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Connect once, without patience: the first connection's errors are the user's to see."""
+        await self._system.__aenter__()
+        await self.connect()
+
+    async def connect(self, *, reserved: bool = False) -> Ref[TransportActor]:
+        """One more connection; a reserved one is not leased. Raises MachineError with what went wrong."""
+        try:
+            ref = await self._system.options(label=f"ssh to {self.target}").start(TransportActor, self.target)
+        except StartFailed as failed:
+            if isinstance(failed.reason, Crashed) and isinstance(failed.reason.exception, MachineError):
+                raise failed.reason.exception from failed
+            raise MachineDown(str(self.target), str(failed)) from failed
+        try:
+            self._connections[ref] = connection = await ref.ask("connection", timeout=None)
+            if reserved:
+                connection.in_use = COMMANDS_PER_CONNECTION
+        except ActorDied as died:
+            raise MachineDown(str(self.target), str(died)) from died
+        watch = asyncio.create_task(self._watch(ref), name=f"watch of ssh to {self.target}")
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+        return ref
+
+    async def _watch(self, ref: Ref[TransportActor]) -> None:
+        await ref.wait()
+        self._connections.pop(ref, None)
+        self.lost.set()
+
+    def of(self, ref: Ref[TransportActor]) -> Connection | None:
+        """The connection of an actor that lives."""
+        connection = self._connections.get(ref)
+        return connection if connection is not None and connection.alive else None
+
+    @contextlib.asynccontextmanager
+    async def lease(self) -> AsyncIterator[Connection]:
+        """A connection with room for one more command; connects (again) if need be.
+
+        Raises :class:`MachineDown` when that did not succeed for ``patience`` seconds.
+        """
+        connection = self._take() or await self._open()
+        try:
+            yield connection
+        finally:
+            connection.in_use -= 1
+
+    def alive(self) -> bool:
+        """Whether any connection is."""
+        return any(connection.alive for connection in self._connections.values())
+
+    def _take(self) -> Connection | None:
+        for connection in self._connections.values():
+            if connection.in_use < COMMANDS_PER_CONNECTION and connection.alive:
+                connection.in_use += 1
+                return connection
+        return None
+
+    async def _open(self) -> Connection:
+        deadline = time.monotonic() + self._patience
+        delay = 0.2
+        while True:
+            async with self._opening:
+                taken = self._take()  # freed while we waited
+                if taken is not None:
+                    return taken
+                try:
+                    if self._closed:
+                        raise MachineDown(str(self.target), "it was stopped")
+                    await self.connect()
+                    continue
+                except (HostKeyRefused, LoginRefused):
+                    raise
+                except MachineError as error:
+                    if self._closed or time.monotonic() + delay > deadline:
+                        raise MachineDown(str(self.target), str(error)) from error
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, 5.0)
+
+    async def close(self) -> None:
+        """End all connections, and what is being connected."""
+        self._closed = True
+        await self._system.close()
+        if self._watches:
+            await asyncio.wait(self._watches)

@@ -1,0 +1,79 @@
+"""A real OpenSSH server for tests and benchmarks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from ramure.machines.ssh import SSHImage
+
+__all__ = ["Sshd"]
+
+
+class Sshd:
+    """A real OpenSSH server of our own, on a port of 127.0.0.1; the login user is who runs the tests."""
+
+    def __init__(self, directory: Path, settings: str = "") -> None:
+        self.directory = directory
+        self.settings = settings
+        for name in ("host_key", "user_key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        (directory / "authorized_keys").write_text((directory / "user_key.pub").read_text())
+        (directory / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {(directory / 'host_key.pub').read_text()}")
+        # SHLVL: bash reads ~/.bashrc in sshd's commands unless it is deeper than the first level.
+        (directory / "config").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {directory}/host_key\nPidFile none\n"
+            f"AuthorizedKeysFile {directory}/authorized_keys\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
+            f"PasswordAuthentication no\nSetEnv SHLVL=5\nSubsystem sftp internal-sftp\n{settings}"
+        )
+        self.start()
+
+    def start(self) -> None:
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)  # where sshd separates its privileges
+        sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+        command = [sshd, "-D", "-e", "-f", str(self.directory / "config")]
+        with (self.directory / "log").open("a") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, (self.directory / "log").read_text()
+                time.sleep(0.02)
+
+    def sessions(self) -> list[int]:
+        """The processes of sshd that serve a connection each."""
+        listing = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
+        return [int(pid) for pid in listing.stdout.split()]
+
+    def cut(self) -> None:
+        """Kill what serves the present connections."""
+        for pid in self.sessions():
+            os.kill(pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    def image(self, **options: object) -> SSHImage:
+        """An image that logs in here; nothing of the user's own SSH settings is read."""
+        options = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "key": str(self.directory / "user_key"),
+            "known_hosts": str(self.directory / "known_hosts"),
+            "config": os.devnull,
+            **options,
+        }
+        return SSHImage(**options)  # type: ignore[arg-type]
