@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import statistics
@@ -24,12 +25,14 @@ from benchmarks.machine import describe
 from ramure.machines.ssh import SSHMachine
 from tests.machines.sshd import Sshd
 
-ROUNDS = 5
+ROUNDS = 3
 HOSTS = 20
 PER_HOST = 20
 AT_ONCE = 4
 """Commands at once on a host: what both put on one connection."""
 MEGABYTES = 50
+
+MARK = "0" * 32
 
 Work = Callable[[], Awaitable[object]]
 
@@ -51,17 +54,20 @@ class Bare:
         assert transport is not None
         self.transport = transport
 
-    def run(self, line: str) -> int:
-        """Run a line; how many bytes it wrote."""
+    def run(self, line: str) -> str:
+        """Run a line; what it wrote."""
         channel = self.transport.open_session()
         channel.exec_command(line)
-        size = 0
+        pieces = []
         while data := channel.recv(1 << 18):
-            size += len(data)
+            pieces.append(data)
         if channel.recv_exit_status() != 0:
             raise RuntimeError(f"it failed: {line[-200:]}")
         channel.close()
-        return size
+        return b"".join(pieces).decode("utf-8", "surrogateescape")
+
+
+Host = tuple[Sshd, SSHMachine, Bare]
 
 
 async def compare(work: dict[str, Work]) -> dict[str, float]:
@@ -77,9 +83,9 @@ async def compare(work: dict[str, Work]) -> dict[str, float]:
 
 
 @contextlib.asynccontextmanager
-async def hosts(count: int, directory: Path) -> AsyncIterator[list[tuple[Sshd, SSHMachine, Bare]]]:
+async def hosts(count: int, directory: Path) -> AsyncIterator[list[Host]]:
     """So many servers, with a machine and a bare connection on each."""
-    made: list[tuple[Sshd, SSHMachine, Bare]] = []
+    made: list[Host] = []
     try:
         for number in range(count):
             where = directory / str(number)
@@ -94,93 +100,102 @@ async def hosts(count: int, directory: Path) -> AsyncIterator[list[tuple[Sshd, S
             server.stop()
 
 
-async def measure(directory: Path) -> list[tuple[str, str, dict[str, float], float]]:
-    """(row, unit, median of each, the share that ramure may take)."""
-    rows = []
-    loop = asyncio.get_running_loop()
+Row = tuple[str, dict[str, float], float]
+"""Its name, the median of each, and the share of paramiko's that ramure may take."""
+
+
+async def measure(directory: Path) -> list[Row]:
     async with hosts(HOSTS, directory) as made:
-        server, machine, bare = made[0]
         with ThreadPoolExecutor(HOSTS * AT_ONCE) as threads:
-
-            def line(command: str, on: SSHMachine = machine) -> str:
-                return on.wrapped(command, "0" * 32)
-
-            async def one_by_one() -> None:
-                for _ in range(50):
-                    await machine.exec("true")
-
-            def bare_one_by_one() -> None:
-                for _ in range(50):
-                    bare.run(line("true"))
-
-            async def bare_latency() -> None:
-                await loop.run_in_executor(threads, bare_one_by_one)
-
-            work: dict[str, Work] = {"ramure": one_by_one, "paramiko": bare_latency}
-            peer = await asyncssh_peer(server, line("true"))
-            if peer is not None:
-                work["asyncssh"] = peer
-            taken = await compare(work)
-            rows.append(("a command (ms)", "ms", {name: each / 50 * 1000 for name, each in taken.items()}, 1.3))
-
-            async def all_at_once(on: list[tuple[Sshd, SSHMachine, Bare]], count: int) -> None:
-                gate = [asyncio.Semaphore(AT_ONCE) for _ in on]
-
-                async def one(number: int) -> None:
-                    async with gate[number]:
-                        await on[number][1].exec("true")
-
-                await asyncio.gather(*(one(number) for number in range(len(on)) for _ in range(count)))
-
-            async def bare_at_once(on: list[tuple[Sshd, SSHMachine, Bare]], count: int) -> None:
-                def some(each: tuple[Sshd, SSHMachine, Bare], share: int) -> None:
-                    for _ in range(share):
-                        each[2].run(line("true", each[1]))
-
-                jobs = (
-                    loop.run_in_executor(threads, some, each, count // AT_ONCE) for each in on for _ in range(AT_ONCE)
-                )
-                await asyncio.gather(*jobs)
-
-            taken = await compare(
-                {"ramure": lambda: all_at_once(made[:1], 200), "paramiko": lambda: bare_at_once(made[:1], 200)}
-            )
-            rows.append(
-                (f"{AT_ONCE} at a time, each (ms)", "ms", {n: each / 200 * 1000 for n, each in taken.items()}, 1.3)
-            )
-
-            big = f"head -c {MEGABYTES * 1_000_000} /dev/zero"
-            taken = await compare({
-                "ramure": lambda: machine.exec(big),
-                "paramiko": lambda: asyncio.wrap_future(threads.submit(bare.run, line(big))),
-            })  # fmt: skip
-            rows.append((f"{MEGABYTES} MB of output (s)", "s", taken, 1.3))
-
-            taken = await compare(
-                {"ramure": lambda: all_at_once(made, PER_HOST), "paramiko": lambda: bare_at_once(made, PER_HOST)}
-            )
-            rows.append((f"{HOSTS} hosts at once, {PER_HOST} commands on each (s)", "s", taken, 1.2))
+            rows = [
+                await one_by_one(made[0], threads),
+                await at_once(f"{AT_ONCE} at a time on one host, 200 (s)", made[:1], 200, 1.3, threads),
+                await much_output(made[0], threads),
+                await at_once(f"{HOSTS} hosts at once, {PER_HOST} on each (s)", made, PER_HOST, 1.2, threads),
+            ]
+        machine = made[0][1]
         results = await asyncio.gather(*(machine.exec(f"echo {number}") for number in range(100)))
         assert [result.stdout for result in results] == [f"{number}\n" for number in range(100)]
     return rows
 
 
-async def asyncssh_peer(server: Sshd, line: str) -> Work | None:
+async def one_by_one(host: Host, threads: ThreadPoolExecutor) -> Row:
+    server, machine, bare = host
+    line = machine.wrapped("true", MARK)
+
+    async def ours() -> None:
+        for _ in range(50):
+            await machine.exec("true")
+
+    def theirs() -> None:
+        for _ in range(50):
+            bare.run(line)
+
+    work: dict[str, Work] = {"ramure": ours, "paramiko": lambda: in_thread(threads, theirs)}
+    async with asyncssh_peer(server, line) as peer:
+        if peer is not None:
+            work["asyncssh"] = peer
+        taken = await compare(work)
+    return "a command, one after the other (ms)", {name: each / 50 * 1000 for name, each in taken.items()}, 1.3
+
+
+async def much_output(host: Host, threads: ThreadPoolExecutor) -> Row:
+    _, machine, bare = host
+    command = f"head -c {MEGABYTES * 1_000_000} /dev/zero"
+    line = machine.wrapped(command, MARK)
+    work: dict[str, Work] = {
+        "ramure": lambda: machine.exec(command),
+        "paramiko": lambda: in_thread(threads, lambda: bare.run(line)),
+    }
+    return f"{MEGABYTES} MB of output (s)", await compare(work), 1.3
+
+
+async def at_once(name: str, on: list[Host], count: int, limit: float, threads: ThreadPoolExecutor) -> Row:
+    """So many commands on each host, some at a time."""
+
+    async def ours() -> None:
+        async def one(machine: SSHMachine, gate: asyncio.Semaphore) -> None:
+            async with gate:
+                await machine.exec("true")
+
+        gates = [asyncio.Semaphore(AT_ONCE) for _ in on]
+        await asyncio.gather(
+            *(one(machine, gate) for (_, machine, _), gate in zip(on, gates, strict=True) for _ in range(count))
+        )
+
+    def some(machine: SSHMachine, bare: Bare) -> None:
+        for _ in range(count // AT_ONCE):
+            bare.run(machine.wrapped("true", MARK))
+
+    async def theirs() -> None:
+        jobs = (functools.partial(some, machine, bare) for _, machine, bare in on for _ in range(AT_ONCE))
+        await asyncio.gather(*(in_thread(threads, job) for job in jobs))
+
+    return name, await compare({"ramure": ours, "paramiko": theirs}), limit
+
+
+def in_thread(threads: ThreadPoolExecutor, work: Callable[[], object]) -> Awaitable[object]:
+    return asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+@contextlib.asynccontextmanager
+async def asyncssh_peer(server: Sshd, line: str) -> AsyncIterator[Work | None]:
     """asyncssh doing the same one by one, where it is installed."""
     try:
         import asyncssh
     except ImportError:
-        return None
-    connection = await asyncssh.connect(
+        yield None
+        return
+    async with asyncssh.connect(
         "127.0.0.1", server.port, client_keys=[str(server.directory / "user_key")], config=None,
         known_hosts=str(server.directory / "known_hosts"),
-    )  # fmt: skip
+    ) as connection:  # fmt: skip
 
-    async def run() -> None:
-        for _ in range(50):
-            await connection.run(line, check=True)
+        async def run() -> None:
+            for _ in range(50):
+                await connection.run(line, check=True)
 
-    return run
+        yield run
 
 
 def main(arguments: list[str]) -> int:
@@ -190,7 +205,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="ramure-bench-", dir="/tmp") as directory:
         rows = asyncio.run(measure(Path(directory)))
     worst = 0
-    for name, _, figures, limit in rows:
+    for name, figures, limit in rows:
         share = figures["ramure"] / figures["paramiko"]
         said = "  ".join(f"{who} {figure:.3g}" for who, figure in figures.items())
         print(f"{name:50} {said}   {share:.2f} of bare (at most {limit}){'' if share <= limit else '   TOO SLOW'}")
