@@ -28,6 +28,8 @@ def tell(what: str, **facts: Any) -> None:
 def on_event(event: Event) -> None:
     if event.type in ("agent_down", "agent_restarted", "agent_gave_up"):
         tell(event.type, reason=event.data["reason"].splitlines()[0])
+    elif event.type == "alarm":
+        tell("alarm", reason=event.data["reason"])
     elif event.type == "problem":
         tell("problem", code=event.data["code"], text=event.data["message"])
 

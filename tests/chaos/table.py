@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -99,6 +100,17 @@ async def truncate_session_file_and_kill(trial: Trial) -> None:
     os.truncate(path, trial.random.randrange(path.stat().st_size))
 
 
+async def fill_disk(trial: Trial) -> None:
+    """The disk of the logs is full, and stays so for a while after that was noticed."""
+    filling = trial.stage.logs(trial.run_id) / "filling"
+    with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+    await trial.told("alarm")
+    await asyncio.sleep(trial.random.uniform(0, 1))
+    filling.unlink()
+
+
 async def nothing(trial: Trial) -> None:
     """The fault is in the program: its handler."""
 
@@ -151,6 +163,13 @@ ROWS = [
     Row("session file truncated, then pi killed", truncate_session_file, reason="pi was killed by signal 9"),
     Row("session file deleted with pi", delete_session_file_and_kill, reason="killed by signal 9", once=False),
     Row("session file truncated with pi", truncate_session_file_and_kill, reason="killed by signal 9", once=False),
+    Row(
+        "log's disk full, then freed",
+        fill_disk,
+        ("mid-turn", "mid-tool"),
+        agent_downs=0,
+        small_disk=True,
+    ),
     Row(
         "handler raises",
         nothing,

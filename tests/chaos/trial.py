@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +98,8 @@ class Row:
     settings: dict[str, Any] = field(default_factory=dict)
     wrapped: bool = False
     """pi runs below a shell, rather than as tmux's own child."""
+    small_disk: bool = False
+    """The logs are on a small disk of their own, which only root can make."""
 
 
 @dataclass
@@ -125,16 +129,21 @@ class Result:
         )
 
 
-def script(conversation: Conversation) -> Any:
-    """The model: it does the steps that have no result yet, one a turn."""
-    if "finish" not in conversation.tools or conversation.last_user_text.endswith("Hello."):
-        return Text("Hello.")
-    results = [result.text for result in conversation.tool_results]
-    if any("noted" in text for text in results[-1:]):
-        return Text("Finished.")
-    after = next(n for n in range(1, STEPS + 2) if f"step {n} done" not in results)
-    call = ToolCall("step", {"number": after}) if after <= STEPS else ToolCall("finish")
-    return [Delay(STREAM / 2), Text(f"Now {after}. "), Delay(STREAM / 2), call]
+def script(steps: int) -> Callable[[Conversation], Any]:
+    """The model: it does the first of so many steps that has no result yet, one a turn."""
+
+    def answer(conversation: Conversation) -> Any:
+        if "finish" not in conversation.tools or conversation.last_user_text.endswith("Hello."):
+            return Text("Hello.")
+        results = [result.text for result in conversation.tool_results]
+        if any("noted" in text for text in results[-1:]):
+            return Text("Finished.")
+        after = next(n for n in range(1, steps + 2) if f"step {n} done" not in results)
+        call = ToolCall("step", {"number": after}) if after <= steps else ToolCall("finish")
+        # Long enough that no log finds room for it on a disk that is full but for the rest of a block.
+        return [Delay(STREAM / 2), Text(f"Now {after}. " + "word " * 1500, chunk=2000), Delay(STREAM / 2), call]
+
+    return answer
 
 
 async def run(row: Row, seed: int, toolchain: Toolchain, patience: float = 1.0) -> Result:
@@ -143,7 +152,7 @@ async def run(row: Row, seed: int, toolchain: Toolchain, patience: float = 1.0) 
     chosen = random.Random(f"{row.name} {seed}")
     result = Result(row, seed, chosen.choice(row.moments), patience)
     began = time.monotonic()
-    with new_run(grace=20.0) as home:
+    with new_run(grace=20.0) as home, _disk(home.home / "logs") if row.small_disk else contextlib.nullcontext():
         try:
             async with asyncio.timeout(LIMIT):
                 await _run(result, chosen, Stage(toolchain, home), toolchain)
@@ -159,25 +168,45 @@ async def run(row: Row, seed: int, toolchain: Toolchain, patience: float = 1.0) 
     return result
 
 
+@contextlib.contextmanager
+def _disk(directory: Path) -> Iterator[None]:
+    """A disk of 2 MB at ``directory``."""
+    directory.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", str(directory)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@contextlib.asynccontextmanager
+async def started(
+    stage: Stage, model: ScriptedModel, chosen: random.Random, settings: dict[str, Any]
+) -> AsyncIterator[Trial]:
+    """The program, with these settings, and a way to the gateway that can be cut."""
+    async with Proxy() as proxy:
+        given = {"base_url": f"ws://127.0.0.1:{proxy.port}", "pause": PAUSE, **settings}
+        environment: dict[str, str | None] = {"CHAOS": json.dumps(given)}
+        async with stage.start(sys.executable, "-m", "tests.chaos.program", env=environment) as program:
+            facts = json.loads((await program.says(r'@\{"what": "run"[^\n]*\n'))[0][1:])
+            proxy.target = facts["port"]
+            yield Trial(stage, model, program, proxy, chosen, facts["id"], facts["port"])
+
+
 async def _run(result: Result, chosen: random.Random, stage: Stage, toolchain: Toolchain) -> None:
     row = result.row
-    async with ScriptedModel(script) as model, Proxy() as proxy:
+    settings = {"warm_up": result.moment == "idle", **row.settings}
+    async with ScriptedModel(script(STEPS)) as model:
         stage.serve(model)
         _prepare(stage, row, toolchain)
-        settings = {"base_url": f"ws://127.0.0.1:{proxy.port}", "warm_up": result.moment == "idle", "pause": PAUSE}
-        environment: dict[str, str | None] = {"CHAOS": json.dumps(settings | row.settings)}
-        async with stage.start(sys.executable, "-m", "tests.chaos.program", env=environment) as program:
-            run_line = await program.says(r'@\{"what": "run"[^\n]*\n')
-            facts = json.loads(run_line[0][1:])
-            proxy.target = facts["port"]
-            trial = Trial(stage, model, program, proxy, chosen, facts["id"], facts["port"])
+        async with started(stage, model, chosen, settings) as trial:
             await _come_to(trial, result.moment)
             at = time.time()
             await row.fault(trial)
             if result.moment == "idle":
                 await _begin_after(trial, row)
             await trial.told("end", within=LIMIT)
-            await program.ends(30)
+            await trial.program.ends(30)
             _measure(result, trial.facts(), at)
             result.wrong += wrong_story(row.name, row.reason, stage.logs(trial.run_id))
             left = owned(trial.run_id)
@@ -228,8 +257,9 @@ def _measure(result: Result, facts: list[dict[str, Any]], at: float) -> None:
     result.agent_downs, result.downs, result.outcome = len(downs), len(end["downs"]), end["result"]
     reason = next(iter([*(down["reason"] for down in downs), *end["downs"]]), "")
     result.reason = reason.removeprefix("crashed: ").removesuffix("; its last screen:")
-    if downs or end["downs"]:
-        result.noticed = (downs[0] if downs else end)["at"] - at
+    noticed = [*told.get("alarm", []), *downs, *([end] if end["downs"] else [])]
+    if noticed:
+        result.noticed = noticed[0]["at"] - at
     for down, up in zip(downs, told.get("agent_restarted", []), strict=False):
         result.restarted = up["at"] - down["at"]
     if result.agent_downs != row.agent_downs:

@@ -346,6 +346,7 @@ export class Session {
 			if (message === this.fileTrouble) return;
 			this.fileTrouble = message;
 		}
+		if (message && message !== this.fileTrouble) this.fileTrouble = "";
 		if (message) this.report("problem", { code: "session_file", message, seq: null });
 	}
 
