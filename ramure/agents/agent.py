@@ -6,17 +6,16 @@ launch to its end; monitors on it fire once, then.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors import NO_REPLY, Actor, Ask, Exit, Ref
-from ramure.actors.reports import path_of
 from ramure.agents import deaths
 from ramure.agents.builtin import Peer, builtin_tools
-from ramure.agents.errors import AgentEnded, HandlerTimeout, NoModel, ToolExists
+from ramure.agents.calls import Calls
+from ramure.agents.errors import AgentEnded, NoModel, ToolExists
+from ramure.agents.lives import Lives
 from ramure.agents.protocol import (
     DELIVERED_TYPES,
     BeginCall,
@@ -42,7 +41,6 @@ from ramure.agents.requests import (
     Say,
     Unpause,
 )
-from ramure.agents.schema import InvalidArguments
 from ramure.agents.session import Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend
 from ramure.exits import Crashed, format_exit, is_clean
@@ -111,28 +109,34 @@ class AgentActor(Actor):
         self.session: Ref[Session] | None = None
         self.connection: Connection | None = None
         self.pi_version: str | None = None
-        self._tools: dict[str, AddTool] = {}
+        self._calls = Calls(self.address, self._cell.own_task, self._call_done, self._tool_failed)
+        self._tools = self._calls.tools
         self._peers: dict[str, Peer] = {}
-        self._calls: dict[str, asyncio.Task[None]] = {}
         self._ready: list[Ask] = []
         self._ack: ReportsAck | None = None
         self._questions = Questions(
             self.name, lambda text: self._append("message", {"text": text, "how": "queue"}, "run")
         )
-        self._pi_tools: dict[str, str] = {}
-        """What pi says is under way: the name of the tool, by pi's id of the call."""
-        self._down_at: float | None = None
+        self.lives = Lives(
+            options,
+            self.ref,
+            self.system.clock,
+            self._lifecycle,
+            self._tell_pi,
+        )
         self._welcomed = False
-        self._was_ready = False
         self._keeper: Ref[Supervisor] | None = None
-        self._last_end: object = None
-        self.restarts = 0
         self.paused = False
         self._interrupted = False
         self.link(options.machine)
         if options.system_prompt:
             self._append("system_prompt", {"text": options.system_prompt}, "run")
         self.start_task(self._provision(), name=f"machine of {self.address}")
+
+    @property
+    def restarts(self) -> int:
+        """How often its pi was started again."""
+        return self.lives.restarts
 
     async def _provision(self) -> None:
         quarters: Quarters = await self.options.machine.ask(GetQuarters(), timeout=None)
@@ -175,7 +179,7 @@ class AgentActor(Actor):
 
     def _worth_a_restart(self, reason: object) -> bool:
         """A pi that has never come up would not the second time; one without a model would not answer."""
-        return self._was_ready and not (isinstance(reason, Crashed) and isinstance(reason.exception, NoModel))
+        return self.lives.was_ready and not (isinstance(reason, Crashed) and isinstance(reason.exception, NoModel))
 
     @property
     def tools(self) -> list[str]:
@@ -185,7 +189,7 @@ class AgentActor(Actor):
     @property
     def calls(self) -> list[str]:
         """The ids of the tool calls under way."""
-        return list(self._calls)
+        return self._calls.running
 
     # -- requests -----------------------------------------------------------------------------------------
 
@@ -299,6 +303,9 @@ class AgentActor(Actor):
         if written.caller is not None:
             written.caller.reply(written.seq)
 
+    def _tell_pi(self, text: str) -> None:
+        self._append("message", {"text": text, "how": "steer"}, "ramure")
+
     def _event(self, type: str, data: Any) -> None:
         """Something happened: into the log (for readers; not delivered) and to the agent's stream."""
         self._append(type, data, "agent")
@@ -364,16 +371,10 @@ class AgentActor(Actor):
 
     def _welcome(self) -> None:
         """pi has applied what there was at its start: it knows its tools."""
-        self._welcomed = self._was_ready = True
+        self._welcomed = True
         if self.state in ("launching", "connecting", "restarting"):
             self._to("idle")
-        if self._down_at is not None:
-            seconds = round(self.system.clock.monotonic() - self._down_at, 3)
-            self._down_at = None
-            self._lifecycle(
-                "agent_restarted",
-                {"reason": deaths.brief(self._last_end), "restarts": self.restarts, "seconds": seconds},
-            )
+        self.lives.on_ready()
         for caller in self._ready:
             caller.reply(None)
         self._ready.clear()
@@ -411,10 +412,7 @@ class AgentActor(Actor):
                 case BeginCall():
                     self._begin(effect)
                 case CancelCall(call_id=call_id):
-                    task = self._calls.get(call_id)
-                    if task is not None:
-                        task.cancel()
-                    else:  # the log does not have it yet: it never begins
+                    if not self._calls.cancel(call_id):  # the log does not have it yet: it never begins
                         self._call_done(call_id, False, "The call was cancelled.")
                 case Reported(kind=kind, data=data):
                     self._on_report(kind, data)
@@ -423,7 +421,7 @@ class AgentActor(Actor):
         text = f"messages {list(seqs)} are gone from the conversation; delivered again: {list(again) or 'none'}"
         self._lifecycle("problem", {"code": "session_lost", "message": text})
         if again:
-            self._append("message", {"text": deaths.LOST, "how": "steer"}, "ramure")
+            self._tell_pi(deaths.LOST)
 
     # -- reports --------------------------------------------------------------------------------------------
 
@@ -442,10 +440,8 @@ class AgentActor(Actor):
                     self.usage.add(usage)
             case "run_end":
                 self._questions.on_run_end(data)
-            case "tool_start":
-                self._pi_tools[str(data.get("tool_call_id"))] = str(data.get("name"))
-            case "tool_end":
-                self._pi_tools.pop(str(data.get("tool_call_id")), None)
+            case "tool_start" | "tool_end":
+                self.lives.on_tool(kind, data)
             case "problem" if data.get("code") == "no_model":
                 self._no_model(str(data.get("message")))
         self._event(kind, data)
@@ -464,55 +460,16 @@ class AgentActor(Actor):
             self._start_call(call)
 
     def _start_call(self, call: BeginCall) -> None:
-        if call.call_id not in self.delivery.running:
-            return  # cancelled meanwhile
-        entry = self._tools.get(call.name)
-        if entry is None:
-            have = ", ".join(sorted(self._tools)) or "none"
-            self._call_done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.")
-            return
-        self._calls[call.call_id] = self._cell.own_task(
-            self._run_tool(entry, call), f"tool {call.name} of {self.address}", entry.context.copy()
-        )
+        if call.call_id in self.delivery.running:  # else it was cancelled meanwhile
+            self._calls.start(call)
 
-    async def _run_tool(self, entry: AddTool, call: BeginCall) -> None:
-        """Run the handler. Whatever it does, the model gets an answer."""
-        try:
-            ok, text = True, await self._within(entry, call)
-        except HandlerTimeout as error:
-            ok, text = False, str(error)
-            self.services.log("tool_error", {"agent": self.address, "tool": call.name, "error": format_exit(error)})
-        except asyncio.CancelledError:
-            ok, text = False, "The call was cancelled."
-        except InvalidArguments as error:
-            ok, text = False, f"Bad arguments: {error}"
-        except Exception as error:
-            ok, text = False, format_exit(error)
-            self.services.log("tool_error", {"agent": self.address, "tool": call.name, "error": format_exit(error)})
-        self._call_done(call.call_id, ok, text)
-
-    async def _within(self, entry: AddTool, call: BeginCall) -> str:
-        """The handler's result, within the tool's time."""
-        if entry.timeout is None:
-            return await entry.tool.call(call.arguments)
-        # A task of its own: the model must not wait for a handler that does not let itself be cancelled either.
-        work = self._cell.own_task(
-            entry.tool.call(call.arguments), f"handler of {call.name}", contextvars.copy_context()
-        )
-        try:
-            await asyncio.wait([work], timeout=entry.timeout)
-            if not work.done():
-                raise HandlerTimeout(call.name, entry.timeout)
-            text: str = work.result()
-            return text
-        finally:
-            work.cancel()
+    def _tool_failed(self, tool: str, error: str) -> None:
+        self.services.log("tool_error", {"agent": self.address, "tool": tool, "error": error})
 
     def _call_done(self, call_id: str, ok: bool, text: str) -> None:
         """The call's answer goes out at once: a turn of the mailbox would only make the model wait."""
         if not self.ref.is_alive():
             return
-        self._calls.pop(call_id, None)
         self._carry_out(self.delivery.call_done(call_id, ok, text))
         self._event("tool_result", {"call_id": call_id, "ok": ok, "text": text})
 
@@ -521,7 +478,7 @@ class AgentActor(Actor):
     def _on_exit(self, sender: Ref[Any] | None, reason: object) -> None:
         if sender is self._keeper and sender is not None:
             # Its own reason is only that it gave up, or that its last child ended: the session's says why.
-            why = self._last_end if self._last_end is not None else reason
+            why = self.lives.last_end if self.lives.last_end is not None else reason
             self.stop(why if not is_clean(why) else Crashed(AgentEnded(self.name)))
         elif sender is self.options.machine and sender is not None:
             why = reason if isinstance(reason, Crashed) else Crashed(MachineDown(sender.label, _stopped(reason)))
@@ -529,46 +486,13 @@ class AgentActor(Actor):
 
     def _on_session(self, event: SupervisorEvent) -> None:
         """The session ended, was started again, or is not any more."""
-        reason, options = event.reason, self.options
-        match event.kind:
-            case "restarting":
-                after = f"after {event.delay:.2g} s" if event.delay else "at once"
-                self._down(event, f"restarted {after}, with its conversation")
-                self._await_restart(reason)
-            case "child_ended" if not is_clean(reason):
-                why = f"restart={options.restart!r}" if self._was_ready else "it had never connected"
-                self._down(event, f"not restarted ({why}): the agent ends")
-            case "gave_up":
-                used = f"{options.max_restarts} restarts within {options.within:g} s are used up"
-                self._down(event, f"gave up ({used}): the agent ends")
-                self._lifecycle("agent_gave_up", {"reason": deaths.brief(reason), "restarts": self.restarts})
-            case "restarted":
-                self.restarts += 1
-
-    def _down(self, event: SupervisorEvent, did: str) -> None:
-        """A session has ended: what is said of it, for people and programs."""
-        reason = self._last_end = event.reason
-        self.connection = None
-        self._carry_out(self.delivery.on_disconnected())
-        doing = deaths.doing(self.state, list(self._pi_tools.values()))
-        path = path_of(event.ref if event.ref is not None else self.ref)
-        attempt = event.attempt if event.kind == "restarting" else 0
-        at = self.system.clock.wall()
-        report = deaths.crash_report(self.address, path, reason, doing=doing, did=did, attempt=attempt, at=at)
-        self.services.log("crash_report", report)
-        self._lifecycle("agent_down", {"reason": format_exit(reason), "doing": doing, "did": did})
-        self._welcomed = False
-
-    def _await_restart(self, reason: object) -> None:
-        if self._down_at is None:
-            self._down_at = self.system.clock.monotonic()
-        if self.state == "busy":  # an idle one has lost nothing, and a notice would only make it answer
-            under_way = list(self._pi_tools.values())
-            ours = [name for name in under_way if name in self._tools]
-            own = [name for name in under_way if name not in self._tools]
-            self._append("message", {"text": deaths.notice(reason, ours, own), "how": "steer"}, "ramure")
-        self._pi_tools.clear()
-        self._to("restarting")
+        became = self.lives.on_session(event, self.state, self._tools)
+        if became is not None:
+            self.connection = None
+            self._carry_out(self.delivery.on_disconnected())
+            self._welcomed = False
+        if became == "down":
+            self._to("restarting")
 
     def _lifecycle(self, type: str, data: dict[str, Any]) -> None:
         """A death of the agent's pi, and what came of it: into the run's log as well."""

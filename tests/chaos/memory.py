@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from ramure.agents.session_file import seqs_in
 from ramure.agents.toolchain import Toolchain
@@ -73,12 +74,7 @@ async def _kill(trial: Trial, steps: int, kills: int) -> None:
 
 def _measure(trial: Trial, steps: int, kills: int, restarts: int, outcome: str, seconds: float) -> Figures:
     text = trial.session_file().read_text(encoding="utf-8")
-    said = Counter(
-        int(found[1])
-        for line in text.splitlines()
-        if (message := json.loads(line).get("message") or {}).get("role") == "toolResult"
-        and (found := re.search(r"step (\d+) done", json.dumps(message["content"])))
-    )
+    said = Counter(int(found[1]) for line in text.splitlines() if (found := _STEP.search(_result(json.loads(line)))))
     effects = Counter(fact["number"] for fact in trial.facts() if fact["what"] == "step")
     every = range(1, steps + 1)
     return Figures(
@@ -90,6 +86,17 @@ def _measure(trial: Trial, steps: int, kills: int, restarts: int, outcome: str, 
         seqs_in(text),
         outcome,
     )
+
+
+_STEP = re.compile(r"step (\d+) done")
+
+
+def _result(entry: dict[str, Any]) -> str:
+    """What the entry tells of a call's result; empty if it tells none."""
+    if entry.get("customType") == "ramure-call":  # the call was under way when pi was killed
+        return str(entry["data"]["text"])
+    message = entry.get("message") or {}
+    return json.dumps(message["content"]) if message.get("role") == "toolResult" else ""
 
 
 def wrong(figures: Figures) -> list[str]:

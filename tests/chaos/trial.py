@@ -66,13 +66,28 @@ class Trial:
 
     def facts(self) -> list[dict[str, Any]]:
         """What the program has told so far."""
-        return [json.loads(line[1:]) for line in self.program.said.splitlines() if line.startswith("@{")]
+        return [
+            json.loads(line[1:])
+            for line in self.program.said.splitlines()
+            if line.startswith("@{") and line.endswith("}")
+        ]
 
     async def told(self, what: str, count: int = 1, within: float = 60.0) -> dict[str, Any]:
         """Wait until the program has told ``what`` so often; the last of these."""
-        pattern = "(?s)" + ".*?".join([re.escape(f'@{{"what": "{what}"') + r"[^\n]*\n"] * count)
-        await self.program.says(pattern, within)
+        mark = f'@{{"what": "{what}"'
+
+        def enough() -> bool:
+            assert self.program.process.returncode is None or self._count(mark) >= count, self.program.said
+            return self._count(mark) >= count
+
+        try:
+            await until(enough, within, f"{what} told {count} times")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it said:\n{self.program.said}") from None
         return [fact for fact in self.facts() if fact["what"] == what][count - 1]
+
+    def _count(self, mark: str) -> int:
+        return sum(line.startswith(mark) and line.endswith("}\n") for line in self.program.said.splitlines(True))
 
 
 Fault = Callable[[Trial], Awaitable[None]]

@@ -232,7 +232,8 @@ def test_an_agent_whose_machine_is_stopped_dies_with_machine_down(home: Path) ->
 
 
 def test_a_handler_that_hangs_past_its_timeout_is_answered_as_an_error() -> None:
-    harness = InProcessHarness([[ToolCall("hang"), ToolCall("stubborn")], Text("Gave up on it.")])
+    script = [[ToolCall("hang"), ToolCall("stubborn"), ToolCall("broken"), ToolCall("quick")], Text("Gave up on it.")]
+    harness = InProcessHarness(script)
     cancelled: list[str] = []
 
     @agent_process(image=harness.image)
@@ -256,13 +257,26 @@ def test_a_handler_that_hangs_past_its_timeout_is_answered_as_an_error() -> None
                 except asyncio.CancelledError:
                     cancelled.append("stubborn")
 
+        @worker.on("broken", timeout=3)
+        async def broken() -> None:
+            """Fails in time."""
+            raise ValueError("no such page")
+
+        @worker.on("quick", timeout=3)
+        async def quick() -> str:
+            """Ends in time."""
+            return "quick enough"
+
         return await worker.ask("Hang.")
 
     assert run_virtual(main()) == "Gave up on it."
     texts = [result.text for result in harness.requests[-1].conversation.tool_results]
-    assert texts == [
-        f"{name} did not end within its 3 s and was cancelled; whether it took effect is not known"
-        for name in ("hang", "stubborn")
+    late = "{} did not end within its 3 s and was cancelled; whether it took effect is not known"
+    assert sorted(texts) == [
+        "ValueError: no such page",
+        late.format("hang"),
+        "quick enough",
+        late.format("stubborn"),
     ]
     assert "hang" in cancelled
 

@@ -1,0 +1,94 @@
+"""The tools that a run gives an agent, and their calls that are under way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from ramure.agents.errors import HandlerTimeout
+from ramure.agents.protocol import BeginCall
+from ramure.agents.requests import AddTool
+from ramure.agents.schema import InvalidArguments
+from ramure.exits import format_exit
+
+__all__ = ["Calls"]
+
+
+class OwnTask(Protocol):
+    """Starts a task of the agent's actor."""
+
+    def __call__(
+        self, coroutine: Coroutine[Any, Any, Any], name: str | None, context: contextvars.Context | None = None
+    ) -> asyncio.Task[Any]: ...
+
+
+class Calls:
+    """``done(call_id, ok, text)`` is told what each call came to; ``failed(tool, error)`` what went wrong in a handler."""
+
+    def __init__(
+        self,
+        address: str,
+        own_task: OwnTask,
+        done: Callable[[str, bool, str], None],
+        failed: Callable[[str, str], None],
+    ) -> None:
+        self.tools: dict[str, AddTool] = {}
+        self._address = address
+        self._own_task = own_task
+        self._done = done
+        self._failed = failed
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def running(self) -> list[str]:
+        """The ids of the calls under way."""
+        return list(self._running)
+
+    def start(self, call: BeginCall) -> None:
+        """Run the handler. Whatever it does, the model gets an answer."""
+        entry = self.tools.get(call.name)
+        if entry is None:
+            have = ", ".join(sorted(self.tools)) or "none"
+            self._done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.")
+            return
+        name = f"tool {call.name} of {self._address}"
+        self._running[call.call_id] = self._own_task(self._run(entry, call), name, entry.context.copy())
+
+    def cancel(self, call_id: str) -> bool:
+        """The model no longer waits for the call; False if it does not run."""
+        task = self._running.get(call_id)
+        return task is not None and task.cancel()
+
+    async def _run(self, entry: AddTool, call: BeginCall) -> None:
+        try:
+            ok, text = await (self._outcome(entry, call) if entry.timeout is None else self._timed(entry, call))
+        except asyncio.CancelledError:
+            ok, text = False, "The call was cancelled."
+        self._running.pop(call.call_id, None)
+        self._done(call.call_id, ok, text)
+
+    async def _outcome(self, entry: AddTool, call: BeginCall) -> tuple[bool, str]:
+        try:
+            return True, await entry.tool.call(call.arguments)
+        except InvalidArguments as error:
+            return False, f"Bad arguments: {error}"
+        except Exception as error:
+            self._failed(call.name, format_exit(error))
+            return False, format_exit(error)
+
+    async def _timed(self, entry: AddTool, call: BeginCall) -> tuple[bool, str]:
+        """A task of its own: the model does not wait for a handler that does not let itself be cancelled either."""
+        assert entry.timeout is not None
+        handler = self._own_task(self._outcome(entry, call), f"handler of {call.name}", contextvars.copy_context())
+        try:
+            await asyncio.wait([handler], timeout=entry.timeout)
+            if handler.done():
+                outcome: tuple[bool, str] = handler.result()
+                return outcome
+            error = HandlerTimeout(call.name, entry.timeout)
+            self._failed(call.name, format_exit(error))
+            return False, str(error)
+        finally:
+            handler.cancel()
