@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ramure.agents.wire import SUBPROTOCOL, TOKEN_PREFIX
 from tests.chaos.trial import Row, Trial
+from tests.e2e.kit import until
 
 
 async def kill_pi(trial: Trial) -> None:
@@ -106,7 +107,7 @@ async def fill_disk(trial: Trial) -> None:
     with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(512))
-    await trial.told("alarm")
+    await until(lambda: any(fact["what"] in ("alarm", "problem") for fact in trial.facts()), 60, "a full disk is told")
     await asyncio.sleep(trial.random.uniform(0, 1))
     filling.unlink()
 

@@ -273,8 +273,9 @@ def _measure(result: Result, facts: list[dict[str, Any]], at: float) -> None:
     reason = next(iter([*(down["reason"] for down in downs), *end["downs"]]), "")
     result.reason = reason.removeprefix("crashed: ").removesuffix("; its last screen:")
     noticed = [*told.get("alarm", []), *downs, *([end] if end["downs"] else [])]
+    noticed += told.get("problem", []) if row.small_disk else []
     if noticed:
-        result.noticed = noticed[0]["at"] - at
+        result.noticed = min(fact["at"] for fact in noticed) - at
     for down, up in zip(downs, told.get("agent_restarted", []), strict=False):
         result.restarted = up["at"] - down["at"]
     if result.agent_downs != row.agent_downs:

@@ -38,6 +38,8 @@ const RETRIED = /overloaded|rate.?limit|too many requests|429|50[0234]|unavailab
 const RETRY_PAUSES = [2000, 4000, 8000];
 /** How long a compaction may keep a run unsettled when pi never says how it ended (0.74 does not on failure). */
 const COMPACTION_LIMIT = 180_000;
+/** What ends a run of pi's that cannot write its session file. */
+const UNWRITTEN = /\b(ENOSPC|EDQUOT|EROFS|EIO)\b/;
 const START_LIMIT = 4000;
 const SLOW_START = 60_000;
 
@@ -73,6 +75,8 @@ export class Session {
 	private inFlight: { seq: number; at: number } | undefined;
 	private problem = "";
 	private fileTrouble = "";
+	/** A run ended since its conversation could not be written down: it goes on when that can be done again. */
+	private stalled = false;
 	private abortStart = false;
 	private aborting = false;
 	private closed = false;
@@ -346,8 +350,12 @@ export class Session {
 			if (message === this.fileTrouble) return;
 			this.fileTrouble = message;
 		}
-		if (message && message !== this.fileTrouble) this.fileTrouble = "";
-		if (message) this.report("problem", { code: "session_file", message, seq: null });
+		if (!message) return;
+		if (message !== this.fileTrouble) this.fileTrouble = "";
+		this.report("problem", { code: "session_file", message, seq: null });
+		if (!this.stalled || this.fileTrouble) return;
+		this.stalled = false;
+		void this.resume();
 	}
 
 	agentStart(): void {
@@ -376,13 +384,22 @@ export class Session {
 		this.phase = "idle";
 		this.retries = 0;
 		this.scan();
+		if (this.lastAssistant?.stopReason === "error" && UNWRITTEN.test(this.lastAssistant.errorMessage ?? "")) {
+			this.stalled = true;
+			this.ready = false;
+			return;
+		}
 		// A provider can make an error of our abort, and pi passes that on.
 		const last = this.aborting && this.lastAssistant ? { ...this.lastAssistant, stopReason: "aborted" } : this.lastAssistant;
 		this.aborting = false;
 		const seqs = this.runSeqs;
 		this.runSeqs = [];
 		this.lastAssistant = undefined;
-		this.pi.appendEntry(RUN_ENTRY, { seqs });
+		try {
+			this.pi.appendEntry(RUN_ENTRY, { seqs });
+		} catch {
+			// pi has it in memory all the same, and the file is written again as soon as that can be done.
+		}
 		this.reportRun(seqs, last);
 		this.report("state", { state: "idle" });
 		if (last?.stopReason === "aborted") this.reclaim();
