@@ -157,7 +157,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[s
             padded = text.rjust(widths[at]) if head[at] in right else text.ljust(widths[at])
             if at == len(cells) - 1 and head[at] not in right:
                 padded = text
-            parts.append(click.style(padded, fg=fg or colour, dim=colour == "dim") if fg or colour else padded)
+            parts.append(click.style(padded, fg=fg or colour) if fg or colour else padded)
         return "  ".join(parts).rstrip()
 
     return "\n".join([line(head, "bright_black"), *(line(row) for row in rows)])
