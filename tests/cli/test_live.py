@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -247,6 +248,43 @@ def test_a_run_that_does_not_answer_does_not_hold_up_ls(shell: Shell, run: str) 
         os.kill(pid, 18)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tree",),
+        ("inspect", "worker"),
+        ("top", "-n", "1", "--every", "0.1"),
+        ("why", "worker"),
+        ("suspend", "other.one"),
+        ("resume", "other.one"),
+        ("restart", "pi of other.one"),
+        ("gc", "--dry-run"),
+    ],
+    ids=" ".join,
+)
+def test_what_looks_into_actors_prints_documents_of_its_schema_too(
+    shell: Shell, run: str, arguments: tuple[str, ...]
+) -> None:
+    said = shell(*arguments, "--json")
+    assert (said.code, said.json["schema"]) == (0, f"ramure.{arguments[0]}.v1")
+
+
+def test_trace_prints_a_document_a_line(shell: Shell, run: str) -> None:
+    tracing = subprocess.Popen(
+        [sys.executable, "-m", "ramure.cli", "trace", "other.one", "-n", "1", "--json"],
+        env=shell.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert tracing.stdout is not None
+    with tracing.stdout:
+        while tracing.poll() is None and not select.select([tracing.stdout], [], [], 0.5)[0]:
+            shell("send", "other.one", "Be traced.")
+        event = checked(tracing.stdout.readline())
+    tracing.wait(LIMIT)
+    assert event["schema"] == "ramure.trace.v1"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_s_help_has_an_example_and_is_on_the_list(name: str) -> None:
     command = main.get_command(click.Context(main), name)
@@ -255,4 +293,4 @@ def test_each_command_s_help_has_an_example_and_is_on_the_list(name: str) -> Non
     assert command.epilog.startswith(f"Example: ramure {name}")
     options = {option for parameter in command.params for option in parameter.opts}
     assert "--json" in options
-    assert name == "gc" or f"{name}.v1" in SCHEMAS["$defs"] or name == "logs"
+    assert f"{name}.v1" in SCHEMAS["$defs"] or name == "logs"
