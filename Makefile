@@ -48,7 +48,7 @@ test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= t
 	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
-	@tools/need.sh tmux ps
+	@tools/need.sh tmux ps sshd
 	$(BIN)/python -m benchmarks
 
 chaos: $(VENV)/.stamp  ## faults at random points: SEED= repeats one run, N= is how many

@@ -162,7 +162,10 @@ class SSHMachine(Machine):
         return f"{self._pool.target} in {self.workdir}"
 
     def install_hint(self) -> str:
-        return f"run `ramure setup --on {self.image.address()}`"
+        return (
+            f"log in to {self.image.address()}, and run `pip install ramure && ramure setup` there, or put tmux, Node 22.19 "
+            "or newer and pi on the PATH that commands get from sshd"
+        )
 
     def terminal(self, argv: Sequence[str]) -> list[str]:
         return ["ssh", "-t", *self.image.options(), self.image.address(), shlex.join(argv)]

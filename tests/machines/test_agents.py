@@ -75,3 +75,51 @@ async def test_an_agent_works_with_its_machine_and_calls_a_tool(kind, ramure_hom
         assert "six times seven" in str(model.requests[-1].conversation.tool_results)
     session = (ramure_home / "logs" / run_id / "sessions" / "worker.jsonl").read_text()
     assert "six times seven" in session
+
+
+@pytest.mark.parametrize("kind", ["ssh", "documented"])
+async def test_a_restarted_pi_remembers_there_too(kind, ramure_home, monkeypatch):
+    script = [
+        ToolCall("bash", {"command": "kill -9 $PPID"}),
+        ToolCall("finish", {"summary": "back"}),
+        Text("Done."),
+    ]
+    async with stage(kind, script, ramure_home, monkeypatch) as (image, _, model):
+
+        @agent_process(image=image)
+        async def main():
+            worker = await agent("worker")
+
+            @worker.on("finish")
+            async def finish(summary: str) -> str:
+                done(summary)
+                return "Recorded."
+
+            await worker.send("Remember the word heron.")
+            return await wait()
+
+        assert await main() == "back"
+        assert "heron" in str(model.requests[1].conversation.user_texts)
+
+
+async def test_a_run_that_cannot_be_reached_is_an_error_before_the_launch(ramure_home, monkeypatch):
+    async with stage("documented", [], ramure_home, monkeypatch) as (image, _, model):
+
+        @agent_process(image=image, base_url="ws://127.0.0.1:1")
+        async def main():
+            await agent("worker")
+
+        with pytest.raises(Exception, match=r"cannot reach this program at ws://127\.0\.0\.1:1 .*base_url="):
+            await main()
+        assert model.requests == []
+
+
+async def test_a_machine_without_pi_says_what_to_do(leak_check):
+    image = sshd().image(env={"RAMURE_HOME": "/nowhere", "PATH": "/usr/bin:/bin"})
+
+    @agent_process(image=image)
+    async def main():
+        await agent("worker")
+
+    with pytest.raises(Exception, match=r"there is no pi on .*ramure setup"):
+        await main()

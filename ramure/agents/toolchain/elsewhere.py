@@ -1,7 +1,7 @@
 """Finding a Node and a pi that fit together on another machine: a script for its shell, and the reading of what that
 says. Pure: no I/O here.
 
-The order is that of this host: the user's own pi on the ``PATH``, then what ``ramure setup --on`` has installed; last
+The order is that of this host: the user's own pi on the ``PATH``, then what ``ramure setup`` has installed there; last
 the very files that agents on this host use, which are there where the machine shows this host's (a sandbox does).
 """
 
