@@ -42,7 +42,7 @@ class NoSuchActor(UsageError):
         self.address = address
         self.candidates = candidates
         near = f"did you mean {' or '.join(candidates)}? " if candidates else ""
-        super().__init__(f"no live actor {address!r}; {near}`ramure tree` shows all of them")
+        super().__init__(f"no live actor {address!r}; {_printable(near)}`ramure tree` shows all of them")
 
 
 class AmbiguousActor(UsageError):
@@ -52,8 +52,13 @@ class AmbiguousActor(UsageError):
         self.address = address
         self.candidates = candidates
         more = f" and {len(candidates) - SHOWN} more" if len(candidates) > SHOWN else ""
-        listed = ", ".join(candidates[:SHOWN])
+        listed = _printable(", ".join(candidates[:SHOWN]))
         super().__init__(f"{address!r} fits {len(candidates)} actors; say which, by number or place: {listed}{more}")
+
+
+def _printable(text: str) -> str:
+    """Labels are anybody's, and errors go to terminals."""
+    return "".join(char if char.isprintable() else "�" for char in text)
 
 
 def label_of(ref: Ref[Any]) -> str:

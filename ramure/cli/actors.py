@@ -16,6 +16,7 @@ __all__ = [
     "busy_share",
     "drawing",
     "one_line",
+    "printable",
     "rate",
     "refresh",
     "told",
@@ -48,9 +49,14 @@ def actor_state(row: Mapping[str, Any]) -> Cell:
     return (name, COLOURS[name]) if name in COLOURS else name
 
 
+def printable(text: str) -> str:
+    """Nothing that a terminal would act on: names and messages are anybody's."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
+
+
 def one_line(text: object, most: int) -> str:
     """A text of the run's, without what could confuse a terminal, cut to ``most`` characters."""
-    shown = "".join(char if char.isprintable() else "�" for char in " ".join(str(text).split()))
+    shown = printable(" ".join(str(text).split()))
     return shown if len(shown) <= most else shown[: max(0, most - 1)] + "…"
 
 

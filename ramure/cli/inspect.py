@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ramure.cli.actors import actor_argument, actor_state, one_line
+from ramure.cli.actors import actor_argument, actor_state, one_line, printable
 from ramure.cli.common import age, as_json, clock, find, json_option, run_option, tokens
 
 __all__ = ["command"]
@@ -54,7 +54,10 @@ def _shown(it: dict[str, Any], now: float) -> Iterator[str]:
     yield from _fields(
         ("place", row["path"]),
         ("name", row["name"]),
-        ("state", click.style(named, fg=colour) + (f", {one_line(row['doing'], 100)}" if row["doing"] else "")),
+    )
+    doing = f", {one_line(row['doing'], 100)}" if row["doing"] else ""
+    yield f"  {click.style('state        ', fg='bright_black')} {click.style(named, fg=colour)}{doing}"
+    yield from _fields(
         ("started", f"{clock(it['started_at'])}, {age(now - it['started_at'])} ago"),
         ("restarts", row["restarts"]),
         ("traps exits", "yes" if it["trap_exit"] else "no"),
@@ -77,7 +80,7 @@ def _shown(it: dict[str, Any], now: float) -> Iterator[str]:
 def _fields(*pairs: tuple[str, Any]) -> Iterator[str]:
     for name, value in pairs:
         if value is not None:
-            yield f"  {click.style(f'{name:<13}', fg='bright_black')} {value}"
+            yield f"  {click.style(f'{name:<13}', fg='bright_black')} {printable(str(value))}"
 
 
 def _list(name: str, lines: Sequence[str], count: int) -> Iterator[str]:

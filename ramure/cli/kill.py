@@ -26,6 +26,6 @@ def command(actor: str, run: str | None, reason: str | None, json_wanted: bool) 
     if json_wanted:
         as_json("kill", {"execution_id": execution_id, **deed})
     elif deed["ended"]:
-        click.echo(f"{told('ended', deed)}: {one_line(deed['reason'], 200)}; {deed['then']}")
+        click.echo(f"{told('ended', deed)}: {one_line(deed['reason'], 200)}; {one_line(deed['then'], 200)}")
     else:
-        click.echo(f"{told('told to end:', deed)}; {deed['then']}")
+        click.echo(f"{told('told to end:', deed)}; {one_line(deed['then'], 200)}")

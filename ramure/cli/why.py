@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from ramure.cli.actors import actor_argument, one_line
+from ramure.cli.actors import actor_argument, one_line, printable
 from ramure.cli.common import EXIT_NO_ACTOR, Failed, as_json, clock, find, json_option, run_option
 from ramure.runtime.control.errors import NoSuchRun, RequestFailed
 from ramure.runtime.log_reader import run_directories
@@ -95,7 +95,4 @@ def _shown(story: dict[str, Any], traces: bool) -> Iterator[str]:
             for what in ("screen", "traceback"):
                 if chapter[what]:
                     yield f"{'':21}{what}:"
-                    yield from (
-                        f"{'':23}{one_line(line, WIDEST) if what == 'screen' else line}"
-                        for line in chapter[what].splitlines()
-                    )
+                    yield from (f"{'':23}{printable(line)}" for line in chapter[what].splitlines())

@@ -36,6 +36,7 @@ async def main():
     worker = await agent("worker")
     run = current_runtime()
     await run.system.options(label="ticker").start(Ticker)
+    await run.system.options(label="odd \\x1b[31m\\nname").start(Actor)
     await worker.send("Begin.")
     print("run", run.execution_id, flush=True)
     await wait()
@@ -125,6 +126,9 @@ async def looking(at: Terminal) -> None:
     assert "tick" in await at.run("inspect", "ticker", terminal=True)
     assert (await at.json("inspect", "ticker", "--no-record"))["messages"] is None
     assert "worker has not died" in await at.run("why", "worker")
+    for said in (await at.run("tree"), await at.run("inspect", "odd*"), await at.run("kill", "[ot]*", status=4)):
+        assert "odd �[31m" in said  # nothing that a terminal would act on
+        assert "\x1b" not in said
 
 
 async def tracing(at: Terminal) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramure import agent, agent_process, spawn
@@ -243,6 +243,7 @@ fields = st.sampled_from(
 kinds = st.sampled_from(["crash_report", "agent_restarted", "tool_error", "problem", "connection", "event", "operator"])
 
 
+@settings(max_examples=30)
 @given(st.lists(st.dictionaries(fields, log_values | st.just("worker"), max_size=8)), kinds)
 def test_odd_entries_are_passed_over(odd: list[dict[str, Any]], kind: str) -> None:
     found = [{**entry, "type": kind} for entry in odd]
