@@ -204,5 +204,6 @@ ROWS = [
         downs=1,
         reason="MachineDown: .* it was stopped",
         outcome="AgentDied.*MachineDown",
+        settings={"pause": 2.0},  # so that the task is not over before the machine is
     ),
 ]
