@@ -12,7 +12,9 @@ import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from ramure.home import private_dir
 from ramure.machines.base import AGENT, Image
 from ramure.machines.commands import CommandMachine, spool
 from ramure.machines.errors import (
@@ -144,6 +146,14 @@ class LocalMachine(CommandMachine):
         """As :meth:`Machine.write_file`; ``mode`` is set before the first byte is written."""
         self._check()
         await asyncio.to_thread(_write, os.path.join(self.workdir, path), path, data, mode)
+
+    async def write_private(self, path: str, data: bytes) -> None:
+        """As :meth:`Machine.write_private`, without a shell: an agent's start waits for three of these."""
+        try:
+            await asyncio.to_thread(private_dir, Path(self.workdir, path).parent)
+        except OSError as error:
+            raise FileRefused(path, error.strerror or str(error)) from error
+        await self.write_file(path, data, mode=0o600)
 
     async def read_file(self, path: str) -> bytes:
         self._check()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from ramure.home import ramure_home
 from ramure.machines.base import AGENT, Image
-from ramure.machines.commands import end, spool
+from ramure.machines.commands import CommandMachine, end, spool
 from ramure.machines.errors import FileRefused, MachineError, NoSuchFile, SpawnFailed, UserRefused
 from ramure.machines.keeper import PROGRAM, Keeper
 from ramure.machines.local import LocalMachine
@@ -161,6 +161,9 @@ class SandboxMachine(LocalMachine):
             code, _, error = await self._inside(script, path, content.fileno())
         if code != 0:
             raise FileRefused(path, error)
+
+    async def write_private(self, path: str, data: bytes) -> None:
+        await CommandMachine.write_private(self, path, data)  # by commands inside
 
     async def read_file(self, path: str) -> bytes:
         code, data, error = await self._inside('[ -e "$0" ] || exit 44; exec cat < "$0"', path)
