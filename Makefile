@@ -44,7 +44,7 @@ format: $(VENV)/.stamp  ## let ruff format, and mend what it can
 	$(BIN)/ruff check --fix .
 
 test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= to choose)
-	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git
+	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git dockerd docker
 	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         wait,
     )
     from ramure.errors import OperationalError, RamureError, UsageError
+    from ramure.machines.docker import DockerImage
     from ramure.machines.local import LocalImage
     from ramure.machines.morph import MorphImage
     from ramure.machines.sandbox import SandboxImage
@@ -50,6 +51,7 @@ __all__ = [
     "Agent",
     "AgentDied",
     "AttachedRun",
+    "DockerImage",
     "EndpointError",
     "Event",
     "EventStream",
@@ -93,6 +95,7 @@ __all__ = [
 _MODULES = {
     "ramure.api": "agent agent_process bubble child connect current_runtime done emit expose fail machine receive self_ref spawn start_task supervise trap_exit wait",
     "ramure.errors": "OperationalError RamureError UsageError",
+    "ramure.machines.docker": "DockerImage",
     "ramure.machines.local": "LocalImage",
     "ramure.machines.morph": "MorphImage",
     "ramure.machines.sandbox": "SandboxImage",

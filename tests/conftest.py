@@ -40,6 +40,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         list(pool.map(_installed, sorted(wanted & VERSIONS.keys())))
 
 
+def pytest_sessionfinish() -> None:
+    """Leave the container engine that tests share, if one here used it."""
+    if engine := sys.modules.get("tests.machines.engine"):
+        engine.leave_engine()
+
+
 def _installed(fixture: str) -> Toolchain:
     name, pi, node = VERSIONS[fixture]
     harness = set_up(DEV / name, pi=pi, node=node, private=True, say=lambda line: print(line, file=sys.__stderr__))

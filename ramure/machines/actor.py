@@ -9,7 +9,7 @@ from typing import Any
 
 from ramure.actors import NO_REPLY, Actor, Ask
 from ramure.exits import Crashed
-from ramure.machines.base import AGENT, Image, Machine, as_machine
+from ramure.machines.base import AGENT, CURRENT_RUN, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
 from ramure.machines.quarters import Quarters
 
@@ -41,8 +41,9 @@ class Exec:
 class MachineActor(Actor):
     """Owns one machine. Its exit reason is ``Crashed(MachineDown)`` when the machine is seen to be gone."""
 
-    async def init(self, image: Image) -> None:
+    async def init(self, image: Image, run: str = "") -> None:
         self.trap_exit = True
+        self._run_id = run
         self.image = image
         self._machine: Machine | None = None
         self._ready: asyncio.Future[Quarters] = asyncio.get_running_loop().create_future()
@@ -54,6 +55,7 @@ class MachineActor(Actor):
         return self._machine
 
     async def _live(self) -> None:
+        CURRENT_RUN.set(self._run_id)
         self._machine = as_machine(await self.image.spawn())
         self._ready.set_result(Quarters(self._machine))
         seen = await self._watch(self._machine)

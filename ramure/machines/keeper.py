@@ -12,14 +12,15 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped, UserRefused
 
-__all__ = ["Keeper", "KeptCommand", "Sink", "Source"]
+__all__ = ["Keeper", "KeptCommand", "Sink", "Source", "finished"]
 
+T = TypeVar("T")
 Source = Literal["stdout", "stderr"]
 Sink = Callable[[Source, bytes], None]
 """What is called, on the event loop, with each piece of a command's output."""
@@ -181,10 +182,13 @@ class Keeper:
         """Start a keeper with this environment. ``prefix`` is put before its command line (a sandbox, say)."""
         ours, theirs = socket.socketpair()
         argv = [*prefix, python or sys.executable, "-I", "-S", program or str(PROGRAM), str(theirs.fileno())]
+        launching = asyncio.ensure_future(asyncio.to_thread(_launch, argv, dict(env), theirs))
         try:
-            process = await asyncio.to_thread(_launch, argv, dict(env), theirs)
-        except BaseException:
+            process = await asyncio.shield(launching)
+        except BaseException as error:
             ours.close()
+            if isinstance(error, asyncio.CancelledError):  # the thread cannot be stopped: see what it starts to its end
+                await finished(_discarded(launching))
             raise
         finally:
             theirs.close()
@@ -244,6 +248,11 @@ class Keeper:
     def own(self, path: str) -> None:
         """Have the keeper remove this directory, or file, if this program dies without stopping it."""
         self.send({"op": "own", "path": path})
+
+    def undo(self, argv: Sequence[str]) -> None:
+        """Have the keeper run this command, once all below it has ended, if this program dies without stopping it.
+        Commands run in the order in which they were said, before what is owned is removed."""
+        self.send({"op": "undo", "argv": list(argv)})
 
     async def stop(self) -> None:
         """End everything below the keeper, and itself. Harmless when repeated."""
@@ -353,6 +362,12 @@ def _fail(future: asyncio.Future[Any], error: Exception) -> None:
         future.exception()  # mark as seen: not everybody waits for each of a command's futures
 
 
+async def _discarded(launching: asyncio.Future[subprocess.Popen[bytes]]) -> None:
+    process = await launching
+    process.kill()
+    await asyncio.to_thread(process.communicate)
+
+
 def _launch(argv: list[str], env: dict[str, str], control: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         argv,
@@ -373,3 +388,17 @@ def _reap(process: subprocess.Popen[bytes]) -> tuple[int, str]:
         process.kill()
         _, errors = process.communicate()
     return process.returncode, errors.decode(errors="replace")
+
+
+async def finished(work: Awaitable[T]) -> T:
+    """Wait for ``work`` to its end, also when the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
+        raise

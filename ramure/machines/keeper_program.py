@@ -12,10 +12,11 @@ Why a process of its own:
 * The keeper is a subreaper too: what a command leaves running on purpose (``server &``) stays below the
   keeper, and ends with the machine.
 * When the program that owns the keeper dies, by SIGKILL too, the socket closes, and the keeper ends
-  everything below it, removes what it was told to own, and ends.
+  everything below it, runs the commands that undo what the machine did elsewhere (a container, a mount),
+  removes what it was told to own, and ends.
 
 Requests: ``{"op": "run", "id", "argv", "cwd", "env", "user"}`` with three descriptors (stdin, stdout, stderr);
-``{"op": "kill", "id"}``; ``{"op": "own", "path"}``; ``{"op": "stop"}``. Replies: ``{"started": id, "pid"}``, ``{"failed": id, "what",
+``{"op": "kill", "id"}``; ``{"op": "own", "path"}``; ``{"op": "undo", "argv"}``; ``{"op": "stop"}``. Replies: ``{"started": id, "pid"}``, ``{"failed": id, "what",
 "error"}``, ``{"exit": id, "code"}``, ``{"killed": id, "left": [pid, ...]}``, ``{"stopped": true}``.
 """
 
@@ -39,6 +40,7 @@ from typing import Any, NoReturn
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
+UNDO_LIMIT = 30.0
 KILL_LIMIT = 2.0
 """Seconds after which the killing of a tree is given up, and what is left is reported."""
 
@@ -126,6 +128,7 @@ class Keeper:
         self.buffer = b""
         self.descriptors: list[int] = []
         self.owned: list[str] = []
+        self.undo: list[list[str]] = []
 
     def serve(self) -> None:
         wake, wake_write = os.pipe()
@@ -164,10 +167,13 @@ class Keeper:
         if request["op"] == "stop":
             left = kill_below(os.getpid())
             self.owned.clear()  # the owner removes them itself
+            self.undo.clear()
             self.reply(stopped=True, left=left)
             return False
         if request["op"] == "own":
             self.owned.append(request["path"])
+        elif request["op"] == "undo":
+            self.undo.append(request["argv"])
         elif request["op"] == "kill":
             self.reply(killed=request["id"], left=self.kill(request["id"]))
         else:
@@ -264,6 +270,12 @@ def remove(path: str) -> None:
             os.unlink(path)
 
 
+def undo(argv: list[str]) -> None:
+    """Run one command of those that undo; what it says has no reader any more."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=UNDO_LIMIT, check=False)
+
+
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
@@ -276,6 +288,9 @@ def main() -> None:
         keeper.serve()
     finally:
         kill_below(os.getpid())
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for argv in keeper.undo:
+            undo(argv)
         for path in keeper.owned:
             remove(path)
 

@@ -8,6 +8,7 @@ In Markdown it is a comment right above the block, in an example it is one of th
 
     pi=NAME         runs agents: real pi, on a scripted model with the script NAME of tests/docs/scripts.py
     morph           finds a fake of MorphCloud
+    docker          finds a container engine, with a small image that is called debian:bookworm
     pi              calls `pi` itself: the real one is on the PATH
     prints=TEXT     TEXT is in what it prints
     raises=NAME     it ends with this exception
@@ -28,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-KEYS = {"morph", "pi", "first", "prints", "raises", "continues", "then", "args", "seconds"}
+KEYS = {"docker", "morph", "pi", "first", "prints", "raises", "continues", "then", "args", "seconds"}
 
 _FENCE = re.compile(r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
 _ABOVE = re.compile(r"<!--\s*test:(?P<needs>[^\n]*?)-->\s*\n\s*\Z")

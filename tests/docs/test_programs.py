@@ -22,6 +22,7 @@ from ramure.testing.leaks import LeakCheck
 from tests.agents.toolchain import stubs
 from tests.docs.programs import Program, blocks, programs
 from tests.docs.scripts import SCRIPTS
+from tests.machines.engine import docker_engine
 from tests.machines.morph_fake import MorphFake
 
 
@@ -47,6 +48,8 @@ async def test_it_runs(program: Program, leak_check: LeakCheck, request: pytest.
             environ |= model.write_config(tmp_path / "agent")
         if "morph" in program.needs:
             environ |= stack.enter_context(MorphFake.running()).environment()
+        if "docker" in program.needs:
+            environ["DOCKER_HOST"] = docker_engine().command[-1]
         status, said = await run(program, environ, tmp_path)
     if "raises" in program.needs:
         assert status == 1

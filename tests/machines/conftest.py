@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ramure.machines.base import Image
+from ramure.machines.docker import DockerImage
 from ramure.machines.local import LocalImage
 from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.testing.memory_machine import MemoryImage
+from tests.machines.engine import IMAGE, docker_engine
 from tests.machines.sshd import Sshd
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Row:
     users: tuple[str, ...] = ()  # users other than its own that it can run commands as
     processes: bool = True  # commands are real
     forks: bool = True
+    start: float = 0.0  # seconds that a command may take to start, on a busy host
 
 
 def documented(directory: Path) -> Image:
@@ -69,6 +72,15 @@ def _ends() -> Iterator[None]:
         end()
 
 
+@pytest.fixture(autouse=True)
+def no_leases(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A ``RAMURE_HOME``, in which no machine may leave a lease."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("RAMURE_HOME", str(home))
+    yield home
+    assert [lease.read_text() for lease in home.glob("machines/*")] == []
+
+
 @pytest.fixture
 def own_sshd(tmp_path: Path) -> Iterator[Sshd]:
     """A server for one test, to be mistreated."""
@@ -94,6 +106,11 @@ def morph() -> tuple[MorphFake, str]:
     return fake, fake.snapshot()
 
 
+def container(_: Path) -> DockerImage:
+    """A container of the tests' own image, on their own engine."""
+    return DockerImage(IMAGE, env={"RAMURE_TEST": "42"}, pull="never", engine=docker_engine().command)
+
+
 ROWS = [
     Row("in-memory", lambda _: MemoryImage(env={"RAMURE_TEST": "42"}), here=False, processes=False),
     Row("local", lambda directory: LocalImage(workdir=directory, env={"RAMURE_TEST": "42"}), 0.5, users=("nobody",)),
@@ -106,12 +123,19 @@ ROWS = [
         forks=False,
     ),
     Row("morph", lambda _: MorphImage(morph()[1], env={"RAMURE_TEST": "42"}), here=False, users=("nobody",)),
+    Row("docker", container, here=False, users=("nobody",), start=1.0),
     Row("documented", documented, stragglers=False, forks=False),
 ]
 
 
-@pytest.fixture(params=ROWS, ids=[row.name for row in ROWS])
-def row(request: pytest.FixtureRequest) -> Row:
-    """The backend that a contract test runs over."""
-    found: Row = request.param
-    return found
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with ``row`` runs over each backend that has what it ``needs``, and not what it is to ``lack``."""
+    if "row" in metafunc.fixturenames:
+        needs = [need for mark in metafunc.definition.iter_markers("needs") for need in mark.args]
+        lacks = [lack for mark in metafunc.definition.iter_markers("lacks") for lack in mark.args]
+        rows = [
+            row
+            for row in ROWS
+            if all(getattr(row, need) for need in needs) and not any(getattr(row, lack) for lack in lacks)
+        ]
+        metafunc.parametrize("row", rows, ids=[row.name for row in rows])

@@ -1,0 +1,127 @@
+"""What machines made outside this program (containers, mounts), written down, so that it can be removed when this
+program and the keeper are both gone: after ``kill -9`` of both, or a power cut. Blocking functions.
+
+A lease is a file in ``$RAMURE_HOME/machines``. Its owner holds a lock on it, which the kernel lets go when the
+owner ends, however it ends: a lease that nobody locks is a dead program's. That cannot be fooled by a process id
+that is used again, nor by a reboot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramure.home import private_dir, ramure_home
+from ramure.machines.keeper_program import remove
+
+__all__ = ["Lease", "Stale", "remove_stale", "stale", "take"]
+
+UNDO_LIMIT = 60.0
+
+
+class Lease:
+    """A lease that this program holds."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """What it stood for is gone. Harmless when repeated."""
+        if self._descriptor >= 0:
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A lease of a program that is dead. ``what`` is for people; ``run`` is the run's id, if it was in one."""
+
+    what: str
+    run: str
+    undo: tuple[tuple[str, ...], ...]
+    paths: tuple[str, ...]
+    path: Path
+
+
+def take(
+    identity: str, what: str, *, run: str = "", undo: Sequence[Sequence[str]] = (), paths: Sequence[str] = ()
+) -> Lease:
+    """Write down that ``what`` is about to be made, the commands that undo it, and the paths to remove after them."""
+    directory = private_dir(ramure_home() / "machines")
+    target = directory / f"{identity}.json"
+    new = directory / f".{identity}.new"
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        content = {"what": what, "run": run, "undo": [list(argv) for argv in undo], "paths": list(paths)}
+        os.write(descriptor, json.dumps(content).encode())
+        new.rename(target)  # locked before anybody can see it
+    except BaseException:
+        new.unlink(missing_ok=True)
+        os.close(descriptor)
+        raise
+    return Lease(target, descriptor)
+
+
+def stale(home: Path | None = None) -> list[Stale]:
+    """The leases of dead programs, for a listing; nothing is changed."""
+    found = []
+    for path in sorted(((home or ramure_home()) / "machines").glob("*.json")):
+        with _abandoned(path) as lease:
+            if lease is not None:
+                found.append(lease)
+    return found
+
+
+def remove_stale(home: Path | None = None) -> tuple[list[Stale], list[tuple[Stale, str]]]:
+    """Undo what dead programs left: what was removed, and what could not be, with the reason (its lease stays)."""
+    removed, refused = [], []
+    for path in sorted(((home or ramure_home()) / "machines").glob("*.json")):
+        with _abandoned(path) as lease:
+            if lease is None:
+                continue
+            try:
+                for argv in lease.undo:
+                    subprocess.run(
+                        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UNDO_LIMIT, check=True
+                    )
+                for made in lease.paths:
+                    remove(made)
+            except subprocess.CalledProcessError as error:
+                refused.append((lease, (error.stderr or error.stdout or str(error)).strip()))
+            except (OSError, subprocess.TimeoutExpired) as error:
+                refused.append((lease, str(error)))
+            else:
+                path.unlink(missing_ok=True)
+                removed.append(lease)
+    return removed, refused
+
+
+@contextlib.contextmanager
+def _abandoned(path: Path) -> Iterator[Stale | None]:
+    """The lease in this file, locked by us, if nobody else holds it."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:  # its owner has just released it
+        yield None
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        if os.fstat(file.fileno()).st_nlink == 0:  # released between our open() and our lock
+            yield None
+            return
+        content = json.loads(file.read())
+        undo = tuple(tuple(argv) for argv in content["undo"])
+        yield Stale(content["what"], content["run"], undo, tuple(content["paths"]), path)
