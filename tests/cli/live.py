@@ -94,10 +94,10 @@ class Shell:
 
 
 @contextlib.contextmanager
-def live_run(shell: Shell, *agents: str) -> Iterator[str]:
+def live_run(shell: Shell, *agents: str, id: str | None = None) -> Iterator[str]:
     """A run of ``program.py`` with these agents; gives its id. It is stopped at the end if it still runs."""
     program = subprocess.Popen(
-        [sys.executable, str(PROGRAM), *([",".join(agents)] if agents else [])],
+        [sys.executable, str(PROGRAM), *([",".join(agents)] if agents else []), *([id] if id else [])],
         env=shell.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""A program with agents that need no pi, for the command line to look at: ``python program.py [AGENTS]``."""
+"""A program with agents that need no pi, for the command line to look at: ``python program.py [AGENTS [ID]]``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import sys
 
 from ramure import agent, agent_process, connect, current_runtime, expose, spawn, wait
+from ramure.runtime import run as runs
 from ramure.testing import InProcessHarness, Text, ToolCall
 
 
@@ -58,6 +59,8 @@ async def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:  # the documentation shows the same id each time
+        runs.new_execution_id = lambda: sys.argv[2]  # type: ignore[attr-defined]
     try:
         asyncio.run(main(sys.argv[1].split(",") if len(sys.argv) > 1 else ["worker", "other.one"]))
     except Exception as error:
