@@ -69,7 +69,8 @@ class Tunnel:
         try:
             here = socket.create_connection(("127.0.0.1", self.port), timeout=5)
         except OSError:  # nobody listens here: as if the port were closed
-            channel.close()
+            with contextlib.suppress(OSError, EOFError):
+                channel.close()
             return
         here.settimeout(None)
         here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -90,4 +91,5 @@ def _pump(source: socket.socket | paramiko.Channel, sink: socket.socket | parami
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         else:
-            end.close()
+            with contextlib.suppress(OSError, EOFError):  # the connection may be gone
+                end.close()
