@@ -32,8 +32,8 @@ from ramure.runtime.record import ProcessRecord
 from ramure.runtime.run import Run, RunOptions, cancel_and_wait
 from ramure.runtime.scope import ask_process, current_process, live_process
 from ramure.runtime.signals import interruptible
-from ramure.runtime.stream import ENDINGS, Event
-from ramure.runtime.supervision import Child, Slot, TreePlan, check_children, run_tree
+from ramure.runtime.stream import ENDINGS, Event, EventStream
+from ramure.runtime.supervision import Child, Slot, TreePlan, check_children, run_tree, tells_failure
 from ramure.supervisors import Backoff, Flags
 
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ def child(
     return Child(function, args, kwargs, function.name if id is None else id, restart, restart_if)
 
 
-def supervise(
+async def supervise(
     *children: Child,
     strategy: str = "one_for_one",
     max_restarts: int = 3,
@@ -346,7 +346,10 @@ def supervise(
     backoff: Backoff | None = None,
     name: str = "supervise",
 ) -> TreeHandle:
-    """Start ``children`` in a supervision tree of their own, and return its handle at once.
+    """Start ``children`` in a supervision tree of their own, and return its handle when all have been started::
+
+        workers = await supervise(child(run_task, "a", id="a"), child(run_task, "b", id="b"))
+        results = await workers
 
     ``await handle`` gives their results by id, when all have ended; it raises GaveUp after more than
     ``max_restarts`` restarts within ``within`` seconds, and ChildrenFailed for children that failed and are
@@ -354,17 +357,34 @@ def supervise(
     restarts. ``strategy`` is a supervisor's: one_for_one, one_for_all, rest_for_one.
 
     The stream has ``child_started``, ``restarted``, ``done``, ``failed`` and ``gave_up``, and what the
-    children emit, each with the child's id as its source.
+    children emit, each with the child's id as its source; a child has one ``done``, ``failed`` or ``cancelled``,
+    its last end. The tree's own end closes the stream, and adds no event.
     """
     parent = live_process("supervise()")
     check_children(children)
     options = {"strategy": strategy, "intensity": max_restarts, "period": within, "backoff": backoff}
     Flags(strategy, max_restarts, within, backoff=backoff)  # what is wrong with them is said here
-    record = parent.run.new_process(name, parent, None)
-    slots = {each.id: Slot(each.id, record) for each in children}
-    plan = ProcessPlan(record, run_tree, (TreePlan(children, options, slots),), {}, None, contextvars.copy_context())
-    parent.run.start_process(plan)
-    return TreeHandle(record, slots)
+    record = parent.run.new_process(name, parent, None, of_tree=True, stream=EventStream(tells_end=tells_failure))
+    tree = TreePlan(children, options, {each.id: Slot(each.id, record) for each in children})
+    parent.run.start_process(ProcessPlan(record, run_tree, (tree,), {}, None, contextvars.copy_context()))
+    await _running(record, tree)
+    return TreeHandle(record, tree.slots)
+
+
+async def _running(record: ProcessRecord, tree: TreePlan) -> None:
+    """Return when all children of a tree have been started. Raises what it failed with before."""
+    running, ended = asyncio.ensure_future(tree.running.wait()), asyncio.ensure_future(record.wait_ended())
+    try:
+        await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        await cancel_and_wait(record)
+        raise
+    finally:
+        running.cancel()
+        ended.cancel()
+    if not tree.running.is_set():
+        record.retrieved = True
+        ended.result().result(record.label)
 
 
 @overload

@@ -155,19 +155,22 @@ class Process(Actor):
                 except UsageError as error:
                     caller.fail(error)
                 else:
-                    work = self._start_agent(record, request)
-                    self._cell.own_task(self._answer(caller, work), f"start {request.name}")
+                    self._work(caller, f"start {request.name}", self._start_agent, record, request)
             case StartMachine(image=image):
-                self._cell.own_task(self._answer(caller, self.owns.start_machine(image)), "start machine")
+                self._work(caller, "start machine", self.owns.start_machine, image)
             case Connect():
-                self._cell.own_task(self._answer(caller, self.owns.connect(request)), "connect")
+                self._work(caller, "connect", self.owns.connect, request)
             case _:
                 return super().handle_call(request, caller)
         return NO_REPLY
 
-    async def _answer(self, caller: Ask, work: Awaitable[Any]) -> None:
-        try:
-            caller.reply(await work)
+    def _work(self, caller: Ask, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Answer ``caller`` with what ``function(*args)`` gives, without holding up the process's mailbox."""
+        self._cell.own_task(self._answer(caller, function, args), name)
+
+    async def _answer(self, caller: Ask, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        try:  # called here: a task that is cancelled before its first step leaves no coroutine behind, unawaited
+            caller.reply(await function(*args))
         except asyncio.CancelledError:
             caller.fail(ProcessEnded(self.record.label, "this was under way"))
             raise

@@ -130,6 +130,8 @@ class ProcessRecord:
     agents: dict[str, AgentRecord] = field(default_factory=dict)
     endpoints: dict[str, Callable[..., Any]] = field(default_factory=dict)
     image: Any = None
+    of_tree: bool = False
+    """True for the process that ``supervise`` makes: its stream is its children's, and closes without an ending."""
     inbox: Inbox = field(default_factory=Inbox)
     """Messages of the user's own, for ``receive``."""
     tasks: Callable[[Coroutine[Any, Any, Any], str | None], asyncio.Task[Any]] | None = None
@@ -197,14 +199,19 @@ class ProcessRecord:
             _resolve(self._started)
             _resolve(self._ended)
 
+    def end(self, outcome: Outcome) -> None:
+        """Settle its outcome (who is called with the ending finds it), and give its stream its ending."""
+        self.settle(outcome)
+        if not self.of_tree:
+            self.stream.publish(outcome.ending())
+        self.stream.close()
+
     def never_started(self, error: BaseException) -> None:
         """Its actor could not be started: there is nobody else to give it an ending."""
         if self.recorder is None:
             gone = isinstance(error, ActorDied) and is_clean(error.reason)  # who was to start it has been shut down
             outcome = Outcome("cancelled", reason=SHUTDOWN) if gone else Outcome("failed", error=error)
-            self.stream.publish(outcome.ending())
-            self.stream.close()
-            self.settle(outcome)
+            self.end(outcome)
 
     async def belongings_ended(self) -> None:
         """Return when nothing of it is left but itself: its children have their endings, its agents their names back.

@@ -12,7 +12,7 @@ from ramure.actors import Actor, Ask, Down, Ref
 from ramure.runtime.cleanup import end_tasks
 from ramure.runtime.messages import Bubble, Bubbled, Emit, Ended
 from ramure.runtime.record import Outcome, ProcessRecord
-from ramure.runtime.stream import ENDINGS, Event, EventStream, Subscription
+from ramure.runtime.stream import Event, EventStream, Subscription
 
 __all__ = ["Recorder"]
 
@@ -64,17 +64,20 @@ class Recorder(Actor):
         self.ref.tell(Ended(Outcome.of_exit(reason)))  # behind the children's last events, which are in the mailbox
 
     def _publish(self, event: Event) -> None:
-        record = self._record
-        record.run.log(
-            "event", {"process": record.path, "event": event.type, "source": event.source, "data": event.data}
+        self._log(event)
+        self._record.stream.publish(event)
+
+    def _log(self, event: Event) -> None:
+        path = self._record.path
+        self._record.run.log(
+            "event", {"process": path, "event": event.type, "source": event.source, "data": event.data}
         )
-        record.stream.publish(event)
 
     def _bubble(self, stream: EventStream, source: str) -> None:
         me, readable = self.ref, self._record.parent is not None  # nobody has a handle of a root
 
         def forward(event: Event) -> None:
-            if readable and event.source is None and event.type in ENDINGS:
+            if readable and stream.tells_end(event):
                 stream.ending_read = True  # whoever reads this stream does
             me.tell(Bubbled(Event(event.type, event.data, event.source or source)))
 
@@ -88,6 +91,5 @@ class Recorder(Actor):
             subscription.cancel()
         for number in sorted(self._early):
             self._publish(self._early[number])
-        self._publish(outcome.ending())
-        self._record.stream.close()
-        self._record.settle(outcome)
+        self._log(outcome.ending())
+        self._record.end(outcome)

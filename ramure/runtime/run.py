@@ -183,11 +183,11 @@ class Run:
 
     # -- processes ------------------------------------------------------------------------------------------
 
-    def new_process(self, name: str, parent: ProcessRecord | None, image: Any) -> ProcessRecord:
-        """The record of a process that is about to be started."""
+    def new_process(self, name: str, parent: ProcessRecord | None, image: Any, **facts: Any) -> ProcessRecord:
+        """The record of a process that is about to be started; ``facts``: other fields of it."""
         number = self.next_number("process")
         inherited = image if image is not None else parent.image if parent is not None else None
-        record = ProcessRecord(self, name, number, parent, image=inherited)
+        record = ProcessRecord(self, name, number, parent, image=inherited, **facts)
         self.processes[number] = record
         if len(self.processes) >= self._prune_at:
             ended = [number for number, record in self.processes.items() if record.outcome is not None]
@@ -404,8 +404,7 @@ async def cancel_and_wait(record: ProcessRecord, reason: object = "shutdown") ->
     """Cancel a process and wait for its end, however often the caller is cancelled meanwhile."""
     from ramure.runtime.messages import Cancel
 
-    await_start = record.wait_started()
-    ended = asyncio.ensure_future(_cancel(record, await_start, Cancel(reason)))
+    ended = asyncio.ensure_future(_cancel(record, Cancel(reason)))
     while not ended.done():
         try:
             await asyncio.shield(ended)
@@ -413,8 +412,8 @@ async def cancel_and_wait(record: ProcessRecord, reason: object = "shutdown") ->
             continue
 
 
-async def _cancel(record: ProcessRecord, started: Awaitable[None], message: object) -> None:
-    await started
+async def _cancel(record: ProcessRecord, message: object) -> None:
+    await record.wait_started()
     if record.ref is not None:
         record.ref.tell(message)
     await record.wait_ended()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ramure.errors import OperationalError, UsageError
 
-__all__ = ["ENDINGS", "Event", "EventStream", "ListenTimeout", "StreamClosed", "Subscription"]
+__all__ = ["ENDINGS", "Event", "EventStream", "ListenTimeout", "StreamClosed", "Subscription", "is_ending"]
 
 ENDINGS: Final = frozenset({"done", "failed", "cancelled"})
 """The types of a process's last event."""
@@ -60,10 +60,12 @@ class EventStream:
     event of type ``"missed"`` whose data is ``{"count": n}``. Readers never hold up who emits.
     """
 
-    def __init__(self, retain: int | None = None) -> None:
+    def __init__(self, retain: int | None = None, tells_end: Callable[[Event], bool] | None = None) -> None:
         if retain is not None and retain < 1:
             raise UsageError(f"retain={retain!r}: keep at least 1 event, or None for all")
         self._retain = retain
+        self.tells_end = tells_end or is_ending
+        """Which events say how it ended (runtime's own)."""
         self.ending_read = False
         """True when somebody has read, or been called with, the process's ending."""
         # A deque drops its oldest at no cost; a list is read from its middle at no cost.
@@ -130,7 +132,7 @@ class EventStream:
         self.ending_read = self.ending_read or (replay and self._closed)
 
         def read(event: Event) -> None:
-            self.ending_read = self.ending_read or _is_ending(event)
+            self.ending_read = self.ending_read or self.tells_end(event)
             callback(event)
 
         return self.watch(read, replay=replay)
@@ -173,7 +175,7 @@ class EventStream:
             if position < self._first + len(self._events):
                 event = self._events[position - self._first]
                 position += 1
-                self.ending_read = self.ending_read or _is_ending(event)
+                self.ending_read = self.ending_read or self.tells_end(event)
                 yield event
             elif self._closed:
                 return
@@ -186,7 +188,8 @@ class EventStream:
                     self._wakers.discard(waker)
 
 
-def _is_ending(event: Event) -> bool:
+def is_ending(event: Event) -> bool:
+    """True for the last event of a process's stream."""
     return event.source is None and event.type in ENDINGS
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ramure.actors import Call, Ref
 from ramure.errors import ActorDied, OperationalError, UsageError
-from ramure.exits import Crashed, format_exit
+from ramure.exits import SHUTDOWN, Crashed, format_exit
 from ramure.runtime.errors import ProcessEnded
 from ramure.runtime.messages import Bubbled, CallEndpoint
 from ramure.runtime.process import Process, ProcessPlan
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ramure.machines.base import Image
     from ramure.supervisors.spec import Restart, RestartIf
 
-__all__ = ["Child", "ChildrenFailed", "GaveUp", "Slot", "TreePlan", "run_tree"]
+__all__ = ["Child", "ChildrenFailed", "GaveUp", "Slot", "TreePlan", "check_children", "run_tree", "tells_failure"]
 
 
 class GaveUp(OperationalError):
@@ -122,6 +122,8 @@ class TreePlan:
     children: tuple[Child, ...]
     options: Mapping[str, Any]
     slots: dict[Any, Slot] = field(default_factory=dict)
+    running: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when all children have been started."""
 
 
 async def run_tree(plan: TreePlan) -> dict[Any, Any]:
@@ -145,11 +147,12 @@ async def run_tree(plan: TreePlan) -> dict[Any, Any]:
             ),
         ),
     )
-    supervisor: Ref[Any] = await record.children.ask(start, timeout=None)
     try:
+        supervisor: Ref[Any] = await record.children.ask(start, timeout=None)
+        plan.running.set()
         await supervisor.wait()
     finally:
-        tree.settle_stopped()
+        tree.close()
     return tree.result()
 
 
@@ -162,6 +165,7 @@ class _Tree:
         self.gave_up: GaveUp | None = None
         self._stopped: dict[Slot, Outcome] | None = None if plan.options["strategy"] == "one_for_one" else {}
         """Children that the supervisor stopped, to start them again with another one; None: it does no such thing."""
+        self._closing = False
         # The tree ends by itself when its last child has; one that has permanent children never does.
         lasting = any(child.restart == "permanent" for child in plan.children)
         self.auto_shutdown = "never" if lasting else "all_significant"
@@ -181,6 +185,8 @@ class _Tree:
     async def _start(self, child: Child) -> Ref[Any]:
         """One incarnation. Runs in the supervisor, and links the process to it."""
         slot = self.plan.slots[child.id]
+        if self._closing:  # its supervisor has not been stopped yet, but will be
+            raise ProcessEnded(self.record.label, f"starting {child.id!r}")
         function, run = child.function, self.record.run
         record = run.new_process(function.name, self.record, function.image)
         slot.record = record
@@ -201,8 +207,9 @@ class _Tree:
     def _forward(self, slot: Slot, record: ProcessRecord, event: Event) -> None:
         """What the child's process emits is its place's; its ending is, only if no restart follows."""
         if event.source is None and event.type in ENDINGS:
-            if event.type == "done":
-                self._settle(slot, record.outcome or Outcome("done", event.data))
+            assert record.outcome is not None
+            if event.type == "done" or self._closing:
+                self._settle(slot, record.outcome)
             return
         slot.stream.publish(event)
         self._publish(slot, Event(event.type, event.data, event.source or str(slot.id)))
@@ -248,8 +255,18 @@ class _Tree:
         for slot, outcome in (stopped or {}).items():
             self._settle(slot, outcome)
 
+    def close(self) -> None:
+        """The tree ends, and starts nothing any more: a child that is still running settles with its next ending."""
+        self._closing = True
+        self.settle_stopped()
+        for slot in self.plan.slots.values():
+            if slot.record is None:
+                self._settle(slot, Outcome("cancelled", reason=SHUTDOWN))
+            elif slot.record.outcome is not None:
+                self._settle(slot, slot.record.outcome)
+
     def _settle(self, slot: Slot, outcome: Outcome) -> None:
-        if slot.outcome is not None or (slot.record is not None and outcome.kind == "done" and self._restarts(slot)):
+        if slot.outcome is not None or (outcome.kind == "done" and self._restarts(slot) and not self._closing):
             return
         slot.outcome = outcome
         ending = outcome.ending()
@@ -286,6 +303,11 @@ class _Tree:
         if failures:
             raise ChildrenFailed(failures, results)
         return results
+
+
+def tells_failure(event: Event) -> bool:
+    """True for an event of a tree that says why ``await handle`` will raise."""
+    return event.type == "gave_up" or (event.source is not None and event.type in ("failed", "cancelled"))
 
 
 def check_children(children: tuple[Child, ...]) -> None:

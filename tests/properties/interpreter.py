@@ -171,7 +171,7 @@ async def _supervise(world: World, step: p.Supervise) -> None:
         ramure.child(_process(world, program), id=f"c{world.number()}", restart=restart)
         for program, restart in step.children
     ]
-    tree = ramure.supervise(*children, strategy=step.strategy, max_restarts=step.max_restarts, within=600)
+    tree = await ramure.supervise(*children, strategy=step.strategy, max_restarts=step.max_restarts, within=600)
     _made(world, tree, step.bubbled)
 
 

@@ -40,17 +40,31 @@ def check_ending(record: ProcessRecord) -> None:
     """Exactly one ending, last; then the stream is closed; the outcome says the same."""
     events = record.stream.snapshot()
     endings = [event for event in events if event.source is None and event.type in ENDINGS]
-    assert len(endings) == 1, f"{record.path} has the endings {endings}"
-    assert events[-1] is endings[0], f"{record.path}: {events[-1]} came after {endings[0]}"
     assert record.stream.closed
     assert record.outcome is not None
-    assert endings[0].type == record.outcome.kind
-    if record.outcome.kind == "done":
-        assert endings[0].data == record.outcome.value
+    if record.of_tree:
+        assert endings == [], f"{record.path}: the stream of a tree is its children's"
+        check_places(record, events)
     else:
-        assert endings[0].data, f"{record.path}: {endings[0]} has no text"
+        assert len(endings) == 1, f"{record.path} has the endings {endings}"
+        assert events[-1] is endings[0], f"{record.path}: {events[-1]} came after {endings[0]}"
+        assert endings[0].type == record.outcome.kind
+        if record.outcome.kind == "done":
+            assert endings[0].data == record.outcome.value
+        else:
+            assert endings[0].data, f"{record.path}: {endings[0]} has no text"
     assert record.ref is None or not record.ref.is_alive()
     assert record.agents == {}
+
+
+def check_places(record: ProcessRecord, events: tuple[Event, ...]) -> None:
+    """Each child that was started in a tree has exactly one ending there, after all else but ``gave_up``."""
+    assert all(event.source is not None for event in events)
+    for id in {event.source for event in events if event.type == "child_started"}:
+        of_child = [event.type for event in events if event.source == id and event.type != "gave_up"]
+        endings = [type for type in of_child if type in ENDINGS]
+        assert len(endings) == 1, f"{id} of {record.path} has the endings {endings}"
+        assert of_child[-1] == endings[0], f"{id} of {record.path}: {of_child[-1]} came after {endings[0]}"
 
 
 def check_emitted(world: World, record: ProcessRecord) -> None:
@@ -83,6 +97,7 @@ def check_order_of_endings(records: Any, log: list[dict[str, Any]]) -> None:
     ended: dict[str, int] = {}
     for index, entry in enumerate(log):
         if entry["type"] == "event" and entry["source"] is None and entry["event"] in ENDINGS:
+            assert entry["process"] not in ended, f"{entry['process']} has two endings in the log"
             ended[entry["process"]] = index
     for record in records:
         if record.parent is not None and record.path in ended:

@@ -53,7 +53,7 @@ def test_a_supervised_child_that_is_killed_has_failed() -> None:
 
     @ramure.agent_process
     async def main() -> list[str]:
-        tree = ramure.supervise(ramure.child(sleeper, id="a", restart="temporary"))
+        tree = await ramure.supervise(ramure.child(sleeper, id="a", restart="temporary"))
         await tree.events.listen_for("child_started")
         record = tree["a"]._slot.record
         assert record is not None

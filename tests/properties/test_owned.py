@@ -104,7 +104,7 @@ def test_a_farm_restarts_two_of_five(seed: int) -> None:
     @ramure.agent_process
     async def main() -> tuple[dict[str, str], Counter[str], list[str]]:
         flaky = _flaky({"b": 1, "d": 1})
-        farm = ramure.supervise(*(ramure.child(flaky, spec, id=spec) for spec in "abcde"))
+        farm = await ramure.supervise(*(ramure.child(flaky, spec, id=spec) for spec in "abcde"))
         await farm.events.listen_for("restarted", where=lambda event: event.source == "b")
         assert await farm["b"].call("spec") == "b"
         result = await farm
@@ -121,7 +121,7 @@ def test_a_farm_restarts_two_of_five(seed: int) -> None:
 def test_a_farm_gives_up(seed: int) -> None:
     @ramure.agent_process
     async def main() -> list[str]:
-        farm = ramure.supervise(ramure.child(_flaky({"a": 9}), "a", id="a"), max_restarts=2)
+        farm = await ramure.supervise(ramure.child(_flaky({"a": 9}), "a", id="a"), max_restarts=2)
         with pytest.raises(GaveUp, match="'a'") as caught:
             await farm
         assert isinstance(caught.value.__cause__, Boom)
@@ -135,7 +135,7 @@ async def test_a_farm_without_restarts_says_who_failed_and_what_the_others_retur
     @ramure.agent_process
     async def main() -> None:
         flaky = _flaky({"b": 1})
-        farm = ramure.supervise(*(ramure.child(flaky, spec, id=spec, restart="temporary") for spec in "ab"))
+        farm = await ramure.supervise(*(ramure.child(flaky, spec, id=spec, restart="temporary") for spec in "ab"))
         with pytest.raises(ChildrenFailed) as caught:
             await farm
         assert caught.value.results == {"a": "A"}

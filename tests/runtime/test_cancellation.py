@@ -264,7 +264,7 @@ async def test_a_supervisor_s_shutdown_cancels_its_children() -> None:
 
     @agent_process
     async def main() -> list[str]:
-        tree = supervise(child(cleaning.body, id="c"))
+        tree = await supervise(child(cleaning.body, id="c"))
         await tree.events.listen_for("ready")
         await tree.cancel()
         assert cleaning.said == ["cleaned up"]

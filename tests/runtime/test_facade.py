@@ -81,7 +81,8 @@ async def use_every_verb() -> None:
     await handle.link()
     assert await handle.call("ping") == "pong"
     assert await part(3) == 3
-    assert await supervise(child(part, id="a"), child(part, 2, id="b")) == {"a": 1, "b": 2}
+    workers = await supervise(child(part, id="a"), child(part, 2, id="b"))
+    assert await workers == {"a": 1, "b": 2}
     one, two = await agent("one"), await agent("two")
     await connect(one, two)
     await handle.attach(one, prefix="pool_")
