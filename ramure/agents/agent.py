@@ -251,20 +251,19 @@ class AgentActor(Actor):
         self._carry_out(self.delivery.release())
 
     def _add_peer(self, peer: Peer, caller: Ask) -> Any:
-        """Offer the built-in tools for whoever can be reached now."""
+        """Offer the built-in tools. An agent that others only reach has them too: they say that it cannot answer."""
         before = self._peers.get(peer.address)
         if before is not None and before.reachable and not peer.reachable:
             peer = before  # a second, one-way connection takes nothing away
-        elif not any(known.reachable for known in self._peers.values()) and peer.reachable:
+        elif not self._peers:
             taken = [name for name in ("message", "send_file", "download_file") if name in self._tools]
             if taken:
                 caller.fail(ToolExists(self.name, taken[0]))
                 return NO_REPLY
         self._peers[peer.address] = peer
-        if any(known.reachable for known in self._peers.values()):
-            for tool in builtin_tools(self.name, self._own_machine, self._peers):
-                self._tools[tool.name] = AddTool(tool, self._cell.context.copy())
-                self._append("tool", tool.definition(), "run")
+        for tool in builtin_tools(self.name, self._own_machine, self._peers):
+            self._tools[tool.name] = AddTool(tool, self._cell.context.copy())
+            self._append("tool", tool.definition(), "run")
         return None
 
     def _own_machine(self) -> Machine:

@@ -46,7 +46,7 @@ class Peer:
 def builtin_tools(me: str, machine: Callable[[], Machine], peers: Mapping[str, Peer]) -> list[Tool]:
     """The tools of the agent ``me``; ``peers`` is read anew at each call."""
     reachable = sorted(address for address, peer in peers.items() if peer.reachable)
-    connected = f"Connected to you: {', '.join(reachable)}."
+    connected = f"You are connected to: {', '.join(reachable) or 'nobody (others can reach you)'}."
 
     def find(name: str) -> Peer:
         peer = peers.get(name) or next((p for p in peers.values() if p.name == name), None)

@@ -163,8 +163,8 @@ class _Tree:
         self.record = record
         self.plan = plan
         self.gave_up: GaveUp | None = None
-        self._stopped: dict[Slot, Outcome] | None = None if plan.options["strategy"] == "one_for_one" else {}
-        """Children that the supervisor stopped, to start them again with another one; None: it does no such thing."""
+        self._held: dict[Slot, Outcome] | None = None if plan.options["strategy"] == "one_for_one" else {}
+        """How children ended that may be started again with another one; None: none is, or not any more."""
         self._closing = False
         # The tree ends by itself when its last child has; one that has permanent children never does.
         lasting = any(child.restart == "permanent" for child in plan.children)
@@ -209,7 +209,7 @@ class _Tree:
         if event.source is None and event.type in ENDINGS:
             assert record.outcome is not None
             if event.type == "done" or self._closing:
-                self._settle(slot, record.outcome)
+                self._ended(slot, record.outcome)
             return
         slot.stream.publish(event)
         self._publish(slot, Event(event.type, event.data, event.source or str(slot.id)))
@@ -228,37 +228,40 @@ class _Tree:
         }
         match event.kind:
             case "child_started" | "restarted":
-                if self._stopped:
-                    self._stopped.pop(slot, None)
+                if self._held:
+                    self._held.pop(slot, None)
                 slot.changed()
                 self._tell(slot, event.kind, data)
             case "child_ended":
-                self._ended(slot, event.reason)
+                self._ended(slot, self._outcome(slot, event.reason))
             case "gave_up":
-                self.settle_stopped()
+                self._settle_held()
                 self.gave_up = GaveUp(event.id, event.reason)
                 if isinstance(event.reason, Crashed):
                     self.gave_up.__cause__ = event.reason.exception
-                self._ended(slot, event.reason)
+                self._ended(slot, self._outcome(slot, event.reason))
                 self._tell(slot, "gave_up", data)
 
-    def _ended(self, slot: Slot, reason: object) -> None:
-        outcome = (slot.record.outcome if slot.record is not None else None) or Outcome.of_exit(reason)
-        if self._stopped is not None and outcome.kind == "cancelled":
-            self._stopped[slot] = outcome
+    def _outcome(self, slot: Slot, reason: object) -> Outcome:
+        return (slot.record.outcome if slot.record is not None else None) or Outcome.of_exit(reason)
+
+    def _ended(self, slot: Slot, outcome: Outcome) -> None:
+        """A child's process has ended, and is not started again for its own sake."""
+        if self._held is not None and self._restart_type(slot) != "temporary":
+            self._held[slot] = outcome
         else:
             self._settle(slot, outcome)
 
-    def settle_stopped(self) -> None:
-        """The tree ends: what is stopped from now on, or is stopped now, is not started again."""
-        stopped, self._stopped = self._stopped, None
-        for slot, outcome in (stopped or {}).items():
+    def _settle_held(self) -> None:
+        """The tree ends: nothing that has ended is started again."""
+        held, self._held = self._held, None
+        for slot, outcome in (held or {}).items():
             self._settle(slot, outcome)
 
     def close(self) -> None:
         """The tree ends, and starts nothing any more: a child that is still running settles with its next ending."""
         self._closing = True
-        self.settle_stopped()
+        self._settle_held()
         for slot in self.plan.slots.values():
             if slot.record is None:
                 self._settle(slot, Outcome("cancelled", reason=SHUTDOWN))
@@ -266,7 +269,7 @@ class _Tree:
                 self._settle(slot, slot.record.outcome)
 
     def _settle(self, slot: Slot, outcome: Outcome) -> None:
-        if slot.outcome is not None or (outcome.kind == "done" and self._restarts(slot) and not self._closing):
+        if slot.outcome is not None or self._goes_on(slot, outcome):
             return
         slot.outcome = outcome
         ending = outcome.ending()
@@ -275,9 +278,12 @@ class _Tree:
         slot.changed()
         self._publish(slot, Event(ending.type, ending.data, str(slot.id)))
 
-    def _restarts(self, slot: Slot) -> bool:
-        """A permanent child's good end is not the last."""
-        return next(child for child in self.plan.children if child.id == slot.id).restart == "permanent"
+    def _goes_on(self, slot: Slot, outcome: Outcome) -> bool:
+        """A permanent child's good end is not its last."""
+        return outcome.kind == "done" and self._restart_type(slot) == "permanent" and not self._closing
+
+    def _restart_type(self, slot: Slot) -> str:
+        return next(child.restart for child in self.plan.children if child.id == slot.id)
 
     def _tell(self, slot: Slot, type: str, data: Mapping[str, Any]) -> None:
         slot.stream.publish(Event(type, data))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import heapq
-import itertools
 import math
 import random
 import selectors
@@ -260,7 +259,10 @@ class _ShuffledQueue(deque[asyncio.Handle]):
 
     def popleft(self) -> asyncio.Handle:
         """The next callback. At most 32 of them are drawn from, which bounds what a step costs."""
-        candidates = sum(1 for _ in itertools.takewhile(_is_step, itertools.islice(self, 32)))
+        candidates, most = 0, min(len(self), 32)
+        # By index: another thread may append meanwhile (call_soon_threadsafe), which an iterator does not survive.
+        while candidates < most and _is_step(self[candidates]):
+            candidates += 1
         if candidates < 2:
             return super().popleft()
         chosen = self._random.randrange(candidates)

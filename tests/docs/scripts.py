@@ -5,9 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from ramure.cli.demo import scripted as haikus
-from ramure.testing import Text, ToolCall
+from ramure.testing import Conversation, Step, Text, ToolCall
+
+LINES = {"rebase": "Old commits find a new branch.", "tmux": "One window, four panes."}
+
+
+def farm(conversation: Conversation) -> Step:
+    """A worker: hands in its line about what its task names."""
+    if conversation.new_tool_results:
+        return Text("Done.")
+    task = conversation.last_user_text
+    return ToolCall("finish", {"summary": next(line for word, line in LINES.items() if word in task)})
+
+
+def pool(conversation: Conversation) -> Step:
+    """The workers, and the monitor, which adds the task that it is told."""
+    _, found, task = conversation.last_user_text.partition("Add a task: ")
+    if not found or conversation.new_tool_results:
+        return farm(conversation)
+    return ToolCall("pool_add_task", {"spec": task.rstrip(".")})
+
 
 SCRIPTS: dict[str, Any] = {
+    "farm": farm,
     "haikus": haikus,
+    "pool": pool,
     "killed": [ToolCall("bash", {"command": "kill -9 $PPID"}), Text("I was killed, and went on.")],
 }

@@ -126,6 +126,32 @@ def test_a_thread_that_waits_for_virtual_time_gets_it() -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_threads_may_call_while_tasks_are_drawn_from() -> None:
+    """A queue that is looked through while another thread appends to it must bear that."""
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        calls = 0
+
+        def called() -> None:
+            nonlocal calls
+            calls += 1
+
+        def work() -> None:
+            for _ in range(20_000):
+                loop.call_soon_threadsafe(called)
+
+        async def spin() -> None:
+            while calls < 20_000:
+                await asyncio.sleep(0)
+
+        await asyncio.gather(asyncio.to_thread(work), *(spin() for _ in range(40)))
+        return calls
+
+    assert run_virtual(main(), seed=1) == 20_000
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_foreign_thread_can_wake_the_loop_where_no_timer_is_set() -> None:
     async def main() -> str:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,110 @@
+"""Tool calls of real pi: several in one turn, and every type of argument."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from ramure import LocalImage, agent, agent_process
+from ramure.testing import Conversation, ScriptedModel, Step, Text, ToolCall
+
+pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(120)]
+
+
+async def test_of_parallel_calls_the_fast_does_not_wait_for_the_slow(ramure_home: Path, tmp_path: Path) -> None:
+    """The slow call comes first in the turn, and cannot end before the fast one has."""
+
+    def script(conversation: Conversation) -> list[Step]:
+        if conversation.new_tool_results:
+            return [Text(" ".join(result.text for result in conversation.new_tool_results))]
+        return [ToolCall("slow"), ToolCall("fast"), ToolCall("fast")]
+
+    async with ScriptedModel(script) as model:
+
+        @agent_process(image=LocalImage(workdir=tmp_path, env=model.write_config(tmp_path / "agent")))
+        async def main() -> tuple[str, list[str]]:
+            worker = await agent("worker")
+            fast_ones = asyncio.Semaphore(0)
+            ended: list[str] = []
+
+            @worker.on("slow")
+            async def slow() -> str:
+                """Waits for two fast ones."""
+                async with asyncio.timeout(30):
+                    for _ in range(2):
+                        await fast_ones.acquire()
+                ended.append("slow")
+                return "slow"
+
+            @worker.on("fast")
+            async def fast() -> str:
+                """Waits for nobody."""
+                ended.append("fast")
+                fast_ones.release()
+                return "fast"
+
+            return await worker.ask("Begin."), ended
+
+        said, ended = await main()
+    assert ended == ["fast", "fast", "slow"]
+    assert said == "slow fast fast"
+
+
+GIVEN: dict[str, Any] = {
+    "text": "naïve \N{SNOWMAN}",
+    "count": 7,
+    "share": 0.25,
+    "sure": True,
+    "names": ["a", "b"],
+    "sizes": {"a": 1},
+    "colour": "green",
+}
+
+
+async def test_each_basic_type_arrives_as_that_type(ramure_home: Path, tmp_path: Path) -> None:
+    turns = [
+        ToolCall("take", GIVEN),
+        ToolCall("take", {**GIVEN, "share": 3, "sure": False, "names": [], "note": "given", "limit": 1}),
+        ToolCall("take", {**GIVEN, "colour": "blue"}),
+        Text("Done."),
+    ]
+    async with ScriptedModel(turns) as model:
+
+        @agent_process(image=LocalImage(workdir=tmp_path, env=model.write_config(tmp_path / "agent")))
+        async def main() -> list[tuple[Any, ...]]:
+            worker = await agent("worker")
+            taken: list[tuple[Any, ...]] = []
+
+            @worker.on("take")
+            async def take(
+                text: str,
+                count: int,
+                share: float,
+                sure: bool,
+                names: list[str],
+                sizes: dict[str, int],
+                colour: Literal["red", "green"],
+                note: str | None = None,
+                limit: int = 10,
+            ) -> str:
+                """Take all of these."""
+                taken.append((text, count, share, sure, names, sizes, colour, note, limit))
+                return "Taken."
+
+            assert await worker.ask("Begin.") == "Done."
+            return taken
+
+        first, second = await main()
+        schema = model.requests[0].conversation.tools["take"]
+    assert first == (*GIVEN.values(), None, 10)
+    assert [type(value) for value in first] == [str, int, float, bool, list, dict, str, type(None), int]
+    assert second == ("naïve \N{SNOWMAN}", 7, 3.0, False, [], {"a": 1}, "green", "given", 1)
+    assert type(second[2]) is float
+    assert schema.description == "Take all of these."
+    assert schema.parameters["required"] == list(GIVEN)
+    results = [result.text for result in model.requests[-1].conversation.tool_results]
+    assert results[:2] == ["Taken.", "Taken."]
+    assert "colour" in results[2]
