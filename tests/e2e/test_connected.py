@@ -19,7 +19,7 @@ SIZE = 20 * 1024 * 1024
 
 def script(conversation: Conversation) -> Step:
     """Does the tool call that it is told, and says what it gave; answers a message, and reports the answer."""
-    if conversation.new_tool_results:
+    if conversation.messages[-1]["role"] == "tool":  # a message that came during the call stands behind its result
         return Text(conversation.new_tool_results[-1].text)
     told = conversation.last_user_text
     if "Message from" in told:
