@@ -135,7 +135,9 @@ async def what_happened(world: World, kind: str, relation: str, end: str) -> str
     ref = await handle.ref()
     await end_it(world, kind, end, ready.data)
     try:
-        async with asyncio.timeout(world.patience):
+        # That nothing happens is seen in a short time; for what must happen a busy host may take long.
+        patience = world.patience if expected(kind, relation, end) == "lives on" else 60
+        async with asyncio.timeout(patience):
             return await handle
     except TimeoutError:
         await handle.cancel()
