@@ -126,6 +126,8 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
     machine = quarters.machine
     own_pi: tuple[str, ...] | None = getattr(machine, "pi_argv", None)  # simulated machines bring theirs
     if machine.here or own_pi is not None:
+        # Before tmux is asked for: it says which tool is missing or too old, and what to do.
+        pi_argv = own_pi or (await asyncio.to_thread(services.toolchain)).pi_argv
         return Here(
             machine=machine,
             tmux=await services.tmux_for(machine),
@@ -133,7 +135,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
             directory=str(services.scratch),
             session_file=str(services.session_file(address)),
             extension=str(extension_path()),
-            pi_argv=own_pi or (await asyncio.to_thread(services.toolchain)).pi_argv,
+            pi_argv=pi_argv,
             cwd=machine.workdir if isinstance(machine, LocalMachine) else "/",
         )
     room = await quarters.room()

@@ -22,6 +22,7 @@ KINDS: Final = {
     "gave_up": ("gave up", "red"),
     "ended": ("ended", "red"),
     "trouble": ("trouble", "yellow"),
+    "alarm": ("alarm", "red"),
     "by_hand": ("by hand", "cyan"),
 }
 

@@ -17,9 +17,12 @@ from ramure.actors.addresses import leads_to
 
 __all__ = ["Chapter", "Story", "subjects", "tell"]
 
-Kind = Literal["died", "restarted", "gave_up", "ended", "trouble", "by_hand", "below"]
+Kind = Literal["died", "restarted", "gave_up", "ended", "trouble", "alarm", "by_hand", "below"]
 
 Entry = Mapping[str, Any]
+
+AFTERMATH: Final = 60.0
+"""Seconds for which troubles are put down to an alarm before them."""
 
 LONGEST: Final = 400
 """Characters of a cause in one line."""
@@ -203,7 +206,7 @@ def _alarm(entry: Entry, fits: Fits) -> Chapter | None:
     name = str(entry.get("alarm") or "alarm").replace("_", " ")
     if entry.get("type") == "alarm_over":
         return Chapter(_at(entry), "restarted", f"the alarm is over: {name}")
-    return Chapter(_at(entry), "trouble", f"{name}, so that logs and delivery waited: {_line(entry.get('reason'))}")
+    return Chapter(_at(entry), "alarm", f"{name}, so that logs and delivery waited: {_line(entry.get('reason'))}")
 
 
 def _connection(entry: Entry, fits: Fits) -> Chapter | None:
@@ -260,11 +263,18 @@ def _headline(subject: str, chapters: list[Chapter], deaths: int) -> str:
     if "below" in last:
         count = sum(chapter.kind == "below" for chapter in chapters)
         return f"{subject} itself has not died; {count} in it did, the last: {last['below'].text}"
-    if "trouble" in last:
-        return f"{subject} has not died; its last trouble: {last['trouble'].text}"
+    if trouble := _trouble(last.get("trouble"), last.get("alarm")):
+        return f"{subject} has not died; its last trouble: {trouble.text}"
     if "by_hand" in last:
         return f"{subject} was not seen to die; by hand: {last['by_hand'].text}"
     return f"{subject} has not died, and nothing has gone wrong"
+
+
+def _trouble(trouble: Chapter | None, alarm: Chapter | None) -> Chapter | None:
+    """The one that was the cause: what goes wrong for a while after an alarm comes of it."""
+    if trouble is None or alarm is None:
+        return trouble or alarm
+    return alarm if 0 <= trouble.at - alarm.at < AFTERMATH else max(trouble, alarm, key=lambda chapter: chapter.at)
 
 
 def _of_death(subject: str, last: dict[Kind, Chapter], deaths: int) -> str:

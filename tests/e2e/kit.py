@@ -225,6 +225,16 @@ def owned(run_id: str, but: Sequence[int] = ()) -> list[tuple[int, str]]:
     return found
 
 
+async def nothing_left(stage: Stage, run_id: str) -> float:
+    """Wait until there is no process, scratch file, socket or lease of the run; the seconds it took."""
+
+    def nothing() -> bool:
+        files = [*stage.run.home.glob(f"runtimes/{run_id}*"), *stage.scratch(run_id).rglob("*")]
+        return not (owned(run_id) or files)
+
+    return await until(nothing, 15, f"nothing of {run_id} is left")
+
+
 async def until(condition: Callable[[], object], within: float, what: str) -> float:
     """Wait until ``condition()`` holds, looking every 20 ms; the seconds it took."""
     began = time.monotonic()

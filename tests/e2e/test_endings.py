@@ -14,8 +14,7 @@ import pytest
 
 from ramure.testing import Hang, ScriptedModel
 from tests.agents.toolchain import stubs
-from tests.e2e.kill_program import nothing_left
-from tests.e2e.kit import Stage
+from tests.e2e.kit import Stage, nothing_left
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(60)]
 

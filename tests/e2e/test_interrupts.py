@@ -9,8 +9,8 @@ import time
 import pytest
 
 from ramure.testing import Hang, ScriptedModel, Text
-from tests.e2e.kill_program import nothing_left
-from tests.e2e.kit import Program, Stage, until
+from tests.e2e.kill_program import gc_removes_the_rest, nothing_runs
+from tests.e2e.kit import Program, Stage, nothing_left, until
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(90)]
 
@@ -105,7 +105,7 @@ async def test_a_signal_during_the_shutdown_does_not_break_it(stage: Stage) -> N
 
 
 async def test_a_second_ctrl_c_leaves_at_once(stage: Stage) -> None:
-    """Its cleanup hangs; who asks twice does not wait for it, and nothing is left all the same."""
+    """Its cleanup hangs; who asks twice does not wait for it: nothing runs on, and gc removes the rest."""
     async with ScriptedModel([Hang()]) as model:
         stage.serve(model)
         source = PROGRAM.replace(
@@ -119,7 +119,8 @@ async def test_a_second_ctrl_c_leaves_at_once(stage: Stage) -> None:
             program.signal(signal.SIGINT)
             assert await program.ends(5) == 130
             assert time.monotonic() - sent < 0.5
-            await nothing_left(stage, run_id)
+            await nothing_runs(stage, run_id)
+            await gc_removes_the_rest(stage, run_id)
     assert "interrupted again; leaving at once" in program.said
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -128,27 +129,32 @@ def test_a_thread_that_waits_for_virtual_time_gets_it() -> None:
 @pytest.mark.usefixtures("quick")
 def test_threads_may_call_while_tasks_are_drawn_from() -> None:
     """A queue that is looked through while another thread appends to it must bear that."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that the threads meet often
+    try:
+        assert run_virtual(_calls_from_a_thread(), seed=1) == 2_000
+    finally:
+        sys.setswitchinterval(interval)
 
-    async def main() -> int:
-        loop = asyncio.get_running_loop()
-        calls = 0
 
-        def called() -> None:
-            nonlocal calls
-            calls += 1
+async def _calls_from_a_thread() -> int:
+    loop = asyncio.get_running_loop()
+    calls = 0
 
-        def work() -> None:
-            for _ in range(20_000):
-                loop.call_soon_threadsafe(called)
+    def called() -> None:
+        nonlocal calls
+        calls += 1
 
-        async def spin() -> None:
-            while calls < 20_000:
-                await asyncio.sleep(0)
+    def work() -> None:
+        for _ in range(2_000):
+            loop.call_soon_threadsafe(called)
 
-        await asyncio.gather(asyncio.to_thread(work), *(spin() for _ in range(40)))
-        return calls
+    async def spin() -> None:
+        while calls < 2_000:
+            await asyncio.sleep(0)
 
-    assert run_virtual(main(), seed=1) == 20_000
+    await asyncio.gather(asyncio.to_thread(work), *(spin() for _ in range(8)))
+    return calls
 
 
 @pytest.mark.usefixtures("quick")

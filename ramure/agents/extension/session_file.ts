@@ -51,7 +51,7 @@ export class SessionFile {
 		this.write(path, [session.getHeader(), ...entries].map(line).join(""));
 		this.seen(path, sizeOf(path), entries.length);
 		this.notBefore = 0;
-		return `pi's session file had ${size} bytes instead of ${expected}; it has been written again, whole`;
+		return `pi's session file had ${size} bytes instead of ${expected}, as after a full disk or a cut by another program; it has been written again, whole`;
 	}
 
 	private seen(path: string, size: number, entries: number): void {
