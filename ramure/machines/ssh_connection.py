@@ -212,26 +212,24 @@ class Connection:
 
         try:
             channel = self.transport.open_session(timeout=self.target.dead_after)
+            news = _listen(channel)  # before there can be any: an event that is replaced later loses what came before
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise LinkLost(str(self.target), "the start of a command", str(error) or "closed") from error
         try:
-            return self._read(channel, output, started, deadline, cancel or Cancel())
+            return self._read(channel, news, output, started, deadline, cancel or Cancel())
         finally:
             channel.close()
 
     def _read(
         self,
         channel: paramiko.Channel,
+        news: _News,
         output: Output,
         started: Callable[[str], None] | None,
         deadline: float | None,
         cancel: Cancel,
     ) -> int | None:
-        news = _News()
-        channel.in_buffer.set_event(news)  # type: ignore[arg-type]
-        channel.in_stderr_buffer.set_event(news)  # type: ignore[arg-type]
-        channel.status_event = _StatusEvent(news)
         cancel.news = news
         head = b""
         quiet_until = math.inf
@@ -334,6 +332,17 @@ class _StatusEvent(threading.Event):
     def set(self) -> None:
         super().set()
         self._news.set()
+
+
+def _listen(channel: paramiko.Channel) -> _News:
+    """Be told of all that changes on a channel on which no command has been started yet."""
+    news = _News()
+    channel.in_buffer.set_event(news)  # type: ignore[arg-type]
+    channel.in_stderr_buffer.set_event(news)  # type: ignore[arg-type]
+    channel.status_event = status = _StatusEvent(news)
+    if channel.closed:  # before that: its end was told to the event that was there
+        status.set()
+    return news
 
 
 def _transport(ended: Callable[[], object], sock: socket.socket, **options: bool) -> paramiko.Transport:

@@ -452,6 +452,6 @@ class TestServices:
         original = MorphCloudClient.__init__
         monkeypatch.setattr(MorphCloudClient, "__init__", lambda self, **kw: made.append(self) or original(self, **kw))
         machines = await asyncio.gather(*(image.spawn() for _ in range(8)))
-        assert len([name for name in threads() if name.startswith("morph_")]) <= morph_cloud.THREADS
+        assert len([thread for thread in threads() if thread.name.startswith("morph_")]) <= morph_cloud.THREADS
         await asyncio.gather(*(machine.stop() for machine in machines))
         assert len(made) == 1
