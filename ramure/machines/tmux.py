@@ -20,7 +20,7 @@ import re
 import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from ramure.machines.errors import MachineDown, MachineError
 
@@ -209,7 +209,10 @@ class Tmux(ABC):
 
     async def _list(self, *which: str) -> list[Pane]:
         lines = (await self._command("list-panes", *which, "-F", FORMAT)).splitlines()
-        if any(UNREAPED in line for line in lines):
+        for pause in REAPING:
+            if not any(UNREAPED in line for line in lines):
+                break
+            await asyncio.sleep(pause)
             await self._reap()
             lines = (await self._command("list-panes", *which, "-F", FORMAT)).splitlines()
         return [_pane(line) for line in lines]
@@ -355,6 +358,9 @@ FORMAT = "|".join(
         "pane_height",
     )
 )
+REAPING: Final = (0.0, 0.02, 0.05, 0.1, 0.3, 0.5)
+"""Seconds before each look for the status of a command whose output has ended: on a busy host it ends a little later."""
+
 UNREAPED = "|1|||"
 """In a line of that form: dead, with neither status nor signal."""
 

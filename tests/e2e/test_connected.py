@@ -99,7 +99,8 @@ async def test_messages_and_files_go_where_agents_are_connected_and_nowhere_else
             assert "you are not connected to 'three'; you are to: one" in said
             assert await has(one, "message", to="three", text="Along the direction.") == "Sent to three."
 
-            assert await has(one, "message", to="two", text="Who is there?") == "Sent to two."
+            # Two may answer before one has said what the call gave: then one's last words are about its report.
+            assert await has(one, "message", to="two", text="Who is there?") in ("Sent to two.", "Done.")
             async with asyncio.timeout(60):
                 answer: str = await wait()
             return answer

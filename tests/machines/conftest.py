@@ -35,7 +35,7 @@ class Row:
 
     name: str
     image: Callable[[Path], Image]
-    gone_within: float = 2.0  # seconds after a timeout in which all that the command started must have ended
+    gone_within: float = 15.0  # seconds after a timeout in which all that a command started is gone, on a busy host
     here: bool = True  # its processes and files are seen from this host
     stragglers: bool = True  # also what left the command's process group and environment is ended
     users: tuple[str, ...] = ()  # users other than its own that it can run commands as
