@@ -383,7 +383,8 @@ shell needs, and the machine's mark, by which a machine ends what runs on it."""
 
 END_TREE = r"""
 tree() {
-    { cat /proc/[0-9]*/stat 2>/dev/null || ps -Ao pid=,comm=,state=,ppid=; } | sed 's/ (.*) / x /' | awk -v root="$1" '
+    # cat fails when a process ends between the listing and the look; what it read is good all the same.
+    { if [ -e /proc/self/stat ]; then cat /proc/[0-9]*/stat 2>/dev/null; else ps -Ao pid=,comm=,state=,ppid=; fi; } | sed 's/ (.*) / x /' | awk -v root="$1" '
         { parent[$1] = $4; born[$1] = $22 }
         END { for (pid in parent) { at = pid; while (at in parent && at != root) at = parent[at]
               if (at == root) print pid ":" born[pid] } }'

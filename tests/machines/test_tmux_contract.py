@@ -65,9 +65,10 @@ def alive(pid: int) -> bool:
 
 
 async def gone(pid: int, within: float) -> None:
-    async with asyncio.timeout(within):
-        while alive(pid):
-            await asyncio.sleep(0.01)
+    deadline = time.monotonic() + within
+    while alive(pid):
+        assert time.monotonic() < deadline, f"still there: {Path(f'/proc/{pid}/stat').read_text()}"
+        await asyncio.sleep(0.01)
 
 
 async def test_a_new_server_has_no_session(tmux):
