@@ -9,10 +9,10 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check lint types extension format test bench chaos delivery soak mutants clean
+.PHONY: help venv demo check lint types extension format test bench conformance chaos delivery soak mutants clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 venv: $(VENV)/.stamp  ## the virtual environment, with ramure (editable) and all that the tests need
 
@@ -51,6 +51,10 @@ bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
 	@tools/need.sh tmux ps sshd
 	$(BIN)/python -m benchmarks
 
+conformance: $(VENV)/.stamp  ## 5,000 and 20,000 new seeds on real Erlang/OTP and on ramure: no difference (SEED=, N=)
+	@tools/need.sh erl erlc
+	$(BIN)/python -m tests.conformance.oracle $(if $(SEED),--seed $(SEED)) $(if $(N),--count $(N))
+
 chaos: $(VENV)/.stamp  ## faults at random points: SEED= repeats one run, N= is how many
 	@tools/need.sh tmux ps
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
@@ -62,6 +66,7 @@ delivery: $(VENV)/.stamp  ## 2,000 messages and calls on real pi, beside cuts an
 soak: $(VENV)/.stamp  ## the random tests at full size, with new examples (N=3: three times as many)
 	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest tests/properties tests/actors/test_state_machines.py \
 		tests/supervisors/test_core_properties.py tests/agents/test_delivery_faults.py $(PYTEST_ARGS)
+	$(BIN)/python -m tests.actors.soak_threads --seconds 20
 
 mutants: $(VENV)/.stamp  ## small wrong changes to the pure cores: does a test notice each?
 	$(BIN)/python -m tests.mutants $(if $(N),-n $(N))

@@ -8,11 +8,16 @@ from typing import Any
 
 from ramure.actors import Actor, ActorSystem, Ref
 from ramure.supervisors import ChildSpec, DynamicSupervisor, Supervisor
+from ramure.supervisors.core import step
+from ramure.supervisors.messages import Effect, Event
+from ramure.supervisors.state import State
+from tests.conformance import oracle, sup_pure
 
 ASKS = 5000
 KILLS = 300
 MANY = 10_000
 STORM = 1000
+SCENARIOS = 300
 
 
 class Echo(Actor):
@@ -96,3 +101,23 @@ async def crash_storm(system: ActorSystem) -> tuple[float, float]:
     took = time.perf_counter() - began
     await pool.stop()
     return took * 1e3, slowest * 1e3
+
+
+def pure_core() -> float:
+    """Events a second that the pure core decides, those of the oracle's random scenarios."""
+    steps: list[tuple[State, Event]] = []
+
+    def noting(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
+        steps.append((state, event))
+        return step(state, event)
+
+    sup_pure.step = noting
+    try:
+        for scenario in oracle.scenarios("sup", 0, SCENARIOS):
+            sup_pure.run(scenario)
+    finally:
+        sup_pure.step = step
+    began = time.perf_counter()
+    for state, event in steps:
+        step(state, event)
+    return len(steps) / (time.perf_counter() - began)

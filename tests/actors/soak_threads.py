@@ -1,6 +1,6 @@
 """Threads that tell and ask while the loop kills and restarts what they talk to.
 
-``make soak-threads`` runs it for 20 s (``python -m tests.actors.soak_threads --seconds 20 --seed N``); the
+``make soak`` runs it for 20 s (``python -m tests.actors.soak_threads --seconds 20 --seed N``); the
 tests run it for two. Every message is accounted for: to an event-loop actor, sent = handled + still queued
 when it died + dead letters; to every actor, what came from one thread came in order and without a gap, and
 the last incarnation, which nobody kills, got all of it.
