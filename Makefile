@@ -9,7 +9,7 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check lint types extension format test bench conformance chaos delivery soak mutants clean
+.PHONY: help venv demo check lint types extension format test bench conformance chaos delivery soak coverage mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -67,6 +67,10 @@ soak: $(VENV)/.stamp  ## the random tests at full size, with new examples (N=3: 
 	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest tests/properties tests/actors/test_state_machines.py \
 		tests/supervisors/test_core_properties.py tests/agents/test_delivery_faults.py $(PYTEST_ARGS)
 	$(BIN)/python -m tests.actors.soak_threads --seconds 20
+
+coverage: $(VENV)/.stamp  ## branches of the supervisors' pure core that its tests do not try: none
+	$(BIN)/coverage run -m pytest -q -p no:cacheprovider tests/supervisors
+	$(BIN)/coverage report
 
 mutants: $(VENV)/.stamp  ## small wrong changes to the pure cores: does a test notice each?
 	$(BIN)/python -m tests.mutants $(if $(N),-n $(N))
