@@ -17,10 +17,14 @@ help:  ## this list
 venv: $(VENV)/.stamp  ## the virtual environment, with ramure (editable) and all that the tests need
 
 $(VENV)/.stamp: pyproject.toml tools/venv.sh
+	@tools/venv.sh $(VENV) dev
+	@touch $@ $(VENV)/.bare
+
+$(VENV)/.bare: pyproject.toml tools/venv.sh  # ramure without what only the tests need
 	@tools/venv.sh $(VENV)
 	@touch $@
 
-demo: $(VENV)/.stamp  ## the haiku program, on real pi
+demo: $(VENV)/.bare  ## the haiku program, on real pi
 	@tools/need.sh tmux ps
 	@$(BIN)/ramure setup
 	@$(BIN)/ramure demo

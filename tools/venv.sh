@@ -1,7 +1,8 @@
 #!/bin/sh
-# venv.sh DIR: a virtual environment with this project (editable) and its dev extra, from the first Python >= 3.11.
+# venv.sh DIR [EXTRA]: a virtual environment with this project (editable, with this extra), from the first Python >= 3.11.
 set -eu
 venv=$1
+extra=${2:+[$2]}
 
 fits() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
@@ -28,4 +29,4 @@ if ! { [ -x "$venv/bin/python" ] && fits "$venv/bin/python"; }; then
     fi
     "$python" -m venv "$venv"
 fi
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]' </dev/null
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extra" </dev/null

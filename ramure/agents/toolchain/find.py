@@ -56,7 +56,7 @@ class Harness:
 
     def __str__(self) -> str:
         on = "" if self.node is None else f" on Node {self.node_version}"
-        return f"pi {self.pi_version}{on} ({'your own' if self.source == 'own' else 'private'}, {self.pi})"
+        return f"pi {self.pi_version}{on} ({f'your own, {self.pi}' if self.source == 'own' else 'private'})"
 
 
 @dataclass(frozen=True, slots=True)
