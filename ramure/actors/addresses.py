@@ -27,6 +27,7 @@ __all__ = [
     "label_of",
     "labels_to",
     "leads_to",
+    "near_labels",
     "path_of",
     "selector",
 ]
@@ -143,7 +144,7 @@ def find_one(system: ActorSystem, address: str) -> Ref[Any]:
     if len(found) > 1:
         raise AmbiguousActor(address, [f"#{ref.id} {path_of(ref)}" for ref in found])
     if not found:
-        raise NoSuchActor(address, _near(system, address))
+        raise NoSuchActor(address, near_labels(system, address))
     return found[0]
 
 
@@ -154,7 +155,7 @@ def selector(system: ActorSystem, address: str) -> Callable[[Ref[Any]], bool]:
     number = _number(address)
     found = find(system, address)
     if not found and (number is not None or not _is_pattern(address)):
-        raise NoSuchActor(address, _near(system, address))
+        raise NoSuchActor(address, near_labels(system, address))
     if number is not None:
         return lambda ref: ref.id == number
     if _is_pattern(address) and not any(_exactly(address)(ref._cell) for ref in found):
@@ -200,7 +201,7 @@ def _like(pattern: str) -> Callable[[Cell], bool]:
     return lambda cell: bool(fits(_label(cell)) or any(map(fits, cell.names)) or fits(_path(cell)))
 
 
-def _near(system: ActorSystem, address: str) -> list[str]:
+def near_labels(system: ActorSystem, address: str) -> list[str]:
     labels = {_label(cell) for cell in system.cells.values()}
     wanted = address.rsplit("/", 1)[-1].lower()
     lower = {label.lower(): label for label in labels}

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ramure.cli.common import Cell, number
+from ramure.cli.common import number
+from ramure.cli.text import Cell, one_line
 
 __all__ = [
     "actor_argument",
@@ -15,12 +16,9 @@ __all__ = [
     "actor_state",
     "busy_share",
     "drawing",
-    "one_line",
-    "printable",
     "rate",
     "refresh",
     "told",
-    "width",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,17 +47,6 @@ def actor_state(row: Mapping[str, Any]) -> Cell:
     return (name, COLOURS[name]) if name in COLOURS else name
 
 
-def printable(text: str) -> str:
-    """Nothing that a terminal would act on: names and messages are anybody's."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
-
-
-def one_line(text: object, most: int) -> str:
-    """A text of the run's, without what could confuse a terminal, cut to ``most`` characters."""
-    shown = printable(" ".join(str(text).split()))
-    return shown if len(shown) <= most else shown[: max(0, most - 1)] + "…"
-
-
 def drawing(rows: list[dict[str, Any]]) -> list[str]:
     """Each row's label, with the lines of the tree before it."""
     last_at: dict[int, int] = {}
@@ -78,14 +65,6 @@ def drawing(rows: list[dict[str, Any]]) -> list[str]:
         drawn.append(lines + branch + one_line(row["label"], 60))
         open_above.append(not last)
     return drawn
-
-
-def width() -> int:
-    """Columns of the terminal; of a pipe, enough for all."""
-    import shutil
-    import sys
-
-    return shutil.get_terminal_size((120, 40)).columns if sys.stdout.isatty() else 100_000
 
 
 def busy_share(value: float) -> str:
@@ -109,7 +88,7 @@ def refresh(text: str) -> None:
     import sys
 
     if not sys.stdout.isatty():
-        click.echo(text)
+        click.echo(f"{text}\n")
         return
     lines = shutil.get_terminal_size((120, 40)).lines
     shown = text.splitlines()

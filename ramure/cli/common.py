@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from ramure.cli.text import one_line
 from ramure.errors import RamureError
 from ramure.runtime.control.errors import AmbiguousRun, NoSuchRun, RequestFailed
 
@@ -19,6 +20,7 @@ __all__ = [
     "EXIT_NO_ACTOR",
     "EXIT_NO_RUN",
     "EXIT_USAGE",
+    "SECONDS",
     "Failed",
     "age",
     "agent_argument",
@@ -27,12 +29,14 @@ __all__ = [
     "cost",
     "exit_code",
     "find",
+    "in_one_line",
     "json_option",
+    "logged_run_option",
     "number",
     "optional_agent",
+    "run_argument",
     "run_option",
-    "state",
-    "table",
+    "said",
     "tokens",
     "usage_error",
 ]
@@ -64,8 +68,7 @@ class Failed(click.ClickException):
 
     def format_message(self) -> str:
         """One line."""
-        line = " ".join(self.message.split()) or "failed"
-        return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
+        return one_line(self.message, LONGEST_ERROR) or "failed"
 
 
 def exit_code(error: RamureError) -> int:
@@ -80,9 +83,43 @@ def exit_code(error: RamureError) -> int:
     return EXIT_FAILED
 
 
+def in_one_line(error: click.UsageError) -> Failed:
+    """What click has to say of a command that was typed wrong, with the remedy."""
+    said = error.format_message().rstrip(".")
+    where = error.ctx.command_path if error.ctx is not None else "ramure"
+    return Failed(f"{said[:1].lower()}{said[1:]}; see `{where} --help`", EXIT_USAGE)
+
+
+def said(error: RamureError) -> str:
+    """What an error says to whoever typed a command: not which argument of the control socket was wrong."""
+    text = str(error)
+    if isinstance(error, RequestFailed) and error.kind == "BadRequest" and error.field:
+        reason = text.removeprefix(f"{error.field}: ")
+        return text if reason.startswith("must") else reason
+    return text
+
+
 def usage_error(text: str) -> NoReturn:
     """What was typed cannot be meant."""
     raise Failed(text, EXIT_USAGE)
+
+
+class _Seconds(click.FloatRange):
+    """A time to wait. Not a number that no wait can be made of."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=1e8)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if seconds != seconds:  # as NaN alone
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
+SECONDS: Final = _Seconds()
 
 
 # -- options ------------------------------------------------------------------------------------------------------
@@ -109,6 +146,31 @@ def run_option(function: F) -> F:
     return click.option(
         "--id", "run", metavar="RUN", shell_complete=_runs, help="The run: its id, or a beginning of it."
     )(function)
+
+
+def _logged_runs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The live ones, then those that have ended, the last first."""
+    from ramure.runtime.log_reader import run_directories
+
+    live = _runs(ctx, parameter, incomplete)
+    ended = [path.name for path in run_directories() if path.name.startswith(incomplete)]
+    return [*live, *(run for run in ended if run not in live)]
+
+
+def logged_run_option(function: F) -> F:
+    """``--id`` for what is read from logs: the run may have ended. The parameter is called ``run``."""
+    return click.option(
+        "--id",
+        "run",
+        metavar="RUN",
+        shell_complete=_logged_runs,
+        help="The run, live or ended: its id, or a beginning of it.",
+    )(function)
+
+
+def run_argument(function: F) -> F:
+    """``[RUN]``, the same as ``--id`` for the commands that are about a run. The parameter is called ``wanted``."""
+    return click.argument("wanted", required=False, metavar="[RUN]", shell_complete=_runs)(function)
 
 
 def agent_argument(function: F) -> F:
@@ -139,47 +201,6 @@ def find(run: str | None, timeout: float | None = 5.0) -> RunClient:
 def as_json(schema: str, data: dict[str, Any]) -> None:
     """Print a document. Its schema is that of docs/cli-json.json, whose versions only grow."""
     click.echo(json.dumps({"schema": f"ramure.{schema}.v1", **data}, ensure_ascii=False))
-
-
-Cell = str | tuple[str, str]
-"""A text, or a text and its colour."""
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[str] = ()) -> str:
-    """Aligned columns; ``right`` names those that are aligned to the right. Colours show on a terminal only."""
-    texts = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in rows]
-    widths = [max(len(row[at]) for row in (head, *texts)) for at in range(len(head))]
-
-    def line(cells: Sequence[Cell], colour: str | None = None) -> str:
-        parts = []
-        for at, cell in enumerate(cells):
-            text, fg = (cell, None) if isinstance(cell, str) else cell
-            padded = text.rjust(widths[at]) if head[at] in right else text.ljust(widths[at])
-            if at == len(cells) - 1 and head[at] not in right:
-                padded = text
-            parts.append(click.style(padded, fg=fg or colour) if fg or colour else padded)
-        return "  ".join(parts).rstrip()
-
-    return "\n".join([line(head, "bright_black"), *(line(row) for row in rows)])
-
-
-COLOURS: Final = {
-    "idle": "green",
-    "busy": "cyan",
-    "running": "green",
-    "done": "green",
-    "paused": "yellow",
-    "restarting": "yellow",
-    "failed": "red",
-    "died": "red",
-    "ended": "red",
-    "cancelled": "yellow",
-}
-
-
-def state(name: str, shown: str | None = None) -> Cell:
-    """A state in its colour."""
-    return (shown or name, COLOURS[name]) if name in COLOURS else (shown or name)
 
 
 def age(seconds: float | None) -> str:

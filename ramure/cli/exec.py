@@ -6,7 +6,7 @@ import shlex
 
 import click
 
-from ramure.cli.common import agent_argument, as_json, find, json_option, run_option
+from ramure.cli.common import SECONDS, agent_argument, as_json, find, json_option, run_option
 
 __all__ = ["command"]
 
@@ -18,7 +18,7 @@ __all__ = ["command"]
 )
 @run_option
 @click.option("--user", default="agent", metavar="NAME", help="Another user of the machine than the agents' own.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Kill it, and all it started, after this time.")
+@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Kill it, and all it started, after this time.")
 @json_option
 @agent_argument
 @click.argument("words", nargs=-1, required=True, metavar="[--] COMMAND...")

@@ -7,12 +7,15 @@ from typing import Any
 
 import click
 
-from ramure.cli.actors import actor_argument, actor_state, one_line, printable
+from ramure.cli.actors import actor_argument, actor_state
 from ramure.cli.common import age, as_json, clock, find, json_option, run_option, tokens
+from ramure.cli.text import hanging, one_line, printable, width
 
 __all__ = ["command"]
 
 WIDEST = 160
+NAMES = 16
+"""Columns of the names of fields, before what they are."""
 
 
 @click.command("inspect", epilog="Example: ramure inspect worker; ramure inspect 'pi of worker' --record")
@@ -80,12 +83,12 @@ def _shown(it: dict[str, Any], now: float) -> Iterator[str]:
 def _fields(*pairs: tuple[str, Any]) -> Iterator[str]:
     for name, value in pairs:
         if value is not None:
-            yield f"  {click.style(f'{name:<13}', fg='bright_black')} {printable(str(value))}"
+            yield hanging(f"  {click.style(f'{name:<13}', fg='bright_black')} ", NAMES, printable(str(value)))
 
 
 def _list(name: str, lines: Sequence[str], count: int) -> Iterator[str]:
     for at, line in enumerate(lines):
-        yield from _fields((name if at == 0 else "", one_line(line, WIDEST)))
+        yield from _fields((name if at == 0 else "", one_line(line, min(WIDEST, max(20, width() - NAMES)))))
     if lines and count > len(lines):
         yield from _fields(("", f"… and {count - len(lines)} more"))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from ramure.cli.actors import actor_argument, one_line, told
+from ramure.cli.actors import actor_argument, told
 from ramure.cli.common import as_json, find, json_option, run_option
+from ramure.cli.text import one_line
 
 __all__ = ["command"]
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ramure.cli.common import EXIT_NO_ACTOR, Failed, clock, find, optional_agent, run_option, usage_error
-from ramure.runtime.control.errors import NoSuchRun
+from ramure.cli.common import EXIT_NO_ACTOR, Failed, clock, find, logged_run_option, optional_agent, usage_error
+from ramure.cli.text import hanging, one_line
+from ramure.runtime.control.errors import NoSuchRun, RunGone
 from ramure.runtime.log_reader import LogTail, logs, merged, run_directories
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ WIDEST: Final = 200
 
 @click.command("logs", epilog="Example: ramure logs worker -f --since 10m --type assistant --type tool_call")
 @optional_agent
-@run_option
+@logged_run_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the run ends.")
 @click.option("--since", metavar="TIME", help="Only what is newer: 30s, 10m, 2h, 1d ago, or 2026-01-31T12:00.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only entries of this type; may be repeated.")
@@ -76,7 +77,14 @@ def _directory(run: str | None) -> tuple[RunClient | None, Path]:
         if run is None or len(ended) > 1:
             click.echo(f"ramure: {ended[0].name}, the last that ended", err=True)
         return None, ended[0]
-    return client, Path(client.request("summary")["log_dir"])
+    try:
+        return client, Path(client.request("summary")["log_dir"])
+    except RunGone as gone:  # a run that is stuck is just the one whose logs are wanted
+        stuck = [path for path in run_directories() if path.name == client.execution_id]
+        if not stuck:
+            raise
+        click.echo(f"ramure: {gone}; this is what its logs have", err=True)
+        return client, stuck[0]
 
 
 def _moment(text: str) -> float:
@@ -107,12 +115,10 @@ def _line(entry: dict[str, Any]) -> str:
     at = entry.get("ts")
     when = clock(at) if isinstance(at, int | float) else "-"
     who = "run" if entry["log"] == "_runtime" else entry["log"]
-    said = " ".join(_said(type, entry).split())
-    shown = said if len(said) <= WIDEST else said[: WIDEST - 1] + "…"
     colour = "red" if type in BAD else TYPES.get(type)
-    return (
-        f"{click.style(when, fg='bright_black')}  {who:<12}  {click.style(f'{type:<14}', fg=colour)}  {shown}".rstrip()
-    )
+    names = (when, f"{one_line(who, 40):<12}", f"{one_line(type, 40):<14}")
+    begin = f"{click.style(when, fg='bright_black')}  {names[1]}  {click.style(names[2], fg=colour)}  "
+    return hanging(begin, len("  ".join((*names, ""))), one_line(_said(type, entry), WIDEST))
 
 
 def _said(type: str, entry: dict[str, Any]) -> str:

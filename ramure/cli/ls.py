@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ramure.cli.common import age, as_json, clock, cost, json_option, state, table, tokens
+from ramure.cli.common import age, as_json, clock, cost, json_option, tokens
+from ramure.cli.text import one_line, state, table
 from ramure.runtime.control.blocking import ask_each
 
 __all__ = ["command"]
@@ -15,7 +16,15 @@ __all__ = ["command"]
 
 @click.command("ls", epilog="Example: ramure ls --json | jq -r '.runs[].agents[].address'")
 @click.option("--all", "-a", "ended_too", is_flag=True, help="Also runs that have ended, from their logs.")
-@click.option("-n", "most", default=20, show_default=True, metavar="N", help="With --all: so many that have ended.")
+@click.option(
+    "-n",
+    "most",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="With --all: so many that have ended.",
+)
 @json_option
 def command(ended_too: bool, most: int, json_wanted: bool) -> None:
     """The live runs, with their agents and what these are doing."""
@@ -39,7 +48,7 @@ def command(ended_too: bool, most: int, json_wanted: bool) -> None:
 def _live(runs: list[dict[str, Any]], now: float) -> str:
     rows: list[list[Any]] = []
     for run in runs:
-        head = [
+        its_own = [
             (run["execution_id"], "bright_white"),
             run["program"] or "-",
             age(now - run["started_at"]),
@@ -47,9 +56,10 @@ def _live(runs: list[dict[str, Any]], now: float) -> str:
             tokens(run["usage"]),
         ]
         agents = [[agent["address"], _doing(agent, now)] for agent in run["agents"]] or [["-", ""]]
-        rows.append([*head, *agents[0]])
+        rows.append([*its_own, *agents[0]])
         rows.extend(["", "", "", "", "", *agent] for agent in agents[1:])
-    return table(("RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE"), rows, right=("TOKENS", "PID"))
+    head = ("RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE")
+    return table(head, rows, right=("TOKENS", "PID"), spare=("PID", "PROGRAM", "TOKENS", "AGE"))
 
 
 def _doing(agent: dict[str, Any], now: float) -> Any:
@@ -75,9 +85,9 @@ def _table(ended: list[dict[str, Any]]) -> str:
             tokens(run["usage"]),
             cost(run["usage"]),
             state(run["outcome"]),
-            (run["reason"] or "").partition("\n")[0][:60],
+            one_line((run["reason"] or "").partition("\n")[0], 60),
         ]
         for run in ended
     ]
     head = ("ENDED", "PROGRAM", "STARTED", "TOOK", "TOKENS", "COST", "OUTCOME", "REASON")
-    return table(head, rows, right=("TOOK", "TOKENS", "COST"))
+    return table(head, rows, right=("TOOK", "TOKENS", "COST"), spare=("PROGRAM", "STARTED", "COST", "TOKENS"))

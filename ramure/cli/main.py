@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
+from io import TextIOWrapper
 from typing import Any, Final
 
 import click
 
-from ramure.cli.common import Failed, exit_code
+from ramure.cli.common import EXIT_USAGE, Failed, exit_code, in_one_line, said
 from ramure.errors import RamureError
 
 __all__ = ["COMMANDS", "main"]
@@ -45,7 +47,7 @@ COMMANDS: Final = {
 
 
 class _Commands(click.Group):
-    """Finds commands by name, and turns ramure's own errors into a line and an exit code."""
+    """Finds commands by name, and turns every error into a line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -56,6 +58,25 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(f"ramure.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=3)
+            meant = f"did you mean {' or '.join(near)}?" if near else "`ramure --help` lists them"
+            raise Failed(f"there is no command {args[0]!r}; {meant}", EXIT_USAGE)
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            raise in_one_line(error) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -63,10 +84,18 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):
             ctx.color = False
+        for stream in (
+            sys.stdout,
+            sys.stderr,
+        ):  # a terminal that has no │, a text that is no Unicode: still no traceback
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise in_one_line(error) from error
         except RamureError as error:
-            raise Failed(str(error), exit_code(error)) from error
+            raise Failed(said(error), exit_code(error)) from error
         except KeyboardInterrupt:
             raise SystemExit(130) from None
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from ramure.cli.actors import actor_state, busy_share, one_line, rate, refresh
-from ramure.cli.common import as_json, cost, find, json_option, number, run_option, state, table
+from ramure.cli.actors import actor_state, busy_share, rate, refresh
+from ramure.cli.common import as_json, cost, find, json_option, number, run_option
+from ramure.cli.text import one_line, run_together, state, table
 
 __all__ = ["command"]
 
@@ -40,10 +41,10 @@ def command(run: str | None, every: float, most: int, times: int | None, json_wa
 
 
 def _shown(top: dict[str, Any]) -> Iterator[str]:
-    loop = "" if top["loop"] is None else f", event loop {busy_share(top['loop'])} of a core"
-    yield (
-        f"{click.style(top['execution_id'], bold=True)}  {top['actors']} actors, {top['waiting']} messages waiting{loop}"
-    )
+    counted = [f"{top['actors']} actors", f"{top['waiting']} messages waiting"]
+    if top["loop"] is not None:
+        counted.append(f"event loop {busy_share(top['loop'])} of a core")
+    yield run_together(f"{click.style(top['execution_id'], bold=True)}  ", counted, ", ")
     yield ""
     if top["busiest"]:
         rows = [
@@ -59,7 +60,7 @@ def _shown(top: dict[str, Any]) -> Iterator[str]:
             for row in top["busiest"]
         ]
         head = ("BUSIEST", "ID", "STATE", "BUSY", "HANDLED/S", "MAILBOX", "DOING")
-        yield table(head, rows, right=("ID", "BUSY", "HANDLED/S", "MAILBOX"))
+        yield table(head, rows, right=("ID", "BUSY", "HANDLED/S", "MAILBOX"), spare=("DOING", "STATE"))
     else:
         yield "nobody is busy"
     if top["longest_mailboxes"]:
@@ -78,4 +79,5 @@ def _shown(top: dict[str, Any]) -> Iterator[str]:
             ]
             for agent in top["agents"]
         ]
-        yield table(("MOST TOKENS", "STATE", "TOKENS", "A MINUTE", "COST"), rows, right=("TOKENS", "A MINUTE", "COST"))
+        names = ("MOST TOKENS", "STATE", "TOKENS", "A MINUTE", "COST")
+        yield table(names, rows, right=("TOKENS", "A MINUTE", "COST"), spare=("COST", "STATE"))

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import click
 
-from ramure.cli.actors import actor_argument, one_line, width
+from ramure.cli.actors import actor_argument
 from ramure.cli.common import find, json_option, run_option
+from ramure.cli.text import one_line, width
 
 __all__ = ["command"]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from ramure.cli.actors import actor_state, drawing, one_line, refresh, width
-from ramure.cli.common import as_json, find, json_option, run_option, table
+from ramure.cli.actors import actor_state, drawing, refresh
+from ramure.cli.common import as_json, find, json_option, run_option
+from ramure.cli.text import one_line, table
 
 __all__ = ["command"]
 
@@ -46,9 +47,9 @@ def _shown(answer: dict[str, Any]) -> str:
             actor_state(row),
             str(row["mailbox"]) if not row["mailbox"] else (str(row["mailbox"]), "yellow"),
             str(row["restarts"]) if not row["restarts"] else (str(row["restarts"]), "red"),
-            one_line(row["doing"] or "", max(10, min(80, width() - 90))),
+            one_line(row["doing"] or "", 80),
         ]
         for label, row in zip(drawing(actors), actors, strict=True)
     ]
     head = ("NAME", "ID", "KIND", "STATE", "MAILBOX", "RESTARTS", "DOING")
-    return table(head, rows, right=("ID", "MAILBOX", "RESTARTS"))
+    return table(head, rows, right=("ID", "MAILBOX", "RESTARTS"), spare=("KIND", "DOING", "RESTARTS", "MAILBOX"))

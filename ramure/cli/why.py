@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import click
 
-from ramure.cli.actors import actor_argument, one_line, printable
-from ramure.cli.common import EXIT_NO_ACTOR, Failed, as_json, clock, find, json_option, run_option
+from ramure.cli.actors import actor_argument
+from ramure.cli.common import EXIT_NO_ACTOR, Failed, as_json, clock, find, json_option, logged_run_option
+from ramure.cli.text import hanging, one_line, printable
 from ramure.runtime.control.errors import NoSuchRun, RequestFailed
 from ramure.runtime.log_reader import run_directories
 
@@ -31,7 +32,7 @@ WIDEST: Final = 300
 
 @click.command("why", epilog="Example: ramure why worker")
 @actor_argument
-@run_option
+@logged_run_option
 @click.option("--traces", is_flag=True, help="With the tracebacks and screens of all deaths, not only of the last.")
 @json_option
 def command(actor: str, run: str | None, traces: bool, json_wanted: bool) -> None:
@@ -87,11 +88,13 @@ def _shown(story: dict[str, Any], traces: bool) -> Iterator[str]:
         name, colour = KINDS.get(chapter["kind"], (chapter["kind"], None))
         doing = f" ({chapter['doing']})" if chapter["doing"] and chapter["doing"] != "running" else ""
         when = click.style(clock(chapter["at"]), fg="bright_black")
-        yield f"{when}  {click.style(f'{name:<9}', fg=colour)}  {one_line(chapter['text'] + doing, WIDEST)}"
+        begin = f"{when}  {click.style(f'{name:<9}', fg=colour)}  "
+        indent = len(clock(chapter["at"])) + 13
+        yield hanging(begin, indent, one_line(chapter["text"] + doing, WIDEST))
         if chapter["did"]:
-            yield f"{'':21}then: {one_line(chapter['did'], WIDEST)}"
+            yield hanging(" " * indent, indent, f"then: {one_line(chapter['did'], WIDEST)}")
         if at == last and chapter["path"]:
-            yield f"{'':21}place: {one_line(chapter['path'], WIDEST)}"
+            yield hanging(" " * indent, indent, f"place: {one_line(chapter['path'], WIDEST)}")
         if traces or at == last:
             for what in ("screen", "traceback"):
                 if chapter[what]:

@@ -35,6 +35,10 @@ class Probes:
     def broken(self) -> None:
         raise ZeroDivisionError("no")
 
+    @method
+    def too_slow(self) -> None:
+        raise TimeoutError("an OSError, as a broken connection is one")
+
     @stream
     async def count(self, to: int) -> AsyncIterator[int]:
         try:
@@ -128,6 +132,7 @@ async def test_a_defect_in_a_method_is_told_and_logged_and_ends_nothing(probes: 
     async def test(run: Run) -> Path:
         async with raw(run) as client:
             assert error(await client.ask("broken")) == (1, "ZeroDivisionError", "no")
+            assert error(await client.ask("too_slow"))[1] == "TimeoutError"
             assert (await client.ask("hello"))[1] is True
         return run.paths.run_log
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors import Call, Ref, inspection
-from ramure.actors.addresses import NoSuchActor, find, find_one, label_of, path_of, selector
+from ramure.actors.addresses import NoSuchActor, find, find_one, label_of, near_labels, path_of, selector
 from ramure.actors.messages import Ask, StopRequest
 from ramure.actors.sampling import Sampler
 from ramure.actors.tracing import TraceEvent
@@ -125,9 +125,14 @@ class ActorMethods:
         subject = actor if len(found) != 1 or not actor.lstrip("#").isdecimal() else path_of(found[0])
         await asyncio.sleep(2 * GATHER)  # what was logged just now is in the file then
         story, near = await asyncio.to_thread(read_story, self._run.paths.logs, subject)
-        if near and not found:
-            raise NoSuchActor(actor, near)
+        if near and not found and not self._is_process(actor):
+            live = near_labels(system, actor)
+            raise NoSuchActor(actor, list(dict.fromkeys((*live, *near)))[:3])
         return asdict(story)
+
+    def _is_process(self, name: str) -> bool:
+        """True for the name of processes, without a number: the logs tell of all of that name together."""
+        return any(record.name == name for record in self._run.processes.values())
 
     # -- acting ---------------------------------------------------------------------------------------------------
 

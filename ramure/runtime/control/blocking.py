@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 from ramure.runtime.control.errors import RequestFailed, RunGone
@@ -24,6 +24,8 @@ class RunClient:
 
     def __init__(self, path: Path, timeout: float | None = 5.0) -> None:
         self.execution_id = path.stem
+        self.alone = True
+        """Whether its run was the only live one when :func:`find_run` looked."""
         self._timeout = timeout
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
@@ -35,13 +37,13 @@ class RunClient:
             self._socket.close()
             raise
 
-    def request(self, method: str, /, *, timeout: float | None = -1.0, **arguments: Any) -> Any:
+    def request(self, method: str, /, *, timeout: float | EllipsisType | None = ..., **arguments: Any) -> Any:
         """Ask, and return the answer. Raises :class:`RequestFailed`, and :class:`RunGone` if there is none.
 
-        ``timeout``: seconds; None to wait for as long as the run lives.
+        ``timeout``: seconds, if not those of the client; None to wait for as long as the run lives.
         """
         number = self.ask(method, **arguments)
-        return self.answer(number, self._timeout if timeout == -1.0 else timeout)
+        return self.answer(number, self._timeout if isinstance(timeout, EllipsisType) else timeout)
 
     def ask(self, method: str, /, **arguments: Any) -> int:
         """Send a request, without waiting for :meth:`answer`; returns its number."""
@@ -76,7 +78,7 @@ class RunClient:
                 self._socket.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
                 data = self._socket.recv(1 << 16)
                 if not data:
-                    raise gone(self.execution_id, "ended before it answered")
+                    raise gone(self.execution_id, "has ended")
                 self._frames.feed(data)
         except OSError as error:
             raise self._gone(error) from error
@@ -180,4 +182,5 @@ def find_run(wanted: str | None = None, timeout: float | None = 5.0) -> RunClien
         for client in clients.values():
             client.close()
     chosen._timeout = timeout
+    chosen.alone = not clients
     return chosen

@@ -9,6 +9,7 @@ __all__ = [
     "BadRequest",
     "ConnectionRefused",
     "MalformedFrame",
+    "NoAnswer",
     "NoSuchAgent",
     "NoSuchProcess",
     "NoSuchRun",
@@ -67,6 +68,10 @@ class TooMuch(OperationalError):
 
 class NotSendable(UsageError):
     """A value cannot go over the socket: it is nested too deeply, or too large."""
+
+
+class NoAnswer(OperationalError):
+    """An endpoint has not answered in the time that was given."""
 
 
 class NoSuchAgent(UsageError):

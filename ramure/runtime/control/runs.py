@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from ramure.agents.requests import Interrupt, Pause, Say, Unpause
-from ramure.errors import ActorDied
-from ramure.machines.actor import Exec
+from ramure.errors import ActorDied, AskTimeout
 from ramure.machines.base import AGENT
 from ramure.machines.local import LocalMachine
-from ramure.runtime.control.errors import BadRequest, NoSuchAgent, NoSuchProcess
+from ramure.runtime.control.errors import BadRequest, NoAnswer, NoSuchAgent, NoSuchProcess
 from ramure.runtime.control.methods import method
 from ramure.runtime.control.wire import PROTOCOL
 from ramure.runtime.messages import CallEndpoint, Cancel
@@ -22,6 +21,7 @@ from ramure.runtime.status import agent_actor, machine_of, run_status, run_summa
 if TYPE_CHECKING:
     from ramure.actors import Ref
     from ramure.agents.agent import AgentActor
+    from ramure.machines.base import Machine
     from ramure.machines.quarters import Quarters
     from ramure.runtime.record import AgentRecord, ProcessRecord
     from ramure.runtime.run import Run
@@ -67,8 +67,11 @@ class RunMethods:
 
     @method
     async def exec(self, agent: str, command: str, user: str = AGENT, limit: float | None = None) -> dict[str, Any]:
-        """Run a shell command on an agent's machine: ``stdout``, ``stderr``, ``exit_code``."""
-        result = await self._agent(agent).ask(Exec(command, user, limit), timeout=None)
+        """Run a shell command on an agent's machine, or on the machine named: ``stdout``, ``stderr``, ``exit_code``.
+
+        Not through the machine's actor: a client that leaves or cancels ends the command too.
+        """
+        result = await self._machine(agent).exec(command, user=user, timeout=limit)
         return dataclasses.asdict(result)
 
     @method
@@ -85,14 +88,21 @@ class RunMethods:
     @method
     async def shell(self, agent: str) -> dict[str, Any]:
         """What to run in a terminal on this host for a shell on an agent's machine, or on the machine named."""
-        record = next((m for m in self._run.ledger.machines.values() if m.name in (agent, f"machine {agent}")), None)
-        machine = machine_of(record) if record is not None and agent not in self._run.agents else None
-        if machine is None:
-            machine = self._quarters(agent)[1].machine
+        machine = self._machine(agent)
         if isinstance(machine, LocalMachine) and machine.here:
             return _terminal([os.environ.get("SHELL") or "/bin/sh", "-i"], machine.env, machine.workdir)
         inside = f'cd -- {shlex.quote(getattr(machine, "workdir", "."))}; exec "${{SHELL:-/bin/sh}}" -i'
         return _terminal(machine.terminal(["/bin/sh", "-c", inside]))
+
+    def _machine(self, name: str) -> Machine:
+        """An agent's machine, or the one of this name."""
+        record = next((m for m in self._run.ledger.machines.values() if m.name in (name, f"machine {name}")), None)
+        if record is None or name in self._run.agents:
+            return self._quarters(name)[1].machine
+        machine: Machine | None = machine_of(record)
+        if machine is None:
+            raise BadRequest("agent", f"{record.name!r} is being provisioned; try again soon")
+        return machine
 
     def _quarters(self, address: str) -> tuple[AgentRecord, Quarters]:
         record = self._record(address)
@@ -144,13 +154,23 @@ class RunMethods:
     # -- processes ------------------------------------------------------------------------------------------------
 
     @method
-    async def call(self, endpoint: str, arguments: dict[str, Any] | None = None, process: str | None = None) -> Any:
+    async def call(
+        self,
+        endpoint: str,
+        arguments: dict[str, Any] | None = None,
+        process: str | None = None,
+        limit: float | None = None,
+    ) -> Any:
         """Call an endpoint of a process: of the only one that has it, or of the one named (its path, its name with
-        its number, or its name alone)."""
+        its number, or its name alone). What it does goes on when there is no answer within ``limit`` seconds."""
         record = self._with_endpoint(endpoint) if process is None else self._process(process)
         if record.ref is None:
             raise NoSuchProcess(f"the process {record.path} does not run yet")
-        return await record.ref.ask(CallEndpoint(endpoint, arguments or {}), timeout=None)
+        try:
+            return await record.ref.ask(CallEndpoint(endpoint, arguments or {}), timeout=limit)
+        except AskTimeout:
+            went_on = f"endpoint {endpoint!r} of {record.path} has not answered within {limit:g} s; it goes on there"
+            raise NoAnswer(went_on) from None
 
     def _live(self) -> list[ProcessRecord]:
         return [record for record in self._run.processes.values() if record.outcome is None]

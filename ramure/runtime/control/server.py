@@ -110,6 +110,10 @@ class ControlActor(Actor):
             client.abort()
 
 
+class _ClientLeft(Exception):
+    """A client has gone, or does not read. Not an OSError: methods raise those too, and are answered."""
+
+
 class _Pace:
     """Keeps what serving costs within its share of the loop's time: whoever has been served waits, so a run with
     busy clients is as quick as one without, and they are slower."""
@@ -143,8 +147,8 @@ class _Client:
         """Serve it until it leaves, or has to."""
         try:
             await self._read()
-        except OSError:
-            pass  # it left
+        except (OSError, _ClientLeft):
+            pass
         except Exception as error:
             self._control.unexpected("connection", error)
         finally:
@@ -235,8 +239,8 @@ class _Client:
         """Whatever becomes of a request, it is answered, and nobody else suffers from it."""
         try:
             await work
-        except OSError:
-            self.abort()  # it left, or does not read
+        except _ClientLeft:
+            self.abort()
         except RamureError as error:
             await self._last(number, error)
         except Exception as error:
@@ -248,7 +252,7 @@ class _Client:
     async def _last(self, number: Number, error: Exception) -> None:
         try:
             await self._write([number, False, described(error)])
-        except OSError:
+        except _ClientLeft:
             self.abort()
 
     async def _answer(self, number: Number, method: Method, call: Callable[[], Any]) -> None:
@@ -290,7 +294,7 @@ class _Client:
             self._writer.write(pack(frame))
 
     async def _write(self, frame: list[Any]) -> None:
-        """Send a frame, after those before it. Raises OSError when the client has gone, or does not read."""
+        """Send a frame, after those before it. Raises :class:`_ClientLeft` when it has gone, or does not read."""
         async with self._writing:  # so at most one answer's bytes wait outside of the transport's buffer
             began = time.perf_counter()
             try:
@@ -299,10 +303,13 @@ class _Client:
                 data = pack([frame[0], False, described(error)])
             self._cost += time.perf_counter() - began
             if self._writer.transport.is_closing():
-                raise ConnectionResetError("the client has left")
+                raise _ClientLeft
             self._writer.write(data)
-            async with asyncio.timeout(STALLED):  # TimeoutError is an OSError
-                await self._writer.drain()
+            try:
+                async with asyncio.timeout(STALLED):
+                    await self._writer.drain()
+            except OSError:  # as a TimeoutError is, too
+                raise _ClientLeft from None
 
 
 _END: Final = object()
