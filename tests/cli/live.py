@@ -94,24 +94,24 @@ class Shell:
 
 
 @contextlib.contextmanager
-def live_run(shell: Shell, *agents: str, id: str | None = None) -> Iterator[str]:
+def live_run(shell: Shell, *agents: str, id: str | None = None, program: Path = PROGRAM) -> Iterator[str]:
     """A run of ``program.py`` with these agents; gives its id. It is stopped at the end if it still runs."""
-    program = subprocess.Popen(
-        [sys.executable, str(PROGRAM), *([",".join(agents)] if agents else []), *([id] if id else [])],
+    running = subprocess.Popen(
+        [sys.executable, str(program), *([",".join(agents)] if agents else []), *([id] if id else [])],
         env=shell.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
     try:
-        assert program.stdout is not None
-        yield program.stdout.readline().split()[1]
-        if program.poll() is None:
-            program.send_signal(signal.SIGINT)
-        program.wait(LIMIT)
+        assert running.stdout is not None
+        yield running.stdout.readline().split()[1]
+        if running.poll() is None:
+            running.send_signal(signal.SIGINT)
+        running.wait(LIMIT)
     finally:
-        if program.poll() is None:
-            program.kill()
-        program.wait()
-        if program.stdout is not None:
-            program.stdout.close()
+        if running.poll() is None:
+            running.kill()
+        running.wait()
+        if running.stdout is not None:
+            running.stdout.close()
