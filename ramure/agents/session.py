@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ramure.agents.screen import masked, secrets_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
 from ramure.exits import Crashed
 from ramure.machines.errors import LinkLost, MachineError
-from ramure.machines.tmux import Ending, NoSuchSession, TmuxServerGone
+from ramure.machines.tmux import Ending, NoSuchSession, SessionExists, TmuxServerGone
 from ramure.types import ExecutionFailed
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Session(Actor):
             self.launch = launch = Launch(services.run_id, plan.address, token, place, plan.model, timings)
             services.expect(token, self._sink, plan.stale_after)
             await launch.write()
-            await place.tmux.new_session(plan.address, launch.command(), cwd=place.cwd)
+            await self._start(place, launch)
         except LaunchFailed as error:
             self._end(error)
             return
@@ -119,6 +120,15 @@ class Session(Actor):
             self._end(PiExited(f"the way to its machine was lost: {error}"))
             return
         self._end(self._exited(ending))
+
+    async def _start(self, place: Place, launch: Launch) -> None:
+        """Start pi in a tmux session of its own."""
+        try:
+            await place.tmux.new_session(self.plan.address, launch.command(), cwd=place.cwd)
+        except SessionExists:  # of a life before this one: its actor was killed, and could not see to pi's end
+            with contextlib.suppress(NoSuchSession):
+                await place.tmux.kill_session(self.plan.address, grace=0.0)
+            await place.tmux.new_session(self.plan.address, launch.command(), cwd=place.cwd)
 
     def _exited(self, ending: Ending) -> PiExited | LaunchFailed:
         how = _how(ending)

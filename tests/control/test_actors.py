@@ -265,6 +265,19 @@ async def test_kill_ends_and_says_what_follows() -> None:
     await in_run(look, "worker")
 
 
+async def test_a_killed_pi_is_restarted_at_the_first_try() -> None:
+    async def look(run: Run) -> None:
+        async with ramure.attach() as there:
+            worker = run.agents["worker"]
+            assert (await there.kill("pi of worker")).then == "session of worker starts it again"
+            await until(lambda: worker.ref._cell.actor.restarts == 1 and worker.ref._cell.actor.state == "idle")  # type: ignore[union-attr]
+            story = await there.why("worker")
+            assert (story.deaths, story.restarts) == (1, 1)
+            assert "killed" in story.headline
+
+    await in_run(look, "worker")
+
+
 async def test_suspend_and_resume() -> None:
     async def look(run: Run) -> None:
         one, _ = await pair(run)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import shlex
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from ramure.testing import Conversation, Hang, ScriptedModel, Step, Text
 from tests.e2e.kit import Stage
+from tests.e2e.screen import Screen
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(90)]
 
@@ -48,44 +45,11 @@ def talker(conversation: Conversation) -> Step:
     return Hang() if conversation.turn == 1 else Text("Nothing more.")
 
 
-class Terminal:
-    """A terminal of the test's own: a tmux server on a socket below the stage, and its one session."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.socket = stage.run.directory / "own-tmux"
-        self.environ = {**stage.environ, "TERM": "xterm-256color"}
-
-    def tmux(self, *command: str) -> str:
-        argv = ["tmux", "-S", str(self.socket), "-f", "/dev/null", *command]
-        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=5, env=self.environ)
-        return done.stdout
-
-    def start(self, *argv: str) -> None:
-        """Run a command in it; its status is shown after it ended."""
-        command = f"{shlex.join(argv)}; echo status $?; exec cat"
-        self.tmux("new-session", "-d", "-s", "t", "-x", "120", "-y", "40", "sh", "-c", command)
-
-    @property
-    def screen(self) -> str:
-        return self.tmux("capture-pane", "-p", "-t", "=t:")
-
-    def keys(self, *keys: str) -> None:
-        self.tmux("send-keys", "-t", "=t:", *keys)
-
-    async def shows(self, text: str, within: float = 10) -> None:
-        """Wait until the screen has this text."""
-        deadline = time.monotonic() + within
-        while text not in (screen := await asyncio.to_thread(lambda: self.screen)):
-            assert time.monotonic() < deadline, f"{text!r} not on the screen within {within} s:\n{screen}"
-            await asyncio.sleep(0.05)
-
-
 @pytest.fixture
-def terminal(stage: Stage) -> Iterator[Terminal]:
-    terminal = Terminal(stage)
+def terminal(stage: Stage) -> Iterator[Screen]:
+    terminal = Screen(stage)
     yield terminal
-    terminal.tmux("kill-server")
-    terminal.socket.unlink(missing_ok=True)
+    terminal.close()
 
 
 async def test_ls_shows_the_live_runs_and_what_their_agents_do(stage: Stage) -> None:
@@ -119,7 +83,7 @@ async def test_ls_shows_the_live_runs_and_what_their_agents_do(stage: Stage) -> 
     assert ls.said.strip() == "no run is live"
 
 
-async def test_connect_shows_the_agent_takes_keys_and_leaves_it_alive(stage: Stage, terminal: Terminal) -> None:
+async def test_connect_shows_the_agent_takes_keys_and_leaves_it_alive(stage: Stage, terminal: Screen) -> None:
     async with ScriptedModel(lambda c: Text("I have heard you, person.") if c.turn > 1 else Text("Hello.")) as model:
         stage.serve(model)
         async with stage.python(PROGRAM) as program:
@@ -141,7 +105,7 @@ async def test_connect_shows_the_agent_takes_keys_and_leaves_it_alive(stage: Sta
             await program.ends(20)
 
 
-async def test_connect_read_only_takes_no_keys(stage: Stage, terminal: Terminal) -> None:
+async def test_connect_read_only_takes_no_keys(stage: Stage, terminal: Screen) -> None:
     async with ScriptedModel(lambda c: Text("Hello.")) as model:
         stage.serve(model)
         async with stage.python(PROGRAM) as program:
@@ -161,7 +125,7 @@ async def test_connect_read_only_takes_no_keys(stage: Stage, terminal: Terminal)
             await program.ends(20)
 
 
-async def test_an_agent_with_a_dot_in_its_name_can_be_shown(stage: Stage, terminal: Terminal) -> None:
+async def test_an_agent_with_a_dot_in_its_name_can_be_shown(stage: Stage, terminal: Screen) -> None:
     async with ScriptedModel(talker) as model:
         stage.serve(model)
         async with stage.python(PROGRAM) as program:
