@@ -14,7 +14,7 @@ import click
 from ramure.cli.common import EXIT_NO_ACTOR, Failed, clock, find, logged_run_option, optional_agent, usage_error
 from ramure.cli.text import hanging, one_line
 from ramure.runtime.control.errors import NoSuchRun, RunGone
-from ramure.runtime.log_reader import LogTail, logs, merged, run_directories
+from ramure.runtime.log_reader import RunLogs, logs, run_directories
 
 if TYPE_CHECKING:
     from ramure.runtime.control.blocking import RunClient
@@ -47,23 +47,28 @@ def command(
     Runs that have ended are found by --id too; with no run live, it is the last one that ended.
     """
     client, directory = _directory(run)
-    tails: dict[str, LogTail] = {}
-
-    def known() -> list[LogTail]:
-        for name, path in logs(directory).items():
-            if name not in tails and (agent is None or name == agent or name.startswith(f"{agent}@")):
-                tails[name] = LogTail(path, name)
-        return list(tails.values())
-
-    if agent is not None and not known():
+    read = RunLogs(directory, agent, since=_moment(since) if since else None, types=types)
+    if agent is not None and not read.known():
         have = ", ".join(name for name in logs(directory) if name != "_runtime") or "none"
         raise Failed(f"no agent {agent!r} has a log in {directory.name}; there are: {have}", EXIT_NO_ACTOR)
-    going_on = (lambda: not client.wait_end(0)) if follow and client is not None else None
-    entries = merged(known, since=_moment(since) if since else None, types=types, follow=going_on)
-    for entry in _last(entries, most) if most is not None and not follow else entries:
+    following = client if follow else None
+    entries = read.news() if following is None else _followed(read, following)
+    for entry in entries[-most:] if most is not None and isinstance(entries, list) else entries:
         click.echo(
             json.dumps({"schema": "ramure.log.v1", **entry}, ensure_ascii=False) if json_wanted else _line(entry)
         )
+
+
+def _followed(read: RunLogs, client: RunClient) -> Iterator[dict[str, Any]]:
+    """What there is, and what comes until the run has ended."""
+    while True:
+        live = not client.wait_end(0)  # first: what is written until the end is read then
+        news = read.news()
+        yield from news
+        if not live:
+            return
+        if not news:
+            time.sleep(0.1)
 
 
 def _directory(run: str | None) -> tuple[RunClient | None, Path]:
@@ -97,12 +102,6 @@ def _moment(text: str) -> float:
         return datetime.datetime.fromisoformat(text).astimezone().timestamp()
     except ValueError:
         usage_error(f"--since {text!r} is no time; write 30s, 10m, 2h, 1d, or 2026-01-31T12:00")
-
-
-def _last(entries: Iterator[dict[str, Any]], most: int) -> Iterator[dict[str, Any]]:
-    from collections import deque
-
-    return iter(deque(entries, maxlen=most))
 
 
 TYPES: Final = {"message": "green", "assistant": "cyan", "tool_call": "blue", "tool_result": "blue"}

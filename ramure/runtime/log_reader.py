@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from ramure.home import ramure_home
 from ramure.runtime.log_files import entries, parts
 
-__all__ = ["RUN_LOG", "LogTail", "agents_of", "logs", "merged", "outline", "run_directories"]
+__all__ = ["RUN_LOG", "LogTail", "RunLogs", "agents_of", "logs", "outline", "run_directories"]
 
 RUN_LOG: Final = "_runtime.jsonl"
 LONGEST: Final = 32 << 20
@@ -106,28 +105,46 @@ def _entry(line: bytes) -> Entry | None:
     return entry if isinstance(entry, dict) else None
 
 
-def merged(
-    tails: Callable[[], list[LogTail]],
-    *,
-    since: float | None = None,
-    types: Collection[str] = (),
-    follow: Callable[[], bool] | None = None,
-) -> Iterator[Entry]:
-    """The entries of several logs in the order of their time, filtered; with ``follow``, also those to come, for as
-    long as it returns True."""
-    while True:
-        going_on = follow() if follow is not None else False
-        batch = [
-            entry
-            for tail in tails()
-            for entry in tail.entries()
-            if (since is None or _at(entry) >= since) and (not types or entry.get("type") in types)
-        ]
-        yield from sorted(batch, key=_at)
-        if not going_on:
-            return
-        if not batch:
-            time.sleep(0.1)
+class RunLogs:
+    """The logs of a run and its agents, or those of one agent, read as one: filtered, in the order of time."""
+
+    def __init__(
+        self, directory: Path, agent: str | None = None, *, since: float | None = None, types: Collection[str] = ()
+    ) -> None:
+        self._directory = directory
+        self._agent = agent
+        self._since = since
+        self._types = types
+        self._tails: dict[str, LogTail] = {}
+
+    def known(self) -> bool:
+        """Whether there is any log: of an agent's address nobody may have heard."""
+        self._look()
+        return bool(self._tails)
+
+    def news(self) -> list[Entry]:
+        """What has come since the last time."""
+        self._look()
+        return sorted(
+            (entry for tail in self._tails.values() for entry in tail.entries() if self._wanted(entry)), key=_at
+        )
+
+    def _look(self) -> None:
+        """An agent's log comes with the agent, and one ``@2`` with a later agent of its address."""
+        for name, path in logs(self._directory).items():
+            own = self._agent is None or name == self._agent or name.startswith(f"{self._agent}@")
+            if own and name not in self._tails:
+                self._tails[name] = LogTail(path, name)
+
+    def _wanted(self, entry: Entry) -> bool:
+        if self._since is not None and _at(entry) < self._since:
+            return False
+        return not self._types or entry.get("type") in self._types
+
+    def close(self) -> None:
+        """Close the files."""
+        for tail in self._tails.values():
+            tail.close()
 
 
 def _at(entry: Entry) -> float:

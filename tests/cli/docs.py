@@ -1,124 +1,251 @@
 """``docs/cli.md``: every command with its real output. ``python -m tests.cli.docs --write`` makes it anew.
 
-The run is that of ``program.py``. What differs from one time to the next (ids, times, process ids, sizes) is normalised
-before it is written, and a test compares the page with what the commands print now.
+The run is that of ``docs_program.py``, on real pi and a scripted model; the second one, which is killed, is that of ``program.py``.
+What differs from one time to the next (ids, times, process ids, versions) is normalised before it is written, and a test compares
+the page with what the commands print now.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Final
 
+from ramure.agents.toolchain import Toolchain
 from ramure.cli.main import COMMANDS
 from tests.cli.live import LIMIT, ROOT, Shell, live_run
+from tests.conftest import _installed, lend_toolchain
+from tests.e2e.screen import Screen
 
 PAGE = ROOT / "docs" / "cli.md"
+PROGRAM = Path(__file__).with_name("docs_program.py")
+RUN, SECOND = "brave-otter-3f9a1c", "quiet-maple-07d2b4"
+COLUMNS = 120
 
 HEAD = """# The command line
 
 `ramure` operates live runs over their [control socket](control.md), and reads the logs of those that have ended. A run is named by `--id`: its id, or
 a beginning of it, such as its first two words; if only one run is live, it is meant. Every command has `--help` with an example, and `--json`
-([cli-json.md](cli-json.md)). Output is aligned, coloured on a terminal, and plain in a pipe or with `NO_COLOR`.
+([cli-json.md](cli-json.md)). Output is aligned, coloured on a terminal, and plain in a pipe or with `NO_COLOR`. On a narrow terminal long texts are cut and
+columns left out; in a pipe all is there.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such run, 4 no such agent or actor. `exec` exits with the status of its command. Errors are one line,
-which says what to do. For completion of commands, runs, agents and endpoints: `eval "$(_RAMURE_COMPLETE=bash_source ramure)"` (or `zsh_source`, `fish_source`).
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such run, 4 no such agent or actor; 130 after Ctrl-C. `exec` exits with the status of its command. Errors are
+one line, which says what to do. For completion of commands, runs, agents, actors, endpoints and processes: `eval "$(_RAMURE_COMPLETE=bash_source ramure)"` (or
+`zsh_source`, `fish_source`).
 
 `pause` is for budgets: agents stop at once, and nothing is lost. What a model is doing is interrupted, messages wait in the log, and the program with its tool
 calls goes on; `resume` delivers what waited and tells those that were at work to go on.
 
-What follows is what the commands print, and is checked by a test. The commands that look into actors have [a page of their own](inspection.md).
+What follows is what the commands print about a program with two agents on real pi, and is checked by a test; `…` stands where a screen or a long output is
+left out. [inspection.md](inspection.md) says more about those that look into actors.
 """
 
-SHOWN = (
-    "ls",
-    "status",
-    "send worker Write it down.",
-    "logs worker -f --type tool_call --type tool_result",
-    "call greet name=Ann",
-    "call add_task spec=haiku tries=3",
-    "exec worker -- true",
-    "pause worker",
-    "resume worker",
-    "send nobody Hello.",
-    "status --id nope",
-    "connect worker",
-    "ssh worker",
-    "tree",
-    "inspect other.one --json",
-    "why worker",
-    "suspend other.one",
-    "resume other.one",
-    "restart 'pi of other.one'",
-    "kill other.one --reason 'no longer needed'",
-    "gc --dry-run",
-    "stop",
-    "ls --all",
+
+class Page:
+    """What has been typed and printed so far."""
+
+    def __init__(self, shell: Shell, directory: Path) -> None:
+        self.shell = shell
+        self.directory = directory
+        self.parts: list[str] = []
+        self.shown: set[str] = set()
+
+    def title(self, text: str) -> None:
+        self.parts.append(f"## {text}\n")
+
+    def say(self, *lines: str) -> None:
+        """Type commands, one after the other."""
+        for line in lines:
+            said = self.shell(*shlex.split(line))
+            self.add(line, said.out + said.err, said.code)
+
+    def add(self, line: str, output: str, code: int = 0) -> None:
+        """A command and what it printed."""
+        self.shown.add(line.split()[0])
+        ended = f"\n[exit code {code}]" if code else ""
+        body = "\n".join(part.rstrip() for part in self.normal(output).strip("\n").splitlines())
+        self.parts.append(f"```console\n$ ramure {line}\n{body}{ended}\n```\n".replace("\n\n```", "\n```"))
+
+    def screen(self, line: str, work: Callable[[Screen], str]) -> None:
+        """A command that needs a terminal: what is on its screen when ``work`` has typed."""
+        with closing(Screen(self.directory, self.shell.environ)) as screen:
+            screen.start(sys.executable, "-m", "ramure.cli", *shlex.split(line), columns=COLUMNS)
+            self.add(line, work(screen))
+
+    def text(self) -> str:
+        assert self.shown >= set(COMMANDS), set(COMMANDS) - self.shown
+        return "\n".join([HEAD, *self.parts])
+
+    def normal(self, text: str) -> str:
+        """The same text each time."""
+        for place, instead in (
+            (sys.executable, "/usr/bin/python3"),
+            (str(self.shell.home), "~/.ramure"),
+            (str(self.directory), "/home/you"),
+            (tempfile.gettempdir(), "/tmp"),
+        ):
+            text = text.replace(place, instead)
+        for pattern, instead in NORMAL:
+            text = re.sub(pattern, instead, text)
+        return text
+
+
+NORMAL: Final = (
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "12:30:00"),
+    (r"\d\d:\d\d:\d\d(\.\d+)?", r"12:30:00"),
+    (r"\bpid([ =])\d+", r"pid\g<1>4711"),
+    (r"0x[0-9a-f]+", "0x7f0000000000"),
+    (r"(for|ago) +\d+(s|m\d+s)", r"\g<1> 5s"),
+    (r"\d+s ago", "5s ago"),
+    (r"(?m)(?<= )\d+s(?= |$)", "5s"),
+    (r"after [\d.]+ s", "after 0.5 s"),
+    (r"ready again [\d.]+ s", "ready again 2.1 s"),
+    (r"entry \d+", "entry 10"),
+    (r"\[ramure \d+\]", "[ramure 10]"),
+    (r"ramure=\S+", "ramure=0.1.0"),
+    (r"(?m)^(\S+ +main +5s +)\d+", r"\g<1>4711"),
+    (r"(?<=main)( +)5s( +)\d+", r"\g<1>5s\g<2>4711"),
+    (r"#\d\d+", "#20"),
+    (r"`ramure resume \d+`", "`ramure resume 20`"),
+    (r"\d+% of a core", "1% of a core"),
+    (r"(ramure-[a-z]+-[a-z]+-[0-9a-f]{6})-\w+-\w+", r"\g<1>-1"),
+    (r"\b(?!brave-otter|quiet-maple)[a-z]+-[a-z]+-[0-9a-f]{6}\b", "stark-badger-9c7177"),
+    (r"pi \d+\.\d+\.\d+ on Node \d+\.\d+\.\d+", "pi 1.6.0 on Node 24.19.0"),
+    (r"tmux( +)\d\.\d\w?", r"tmux\g<1>3.3a"),
+    (r"(?m)^(\w+ +python +)\S+", r"\g<1>3.12.3"),
+    (r"(?m)^(\w+ +tmux +).*", r"\g<1>3.3a (/usr/bin/tmux)"),
+    (r"(?m)^(\w+ +(?:node|pi) +).*", r"\g<1>…"),
+    (r"in \d+\.\d s", "in 4.4 s"),
 )
-"""In this order; help alone is shown of what needs a terminal, a network or a pi."""
-
-HELP = ("trace", "top", "demo", "setup", "doctor")
 
 
-def page() -> str:
-    """The page as the commands make it now."""
-    import shlex
-
-    parts = [HEAD]
-    with tempfile.TemporaryDirectory() as directory:
-        shell = Shell(Path(directory) / "home", {"COLUMNS": "120"})
-        with live_run(shell, "worker", "other.one", id="brave-otter-3f9a1c"):
-            for line in SHOWN:
-                words = [word for word in shlex.split(line) if word != "-f"]
-                said = shell(*words)
-                if line.startswith("send worker"):
-                    wait_idle(shell)
-                code = f"[exit code {said.code}]\n" if said.code else ""
-                parts.append(block(line, normal(said.out + said.err, directory) + code))
-    anywhere = Shell(Path("/nonexistent"), {"COLUMNS": "120"})
-    parts.extend(block(f"{name} --help", anywhere(name, "--help").out) for name in HELP)
-    shown = {line.split()[0] for line in (*SHOWN, *HELP)}
-    assert shown == set(COMMANDS), shown ^ set(COMMANDS)
-    return "\n".join(parts)
+# -- what needs more than a line -----------------------------------------------------------------------------------
 
 
-def wait_idle(shell: Shell) -> None:
-    """Until the agent has answered."""
+def talk(screen: Screen) -> str:
+    """``connect``: type to the agent, and look at what it answers."""
+    screen.wait_for("ramure: worker")
+    screen.keys("Are you there?")
+    screen.wait_for("Are you there?")
+    screen.keys("Enter")
+    seen = screen.wait_for("Yes, I am.")
+    screen.keys("C-b", "d")
+    wanted = ("Write it down.", "Done.", "Are you there?", "Yes, I am.", "ramure: worker", "[worker] 0:pi*")
+    lines = [line.partition('"')[0].rstrip() for line in seen.splitlines() if any(text in line for text in wanted)]
+    return "…\n" + "\n".join(lines)
+
+
+def look_round(screen: Screen) -> str:
+    """``ssh``: a shell, in the agent's working directory."""
+    screen.wait_for("$")
+    screen.keys("echo $((40 + 2))", "Enter")
+    screen.wait_for("42")
+    screen.keys("exit", "Enter")
+    return screen.wait_for("status 0").partition("status 0")[0]
+
+
+def traced(page: Page, line: str) -> None:
+    """``trace``, while something else happens."""
+    with ThreadPoolExecutor() as others:
+        tracing = others.submit(page.shell, *shlex.split(line))
+        while not tracing.done():
+            page.shell("call", "greet")
+        page.add(line, tracing.result().out)
+
+
+def wait_idle(shell: Shell, *types: str) -> None:
+    """Until the agent's log has an entry of this type."""
     deadline = time.monotonic() + LIMIT
-    while '"run_end"' not in shell("logs", "worker", "--type", "run_end", "--json").out:
-        assert time.monotonic() < deadline, "the agent has not answered"
+    wanted = [word for type in types for word in ("--type", type)]
+    while len(shell("logs", "worker", *wanted).out.splitlines()) < len(types):
+        assert time.monotonic() < deadline, f"no {types} in the agent's log"
 
 
-def block(line: str, output: str) -> str:
-    """A command and what it prints."""
-    body = "\n".join(part.rstrip() for part in output.strip("\n").splitlines())
-    return f"```console\n$ ramure {line}\n{body}\n```\n"
+def cut(output: str, first: int, last: int) -> str:
+    """The beginning and the end of a long output."""
+    lines = output.strip().splitlines()
+    return "\n".join([*lines[:first], "…", *lines[-last:]])
 
 
-def normal(text: str, directory: str) -> str:
-    """The same text each time."""
-    text = text.replace(directory, "/home/you").replace("/home/you/home", "~/.ramure")
-    for pattern, instead in (
-        (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "12:30:00"),
-        (r"\d\d:\d\d:\d\d(\.\d+)?", "12:30:00"),
-        (r"\b1\d{9}\.\d+", "1800000000.0"),
-        (r"\bpid([ =])\d+", r"pid\g<1>4711"),
-        (r"0x[0-9a-f]+", "0x7f0000000000"),
-        (r"(for|ago) \d+(s|m\d+s)", r"\g<1> 5s"),
-        (r"(?m)(?<= )\d+s(?= |$)", "5s"),
-        (r"seconds=[\d.]+", "seconds=5.0"),
-        (r"entry \d+", "entry 10"),
-        (r"ramure=\S+", "ramure=0.1.0"),
-        (r"(?<=main)( +)5s( +)\d+", r"\g<1>5s\g<2>4711"),
-        (r'"(number|thread|pid)": \d+', r'"\g<1>": 4711'),
-        (r"call_[0-9a-f]+", "call_0"),
-        (r"#\d\d+", "#20"),
-        (r"\b\d+(\.\d+)? ms\b", "1 ms"),
-    ):
-        text = re.sub(pattern, instead, text)
-    return text
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+def page(toolchain: Toolchain) -> str:
+    """As the commands make it now."""
+    with tempfile.TemporaryDirectory(prefix="ramure-docs-") as name:
+        directory = Path(name)
+        environ = {"HOME": name, "COLUMNS": str(COLUMNS), "SHELL": "/bin/sh", "PS1": "$ ", "PI_OFFLINE": "1"}
+        shell = Shell(directory / "home", environ)
+        lend_toolchain(toolchain, shell.home)
+        made = Page(shell, directory)
+        with ThreadPoolExecutor() as others:
+            demo = others.submit(demonstrated, toolchain, directory / "demo")
+            made.say("ls")  # of a host where nothing runs
+            with live_run(shell, id=RUN, program=PROGRAM):
+                of_a_run(made)
+                of_its_actors(made)
+                of_two_runs(made)
+            made.title("Trying it, and what it needs")
+            made.add("demo --scripted", demo.result())
+        made.say("setup", "doctor")
+        return made.text()
+
+
+def of_a_run(page: Page) -> None:
+    page.title("A run and its agents")
+    page.say("ls", "status", "send worker Write it down.")
+    wait_idle(page.shell, "run_end")
+    page.say("logs worker --since 10m --type message --type tool_call --type tool_result")
+    page.screen("connect worker", talk)
+    page.say("connect worker --json")
+    page.screen("ssh worker", look_round)
+    page.say(
+        "exec worker -- sh -c 'echo $((40 + 2)); exit 7'",
+        "call greet name=Ann",
+        "call add_task spec=haiku tries=3",
+        "call fails",
+        "pause worker",
+        "resume worker",
+        "send nobody Hello.",
+        "stauts",
+        "status --id nope",
+    )
+
+
+def of_its_actors(page: Page) -> None:
+    page.title("Its actors")
+    page.shell("call", "write_letters")
+    page.say("tree", "inspect clerk")
+    traced(page, "trace pool#2 --calls -n 2")
+    page.say(
+        "top -n 1 --most 1",
+        "why worker",
+        "kill 'pi of worker' --reason 'to see what happens'",
+    )
+    wait_idle(page.shell, "agent_restarted")
+    page.say("why worker", "restart worker", "suspend pool#2", "resume pool#2", "inspect wroker")
+
+
+def of_two_runs(page: Page) -> None:
+    page.title("Two runs, and their ends")
+    with live_run(page.shell, "solo", id=SECOND):
+        page.say("logs", "stop quiet --kill", "gc --dry-run", "gc", "stop", "ls --all", "ls")
+
+
+def demonstrated(toolchain: Toolchain, directory: Path) -> str:
+    """What ``ramure demo`` prints, on a host of its own."""
+    shell = Shell(directory, {"HOME": str(directory), "PI_OFFLINE": "1"})
+    lend_toolchain(toolchain, shell.home)
+    said = shell("demo", "--scripted")
+    assert said.code == 0, said
+    return cut(said.err, 7, 1) + "\n" + cut(said.out, 4, 3)
 
 
 def squeezed(text: str) -> str:
@@ -128,7 +255,7 @@ def squeezed(text: str) -> str:
 
 def main() -> int:
     """Write the page, or say whether it is up to date."""
-    made = page()
+    made = page(_installed("toolchain"))
     if "--write" in sys.argv:
         PAGE.write_text(made, encoding="utf-8")
         return 0

@@ -102,6 +102,9 @@ def live_run(shell: Shell, *agents: str, id: str | None = None, program: Path = 
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # what a shell starts in the background ignores it
     )
     try:
         assert running.stdout is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -246,43 +245,6 @@ def test_a_run_that_does_not_answer_does_not_hold_up_ls(shell: Shell, run: str) 
         assert (silent["execution_id"], "does not answer" in silent["error"]) == (run, True)
     finally:
         os.kill(pid, 18)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("tree",),
-        ("inspect", "worker"),
-        ("top", "-n", "1", "--every", "0.1"),
-        ("why", "worker"),
-        ("suspend", "other.one"),
-        ("resume", "other.one"),
-        ("restart", "pi of other.one"),
-        ("gc", "--dry-run"),
-    ],
-    ids=" ".join,
-)
-def test_what_looks_into_actors_prints_documents_of_its_schema_too(
-    shell: Shell, run: str, arguments: tuple[str, ...]
-) -> None:
-    said = shell(*arguments, "--json")
-    assert (said.code, said.json["schema"]) == (0, f"ramure.{arguments[0]}.v1")
-
-
-def test_trace_prints_a_document_a_line(shell: Shell, run: str) -> None:
-    tracing = subprocess.Popen(
-        [sys.executable, "-m", "ramure.cli", "trace", "other.one", "-n", "1", "--json"],
-        env=shell.environ,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert tracing.stdout is not None
-    with tracing.stdout:
-        while tracing.poll() is None and not select.select([tracing.stdout], [], [], 0.5)[0]:
-            shell("send", "other.one", "Be traced.")
-        event = checked(tracing.stdout.readline())
-    tracing.wait(LIMIT)
-    assert event["schema"] == "ramure.trace.v1"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -6,26 +6,27 @@ import asyncio
 import shlex
 import subprocess
 import time
-
-from tests.e2e.kit import Stage
+from collections.abc import Mapping
+from pathlib import Path
 
 
 class Screen:
-    """A tmux server on a socket below the stage, and its one session."""
+    """A tmux server on a socket of its own, and its one session."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.socket = stage.run.directory / "own-tmux"
-        self.environ = {**stage.environ, "TERM": "xterm-256color"}
+    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+        self.socket = directory / "own-tmux"
+        self.environ = {**environ, "TERM": "xterm-256color"}
 
     def tmux(self, *command: str) -> str:
         argv = ["tmux", "-S", str(self.socket), "-f", "/dev/null", *command]
         done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=20, env=self.environ)
         return done.stdout
 
-    def start(self, *argv: str, columns: int = 120) -> None:
+    def start(self, *argv: str, columns: int = 120, lines: int = 40) -> None:
         """Run a command in it; its status is shown after it ended."""
         command = f"{shlex.join(argv)}; echo status $?; exec cat"
-        self.tmux("new-session", "-d", "-s", "t", "-x", str(columns), "-y", "40", "sh", "-c", command)
+        size = ("-x", str(columns), "-y", str(lines))
+        self.tmux("new-session", "-d", "-s", "t", *size, "sh", "-c", command)
 
     @property
     def text(self) -> str:
@@ -34,12 +35,17 @@ class Screen:
     def keys(self, *keys: str) -> None:
         self.tmux("send-keys", "-t", "=t:", *keys)
 
-    async def shows(self, text: str, within: float = 40) -> None:
-        """Wait until the screen has this text."""
+    def wait_for(self, text: str, within: float = 40) -> str:
+        """Wait until the screen has this text; the screen."""
         deadline = time.monotonic() + within
-        while text not in (screen := await asyncio.to_thread(lambda: self.text)):
+        while text not in (screen := self.text):
             assert time.monotonic() < deadline, f"{text!r} not on the screen within {within} s:\n{screen}"
-            await asyncio.sleep(0.05)
+            time.sleep(0.05)
+        return screen
+
+    async def shows(self, text: str, within: float = 40) -> str:
+        """The same, beside other tasks."""
+        return await asyncio.to_thread(self.wait_for, text, within)
 
     def close(self) -> None:
         self.tmux("kill-server")

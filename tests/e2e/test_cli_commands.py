@@ -135,7 +135,7 @@ class At:
     @asynccontextmanager
     async def screen(self, *words: str, columns: int = 120) -> AsyncIterator[Screen]:
         """In a real terminal."""
-        screen = Screen(self.stage)
+        screen = Screen(self.stage.run.directory, self.stage.environ)
         try:
             screen.start(sys.executable, "-m", "ramure.cli", *self.argv(*words), columns=columns)
             yield screen
@@ -243,7 +243,7 @@ async def exec_(at: At) -> None:
         "exec", "--timeout", "0.2", "worker", "sleep 300", status=1
     )
     async with at.live("exec", "machine 1", "--", "sh", "-c", "echo begun >begun; exec sleep 4321", terminal=True):
-        await until_said(at, "exec", "worker", "cat begun 2>&1", text="begun\n")
+        await until_said(at, "exec", "worker", "cat begun 2>&1; true", text="begun\n")
     await until_said(at, "exec", "worker", "pgrep -fx 'sleep 4321' || echo none", text="none\n")
 
 
@@ -355,6 +355,14 @@ async def suspend(at: At) -> None:
     assert await at.says("resume", "ticker") == "resumed: ticker\n"
 
 
+async def refusing(at: At) -> None:
+    """Of an actor that there is none of: one line, with the remedy."""
+    commands = ("inspect", "trace", "kill", "suspend", "resume", "restart", "why")
+    for said in await asyncio.gather(*(at.says(command, "nobody-at-all", status=4) for command in commands)):
+        assert (said.count("\n"), said[:8]) == (1, "ramure: ")
+        assert "`ramure tree` shows" in said
+
+
 async def restart(at: At) -> None:
     document = await at.document("restart", "worker")
     assert document["old"] != document["new"]
@@ -447,29 +455,10 @@ async def test_every_command_in_a_pipe_in_a_terminal_and_as_json(stage: Stage) -
         async with stage.python(PROGRAM) as program:
             at = At(stage, program, await program.run_id())
             await model.wait_for_requests(1, timeout=START)
+            await refusing(at)
             for use in USES.values():
                 await use(at)
     assert "died" in (await at.says("ls", "--all"))
     assert "to see what happens" in await at.says("why", "worker")  # from the logs, now that it has ended
     assert await at.says("why", "nobody-at-all", status=4)
     assert "Typed by hand." in await at.says("logs")
-
-
-@pytest.mark.real_pi
-@pytest.mark.timeout(120)
-async def test_commands_about_actors_refuse_in_one_line_with_the_remedy(stage: Stage) -> None:
-    async with ScriptedModel(model_script) as model:
-        stage.serve(model)
-        async with stage.python(PROGRAM) as program:
-            at = At(stage, program, await program.run_id())
-            said = await asyncio.gather(
-                *(
-                    at.says(command, "nobody-at-all", status=4)
-                    for command in ("inspect", "trace", "kill", "suspend", "resume", "restart", "why")
-                )
-            )
-            program.signal(signal.SIGINT)
-            await program.ends(START)
-    for each in said:
-        assert (each.count("\n"), each[:8]) == (1, "ramure: ")
-        assert "`ramure tree` shows" in each

@@ -47,7 +47,7 @@ def talker(conversation: Conversation) -> Step:
 
 @pytest.fixture
 def terminal(stage: Stage) -> Iterator[Screen]:
-    terminal = Screen(stage)
+    terminal = Screen(stage.run.directory, stage.environ)
     yield terminal
     terminal.close()
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
 from typing import Any, Literal
 
 from ramure.runtime.control.connection import Calls
+from ramure.runtime.log_reader import RunLogs
+from ramure.runtime.status_data import RunStatus
 from ramure.types import ExecResult
 
 __all__ = ["RunCalls"]
@@ -13,10 +18,37 @@ __all__ = ["RunCalls"]
 class RunCalls(Calls):
     """See :mod:`ramure.runtime.control.runs`, and ``docs/control.md`` for what is in the answers."""
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> RunStatus:
         """The run, its processes, agents, machines, connections and last events: as ``ramure status --json``."""
-        status: dict[str, Any] = await self.request("status")
+        status: RunStatus = await self.request("status")
         return status
+
+    async def logs(
+        self,
+        agent: str | None = None,
+        *,
+        types: Collection[str] = (),
+        since: float | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """What the logs have, of the run and all its agents or of one agent, in the order of time: ``async for entry in
+        run.logs("worker", types=["tool_call"])``. With ``follow`` also what comes, until the run has ended.
+
+        ``since`` is in seconds since 1970. Entries are those of ``docs/logs.md``, with ``"log"``, the log's name.
+        """
+        read = RunLogs(Path((await self.status())["log_dir"]), agent, since=since, types=types)
+        try:
+            while True:
+                live = self._connection.ended is None  # first: what is written until the end is read then
+                news = await asyncio.to_thread(read.news)
+                for entry in news:
+                    yield entry
+                if not (follow and live):
+                    return
+                if not news:
+                    await asyncio.sleep(0.1)  # files tell nobody that they have grown
+        finally:
+            read.close()
 
     async def send(self, agent: str, text: str, how: Literal["steer", "queue"] = "steer") -> int:
         """Send an agent a message, durably; returns the number of its entry in the agent's log."""
