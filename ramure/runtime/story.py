@@ -230,10 +230,12 @@ def _event(entry: Entry, fits: Fits) -> Chapter | None:
 
 
 def _operator(entry: Entry, fits: Fits) -> Chapter | None:
-    if not fits(entry.get("actor"), entry.get("path")):
+    own = fits(entry.get("actor"), entry.get("path"))
+    if not own and not _above(entry.get("path"), fits):
         return None
+    whom = "" if own else f" {entry.get('actor')}"
     why = f": {_line(entry['reason'])}" if entry.get("reason") else ""
-    return Chapter(_at(entry), "by_hand", f"{entry.get('command')}{why}")
+    return Chapter(_at(entry), "by_hand", f"{entry.get('command')}{whom}{why}")
 
 
 _READERS: Final[dict[str, Callable[[Entry, Fits], Chapter | None]]] = {

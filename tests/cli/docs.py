@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ramure.agents.toolchain import Toolchain
 from ramure.cli.main import COMMANDS
@@ -97,21 +97,20 @@ class Page:
         return text
 
 
-NORMAL: Final = (
+NORMAL: Final[tuple[tuple[str, Any], ...]] = (
+    (r"(?m)^(\S+ +main +)(\w+)( +\d+)", lambda row: row[1] + "5s".ljust(len(row[2])) + "4711".rjust(len(row[3]))),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "12:30:00"),
     (r"\d\d:\d\d:\d\d(\.\d+)?", r"12:30:00"),
     (r"\bpid([ =])\d+", r"pid\g<1>4711"),
     (r"0x[0-9a-f]+", "0x7f0000000000"),
-    (r"(for|ago) +\d+(s|m\d+s)", r"\g<1> 5s"),
+    (r"(?m)(\bfor) +(?:\d+m)?\d+s", r"\g<1> 5s"),
     (r"\d+s ago", "5s ago"),
-    (r"(?m)(?<= )\d+s(?= |$)", "5s"),
+    (r"(?m)(?<= )(?:\d+m)?\d+s(?= |$)", lambda took: "5s".rjust(len(took[0]))),
     (r"after [\d.]+ s", "after 0.5 s"),
     (r"ready again [\d.]+ s", "ready again 2.1 s"),
     (r"entry \d+", "entry 10"),
     (r"\[ramure \d+\]", "[ramure 10]"),
     (r"ramure=\S+", "ramure=0.1.0"),
-    (r"(?m)^(\S+ +main +5s +)\d+", r"\g<1>4711"),
-    (r"(?<=main)( +)5s( +)\d+", r"\g<1>5s\g<2>4711"),
     (r"#\d\d+", "#20"),
     (r"`ramure resume \d+`", "`ramure resume 20`"),
     (r"\d+% of a core", "1% of a core"),
@@ -121,8 +120,10 @@ NORMAL: Final = (
     (r"tmux( +)\d\.\d\w?", r"tmux\g<1>3.3a"),
     (r"(?m)^(\w+ +python +)\S+", r"\g<1>3.12.3"),
     (r"(?m)^(\w+ +tmux +).*", r"\g<1>3.3a (/usr/bin/tmux)"),
-    (r"(?m)^(\w+ +(?:node|pi) +).*", r"\g<1>…"),
-    (r"in \d+\.\d s", "in 4.4 s"),
+    (r"(?m)^(ok +node +).*", r"\g<1>24.19.0 (~/.ramure/toolchain/node-24.19.0/bin/node)"),
+    (r"(?m)^(ok +pi +)\S+", r"\g<1>1.6.0"),
+    (r"haikus in \d+\.\d s", "haikus in 4.4 s"),
+    (r"\(private, [^)]*\)", "(private, ~/.ramure/toolchain/pi-1.6.0/…)"),
 )
 
 

@@ -79,8 +79,9 @@ def model_script(conversation: Conversation) -> Step:
 class At:
     """The commands of one run, of several that are live."""
 
-    def __init__(self, stage: Stage, program: Program, run_id: str) -> None:
+    def __init__(self, stage: Stage, model: ScriptedModel, program: Program, run_id: str) -> None:
         self.stage = stage
+        self.model = model
         self.program = program
         self.run_id = run_id
         self.slug = run_id.rpartition("-")[0]
@@ -379,6 +380,7 @@ async def demo(at: At) -> None:
         at.says("demo", "--scripted", terminal=True), at.document("demo", "--scripted")
     )
     assert document["haikus"] == list(HAIKUS)
+    assert not any("haikus" in request.conversation.last_user_text for request in at.model.requests)
     assert shown.count("calls submit_haiku") == 10
     assert HAIKUS[-1].replace("\n", "\r\n") in shown
 
@@ -453,7 +455,7 @@ async def test_every_command_in_a_pipe_in_a_terminal_and_as_json(stage: Stage) -
     async with ScriptedModel(model_script) as model:
         stage.serve(model)
         async with stage.python(PROGRAM) as program:
-            at = At(stage, program, await program.run_id())
+            at = At(stage, model, program, await program.run_id())
             await model.wait_for_requests(1, timeout=START)
             await refusing(at)
             for use in USES.values():

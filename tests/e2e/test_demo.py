@@ -52,12 +52,3 @@ async def test_a_key_in_the_environment_reaches_the_provider(stage: Stage) -> No
             assert await program.ends(30) == 0, program.said
         assert len(model.requests) >= 10
     assert re.search("model: your own", program.said)
-
-
-async def test_the_scripted_model_can_be_asked_for(stage: Stage) -> None:
-    async with ScriptedModel([]) as model:
-        stage.serve(model)
-        async with stage.ramure("demo", "--scripted") as program:
-            assert await program.ends(30) == 0, program.said
-        assert model.requests == []
-    assert len(haikus(program)) == 10

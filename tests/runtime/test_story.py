@@ -214,6 +214,22 @@ def test_what_was_done_by_hand_is_told_with_the_death() -> None:
     assert story.headline == "worker died: killed; by hand: kill: enough; x"
 
 
+def test_what_was_done_to_a_part_of_it_is_told_too() -> None:
+    path = "run / worker / pi of worker"
+    kill = {
+        "type": "operator",
+        "ts": 10.0,
+        "command": "kill",
+        "actor": "pi of worker",
+        "path": path,
+        "reason": "enough",
+    }
+    death = {"type": "crash_report", "at": 10.1, "address": "worker", "path": path, "reason": "enough", "did": "x"}
+    assert tell("worker", [kill, death]).headline == "worker died: enough; by hand: kill pi of worker: enough; x"
+    assert tell("run", [kill]).headline == "run was not seen to die; by hand: kill pi of worker: enough"
+    assert tell("other", [kill]).chapters == ()
+
+
 def test_a_connection_that_was_cut_is_no_death() -> None:
     cut = {"type": "connection", "of": "worker", "ts": 3.0, "data": {"state": "lost", "reason": "code 1006"}}
     back = {"type": "connection", "of": "worker", "ts": 3.1, "data": {"state": "back"}}
