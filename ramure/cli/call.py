@@ -33,9 +33,8 @@ def _endpoints(ctx: click.Context, _parameter: click.Parameter, incomplete: str)
 
 
 def _processes(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Those that have the endpoint."""
-    wanted = ctx.params.get("endpoint")
-    having = [each["path"] for each in _live(ctx) if wanted in (None, *each["endpoints"])]
+    """Those that have endpoints."""
+    having = [each["path"] for each in _live(ctx) if each["endpoints"]]
     return sorted(path for path in having if path.startswith(incomplete))
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -191,26 +192,39 @@ def test_errors_are_one_line_with_the_remedy_and_their_exit_code(
     assert said.err.count("\n") == 1
 
 
-def test_completion_knows_commands_agents_runs_and_endpoints(shell: Shell, run: str) -> None:
-    def completed(line: str) -> list[str]:
-        words = line.split(" ")
-        env = {"_RAMURE_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-        code = "from ramure.cli.main import main; main(prog_name='ramure')"
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**shell.environ, **env},
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
-        return [each.partition(",")[2] for each in done.stdout.splitlines()]
+def completed(shell: Shell, line: str) -> list[str]:
+    """What the shell offers behind this line."""
+    words = line.split(" ")
+    env = {"_RAMURE_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    code = "from ramure.cli.main import main; main(prog_name='ramure')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**shell.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [each.partition(",")[2] for each in done.stdout.splitlines() if each]
 
-    assert completed("ramure st") == ["status", "stop"]
-    assert completed("ramure send wo") == ["worker"]
-    assert completed("ramure connect ") == ["other.one", "worker"]
-    assert completed(f"ramure status --id {run[:3]}") == [run]
-    assert completed("ramure call add") == ["add_task"]
+
+def test_completion_knows_commands_runs_agents_actors_endpoints_and_processes(shell: Shell, run: str) -> None:
+
+    assert completed(shell, "ramure st") == ["status", "stop"]
+    assert completed(shell, "ramure send wo") == ["worker"]
+    assert completed(shell, "ramure connect ") == ["other.one", "worker"]
+    assert completed(shell, f"ramure status --id {run[:3]}") == [run]
+    assert completed(shell, f"ramure stop {run[:3]}") == [run]
+    assert completed(shell, "ramure logs --id ") == [run]
+    assert completed(shell, "ramure call add") == ["add_task"]
+    assert completed(shell, "ramure call greet --as ") == ["main#1/pool#2"]
+    assert completed(shell, "ramure inspect pi") == ["pi of other.one", "pi of worker"]
+
+
+def test_completion_says_nothing_where_nothing_runs(tmp_path: Path, run: str) -> None:
+    for line in ("ramure send ", "ramure call ", "ramure why ", "ramure logs --id ", "ramure status "):
+        assert completed(Shell(tmp_path), line) == []
 
 
 def test_two_runs_and_stop(shell: Shell, run: str) -> None:
