@@ -27,7 +27,8 @@ def command(
 ) -> None:
     """Run a command on AGENT's machine, print its output when it has ended, and exit with its status.
 
-    One word is a shell's line; several are a command and its arguments. Options stand before AGENT.
+    AGENT may also be a machine, as "machine 1". One word is a shell's line; several are a command and its arguments. Options
+    stand before AGENT. Ctrl-C kills the command, and all that it started.
     """
     if words[0] == "--":
         words = words[1:]
