@@ -43,7 +43,7 @@ MAX_UNDER_WAY: Final = 64
 MAX_BAD: Final = 16
 """Frames that are no requests, after which a client is sent away."""
 
-WRITE_BUFFER: Final = 1 << 20
+WRITE_BUFFER: Final = 1 << 18
 """Bytes that wait for a client to read them, before what is served to it waits too."""
 
 STALLED: Final = 10.0
@@ -182,6 +182,7 @@ class _Client:
                 frames.feed(data)
                 while (frame := next(frames, _END)) is not _END:
                     self._cost += time.perf_counter() - began
+                    await self._drained()  # answers for who does not read would pile up in the requests under way
                     if not await self._take(frame):
                         bad += 1
                         if bad >= MAX_BAD:
@@ -305,11 +306,15 @@ class _Client:
             if self._writer.transport.is_closing():
                 raise _ClientLeft
             self._writer.write(data)
-            try:
-                async with asyncio.timeout(STALLED):
-                    await self._writer.drain()
-            except OSError:  # as a TimeoutError is, too
-                raise _ClientLeft from None
+            await self._drained()
+
+    async def _drained(self) -> None:
+        """Wait while more than WRITE_BUFFER is unread. Raises :class:`_ClientLeft` when that lasts."""
+        try:
+            async with asyncio.timeout(STALLED):
+                await self._writer.drain()
+        except OSError:  # as a TimeoutError is, too
+            raise _ClientLeft from None
 
 
 _END: Final = object()
