@@ -15,7 +15,8 @@ class Screen:
 
     def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
         self.socket = directory / "own-tmux"
-        self.environ = {**environ, "TERM": "xterm-256color"}
+        kept = {name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")}  # it has its own
+        self.environ = {**kept, "TERM": "xterm-256color"}
 
     def tmux(self, *command: str) -> str:
         argv = ["tmux", "-S", str(self.socket), "-f", "/dev/null", *command]

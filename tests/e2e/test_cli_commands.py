@@ -94,7 +94,7 @@ class At:
     async def says(self, *words: str, status: int = 0, terminal: bool = False, keys: bytes = b"") -> str:
         """What a command prints, both its outputs."""
         argv = self.argv(*words)
-        async with self.stage.ramure(*argv, terminal=terminal, env={"TERM": "xterm-256color"}) as program:
+        async with self.stage.ramure(*argv, terminal=terminal, env=TERMINAL) as program:
             if keys:
                 program.type(keys)
             ended = await program.ends(START)
@@ -125,7 +125,7 @@ class At:
     async def live(self, *words: str, terminal: bool) -> AsyncIterator[Program]:
         """A command that goes on until Ctrl-C, and then ends as such commands do, with a sane terminal."""
         argv = self.argv(*words)
-        async with self.stage.ramure(*argv, terminal=terminal, env={"TERM": "xterm-256color"}) as program:
+        async with self.stage.ramure(*argv, terminal=terminal, env=TERMINAL) as program:
             yield program
             program.type(b"\x03") if terminal else program.signal(signal.SIGINT)
             assert await program.ends(START) == 130
@@ -143,6 +143,9 @@ class At:
         finally:
             screen.close()
 
+
+TERMINAL: Final = {"TERM": "xterm-256color", "COLUMNS": "160"}
+"""Also where the tests themselves are run at a terminal of 80."""
 
 EVERYWHERE: Final = ("ls", "gc", "demo", "setup", "doctor")
 """Commands that are not about one run."""
