@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import functools
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from ramure.errors import ActorDied, OperationalError, UsageError
+from ramure.runtime.checks import (
+    check_agent,
+    check_endpoint,
+    check_event,
+    check_image,
+    check_options,
+    check_process,
+    check_source,
+)
 from ramure.runtime.errors import NoProcess, ProcessEnded, ProcessFailed
 from ramure.runtime.handle import Agent, ChildHandle, ProcessHandle, TreeHandle
 from ramure.runtime.machine_handle import MachineHandle, start_machine
@@ -30,9 +42,9 @@ from ramure.runtime.messages import (
 from ramure.runtime.process import ProcessPlan
 from ramure.runtime.record import ProcessRecord
 from ramure.runtime.run import Run, RunOptions, cancel_and_wait
-from ramure.runtime.scope import ask_process, current_process, live_process
+from ramure.runtime.scope import ask_process, current_process, live_process, process_here
 from ramure.runtime.signals import interruptible
-from ramure.runtime.stream import ENDINGS, Event, EventStream
+from ramure.runtime.stream import Event, EventStream
 from ramure.runtime.supervision import Child, Slot, TreePlan, check_children, run_tree, tells_failure
 from ramure.supervisors import Backoff, Flags
 
@@ -66,6 +78,8 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,7 +91,7 @@ class AgentProcess(Generic[P, R]):
     def __init__(self, function: Callable[P, Awaitable[R]], options: dict[str, Any]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.name = function.__name__
+        self.name = check_process(function)
         self.image: Image | None = options.pop("image")
         self.timeout: float | None = options.pop("timeout")
         self.retain: int | None = options.pop("retain")
@@ -86,10 +100,24 @@ class AgentProcess(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         return self._run(args, kwargs)
 
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self: AgentProcess[Concatenate[S, Q], R], instance: S, owner: type | None = ...
+    ) -> AgentProcess[Q, R]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A method can be a process too: looked up on an object, it is bound to it."""
+        if instance is None:
+            return self
+        bound = copy.copy(self)
+        bound.function = MethodType(self.function, instance)
+        return bound
+
     async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         parent = current_process()
         if parent is not None:
-            live_process(f"await {self.name}()")
+            process_here(f"await {self.name}()")
             record = self.start(parent, args, kwargs)
             try:
                 outcome = await record.wait_ended()
@@ -159,10 +187,10 @@ def agent_process(
     ``rotate_logs``: bytes at which a log goes on in a new file (None: never). ``disk_full_timeout``: seconds that a run
     waits for room on a full disk before it fails with DiskFull.
     """
-    options = {
+    options: dict[str, Any] = {
         "image": image,
         "timeout": timeout,
-        "log_dir": Path(log_dir) if log_dir is not None else None,
+        "log_dir": log_dir,
         "host": host,
         "port": port,
         "base_url": base_url,
@@ -171,10 +199,10 @@ def agent_process(
         "rotate_logs": rotate_logs,
         "disk_full_timeout": disk_full_timeout,
     }
+    check_options(options)
+    options["log_dir"] = Path(log_dir) if log_dir is not None else None
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> AgentProcess[Any, Any]:
-        if not asyncio.iscoroutinefunction(function):
-            raise UsageError(f"@agent_process needs an async function: write `async def {function.__name__}(...)`")
         return AgentProcess(function, dict(options))
 
     return decorate if function is None else decorate(function)
@@ -191,9 +219,11 @@ def done(value: Any = None) -> None:
     _process("done()").tell(Done(value))
 
 
-def fail(reason: str | BaseException) -> None:
+def fail(reason: str | BaseException | type[BaseException]) -> None:
     """Decide that the process has failed: ``wait()`` raises ProcessFailed with ``reason`` (or the exception
     given). A process whose function returns without having seen it fails all the same."""
+    if isinstance(reason, type) and issubclass(reason, BaseException):
+        reason = reason()  # as `raise ValueError` does
     error = reason if isinstance(reason, BaseException) else ProcessFailed(reason)
     _process("fail()").tell(Fail(error))
 
@@ -203,7 +233,7 @@ async def wait() -> Any:
 
     Raises AgentDied when an agent of the process dies for good meanwhile (or died before, unseen).
     """
-    record = live_process("wait()")
+    record = process_here("wait()")
     assert record.ref is not None
     try:
         return await record.ref.ask(Wait(), timeout=None)
@@ -240,6 +270,9 @@ async def agent(
 
     Raises BadAgentName, AgentNameTaken, LaunchFailed (with pi's last screen), ToolMissing.
     """
+    what = f"agent({name!r})"
+    if machine is not None and not isinstance(machine, MachineHandle):
+        raise UsageError(f"{what}: machine={machine!r} is no machine; give what `await machine()` returned")
     options = {
         "system_prompt": system_prompt,
         "model": model,
@@ -251,14 +284,17 @@ async def agent(
         "backoff": backoff,
         "stale_after": stale_after,
     }
-    return Agent(await ask_process(f"agent({name!r})", StartAgent(name, options)))
+    check_agent(what, options)
+    return Agent(await ask_process(what, StartAgent(name, options)))
 
 
 def start_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
     """Run ``coroutine`` as a task of the process: it is cancelled when the process ends, and its failure is the
     process's failure."""
+    if not inspect.iscoroutine(coroutine):
+        raise UsageError(f"start_task({coroutine!r}): give a coroutine: call the async function, without `await`")
     try:
-        record = live_process("start_task()")
+        record = process_here("start_task()")
     except (UsageError, OperationalError):
         coroutine.close()  # refused: it is never awaited, and need not be warned of
         raise
@@ -268,6 +304,7 @@ def start_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) ->
 
 async def machine(image: Image | None = None) -> MachineHandle:
     """Start a machine from ``image`` (or the process's image) and return when it runs."""
+    check_image("machine()", image)
     return await start_machine("machine()", image)
 
 
@@ -275,6 +312,9 @@ async def connect(one: Agent, other: Agent, direction: Literal["both", "forward"
     """Let two agents message each other and exchange files; ``"forward"``: only ``one`` to ``other``."""
     if direction not in ("both", "forward"):
         raise UsageError(f"connect(direction={direction!r}): use 'both' or 'forward'")
+    for each in (one, other):
+        if not isinstance(each, Agent):
+            raise UsageError(f"connect({each!r}): give two agents, as `await agent(...)` returns them")
     await ask_process("connect()", Connect(one._record, other._record, direction))
 
 
@@ -286,8 +326,7 @@ def emit(type: str, data: Any = None) -> None:
 
     ``done``, ``failed`` and ``cancelled`` are the stream's own endings, and refused.
     """
-    if not type or type in ENDINGS:
-        raise UsageError(f"emit({type!r}): give a non-empty text other than {', '.join(sorted(ENDINGS))}")
+    check_event(type)
     record = live_process("emit()")
     assert record.recorder is not None
     record.recorder.tell(Emit(next(record.emitted), Event(type, data)))
@@ -296,9 +335,16 @@ def emit(type: str, data: Any = None) -> None:
 def bubble(handle: ProcessHandle[Any] | ChildHandle, source: str | None = None) -> None:
     """Make a process's events this one's too, tagged with ``source`` (default: the process's name).
 
-    An event that was bubbled before keeps the tag that it has.
+    An event that was bubbled before keeps the tag that it has. Asked for twice with one tag, it is done once.
     """
-    record = live_process("bubble()")
+    record = process_here("bubble()")
+    if not isinstance(handle, ProcessHandle | ChildHandle):
+        raise UsageError(f"bubble({handle!r}): give a handle, as spawn() returns it")
+    check_source(source)
+    if not record.stream.take_from(handle.events):
+        raise UsageError(
+            f"bubble({handle!r}): its events have those of {record.path} in them: they would go round for ever"
+        )
     assert record.recorder is not None
     record.recorder.tell(Bubble(handle.events, source if source is not None else handle.name))
 
@@ -312,7 +358,7 @@ def spawn(function: AgentProcess[P, R], *args: P.args, **kwargs: P.kwargs) -> Pr
     It ends at the latest with this process. Its failure is an event and an error of ``await handle``; this
     process lives on.
     """
-    parent = live_process("spawn()")
+    parent = process_here("spawn()")
     if not isinstance(function, AgentProcess):
         raise UsageError(f"spawn({function!r}): give a function that is decorated with @agent_process")
     return ProcessHandle(function.start(parent, args, kwargs))
@@ -360,7 +406,7 @@ async def supervise(
     children emit, each with the child's id as its source; a child has one ``done``, ``failed`` or ``cancelled``,
     its last end. The tree's own end closes the stream, and adds no event.
     """
-    parent = live_process("supervise()")
+    parent = process_here("supervise()")
     check_children(children)
     options = {"strategy": strategy, "intensity": max_restarts, "period": within, "backoff": backoff}
     Flags(strategy, max_restarts, within, backoff=backoff)  # what is wrong with them is said here
@@ -398,7 +444,8 @@ def expose(function: Any = None, /, *, name: str | None = None) -> Any:
     """
 
     def decorate(function: Any) -> Any:
-        _process("expose()").tell(Expose(name or function.__name__, function))
+        called = check_endpoint(function, name)
+        _process("expose()").tell(Expose(called, function))
         return function
 
     return decorate if function is None else decorate(function)
@@ -428,7 +475,7 @@ def trap_exit(on: bool = True) -> None:
 
 async def receive(pattern: object = None, *, timeout: float | None = None) -> Any:
     """The first message to this process that matches; waits for one. See :func:`ramure.actors.receive`."""
-    record = live_process("receive()")
+    record = process_here("receive()")
     return await record.inbox.receive(pattern, timeout, record.label)
 
 

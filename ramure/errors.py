@@ -7,6 +7,8 @@ Three families, after trio: :class:`UsageError` (the program is wrong, and the t
 
 from __future__ import annotations
 
+from typing import Any
+
 from ramure.exits import format_exit, safe_repr
 
 __all__ = [
@@ -29,6 +31,17 @@ __all__ = [
 
 class RamureError(Exception):
     """The root of ramure's exceptions."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """They can be copied and pickled, whatever their ``__init__`` takes."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[RamureError], args: tuple[Any, ...], state: dict[str, Any]) -> RamureError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(RamureError):

@@ -14,7 +14,7 @@ from ramure.actors import NO_REPLY, Actor, Ask, Exit, Ref
 from ramure.agents import deaths
 from ramure.agents.builtin import Peer, builtin_tools
 from ramure.agents.calls import Calls
-from ramure.agents.errors import AgentEnded, NoModel, ToolExists
+from ramure.agents.errors import AgentEnded, MessageTooLarge, NoModel, ToolExists
 from ramure.agents.lives import Lives
 from ramure.agents.protocol import (
     DELIVERED_TYPES,
@@ -42,7 +42,7 @@ from ramure.agents.requests import (
     Unpause,
 )
 from ramure.agents.session import Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
-from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend
+from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
 from ramure.exits import Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetQuarters
 from ramure.machines.base import Machine
@@ -109,7 +109,7 @@ class AgentActor(Actor):
         self.session: Ref[Session] | None = None
         self.connection: Connection | None = None
         self.pi_version: str | None = None
-        self._calls = Calls(self.address, self._cell.own_task, self._call_done, self._tool_failed)
+        self._calls = Calls(self.address, self._cell.own_task, self._call_done, self._tool_failed, self.ref)
         self._tools = self._calls.tools
         self._peers: dict[str, Peer] = {}
         self._ready: list[Ask] = []
@@ -200,11 +200,8 @@ class AgentActor(Actor):
                     return None
                 self._ready.append(caller)
                 return NO_REPLY
-            case Say(text=text, how=how, origin=origin):
-                self._append("message", {"text": text, "how": how}, origin, caller)
-                return NO_REPLY
-            case AskModel(text=text):
-                self._questions.ask(caller, text)
+            case Say() | AskModel():
+                self._on_words(request, caller)
                 return NO_REPLY
             case Interrupt():
                 self._append("interrupt", {}, "run", caller)
@@ -229,6 +226,15 @@ class AgentActor(Actor):
                 return NO_REPLY
             case _:
                 return super().handle_call(request, caller)
+
+    def _on_words(self, request: Say | AskModel, caller: Ask) -> None:
+        """A message or a question for the model."""
+        if not fits(request.text):
+            caller.fail(MessageTooLarge(self.name, len(request.text)))
+        elif isinstance(request, AskModel):
+            self._questions.ask(caller, request.text)
+        else:
+            self._append("message", {"text": request.text, "how": request.how}, request.origin, caller)
 
     def _pause(self) -> None:
         """End what the model is doing, and hold what comes."""

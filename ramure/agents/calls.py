@@ -5,15 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from ramure.agents.errors import HandlerTimeout
+from ramure.actors import Ref
+from ramure.agents.errors import HandlerTimeout, ResultTooLarge
 from ramure.agents.protocol import BeginCall
 from ramure.agents.requests import AddTool
 from ramure.agents.schema import InvalidArguments
+from ramure.agents.wire import fits
 from ramure.exits import format_exit
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "handled_agent"]
+
+_handler: Final[contextvars.ContextVar[tuple[Ref[Any], object] | None]] = contextvars.ContextVar(
+    "ramure_handler", default=None
+)
+
+
+def handled_agent() -> Ref[Any] | None:
+    """The agent that waits for this code: it made the call whose handler this is. None in tasks that a handler made."""
+    found = _handler.get()
+    return None if found is None or found[1] is not asyncio.current_task() else found[0]
 
 
 class OwnTask(Protocol):
@@ -33,9 +45,11 @@ class Calls:
         own_task: OwnTask,
         done: Callable[[str, bool, str], None],
         failed: Callable[[str, str], None],
+        agent: Ref[Any],
     ) -> None:
         self.tools: dict[str, AddTool] = {}
         self._address = address
+        self._agent = agent
         self._own_task = own_task
         self._done = done
         self._failed = failed
@@ -70,8 +84,12 @@ class Calls:
         self._done(call.call_id, ok, text)
 
     async def _outcome(self, entry: AddTool, call: BeginCall) -> tuple[bool, str]:
+        _handler.set((self._agent, asyncio.current_task()))
         try:
-            return True, await entry.tool.call(call.arguments)
+            text = await entry.tool.call(call.arguments)
+            if not fits(text):
+                raise ResultTooLarge(call.name, len(text))
+            return True, text
         except InvalidArguments as error:
             return False, f"Bad arguments: {error}"
         except Exception as error:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from ramure.errors import OperationalError, RequestRefused
 
-__all__ = ["AgentEnded", "HandlerTimeout", "LaunchFailed", "ModelError", "NoModel", "PiExited", "ToolExists"]
+__all__ = [
+    "AgentEnded",
+    "HandlerTimeout",
+    "LaunchFailed",
+    "MessageTooLarge",
+    "ModelError",
+    "NoModel",
+    "PiExited",
+    "ResultTooLarge",
+    "ToolExists",
+]
 
 
 class PiExited(OperationalError):
@@ -49,6 +59,26 @@ class HandlerTimeout(OperationalError, TimeoutError):
     def __init__(self, tool: str, seconds: float) -> None:
         super().__init__(
             f"{tool} did not end within its {seconds:g} s and was cancelled; whether it took effect is not known"
+        )
+
+
+class MessageTooLarge(RequestRefused):
+    """A message does not fit into a frame of the wire; it was not sent."""
+
+    def __init__(self, agent: str, size: int) -> None:
+        super().__init__(
+            f"a message of {size} characters is too large for agent {agent!r} (about 16 million are not, fewer where "
+            "they are not ASCII); write it to a file on its machine, and send its path"
+        )
+
+
+class ResultTooLarge(OperationalError):
+    """A tool's result does not fit into a frame of the wire; the agent is told so instead."""
+
+    def __init__(self, tool: str, size: int) -> None:
+        super().__init__(
+            f"the result of {tool} has {size} characters, and is too large (about 16 million are not, fewer where they "
+            "are not ASCII); ask for less of it"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -17,9 +18,12 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 
 from ramure.errors import OperationalError, UsageError
 
-__all__ = ["InvalidArguments", "Tool", "UnsupportedParameter", "result_text"]
+__all__ = ["BadTool", "InvalidArguments", "Tool", "UnsupportedParameter", "check_tool", "result_text"]
 
 Schema = dict[str, Any]
+
+_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""As model providers want them."""
 
 
 class UnsupportedParameter(UsageError):
@@ -32,6 +36,13 @@ class UnsupportedParameter(UsageError):
             f"the tool {tool!r} cannot have the parameter {parameter!r}: {problem}; "
             "use str, int, float, bool, list[...], dict[str, ...], Literal[...], or a union of these"
         )
+
+
+class BadTool(UsageError):
+    """A function, or its name, cannot be a tool."""
+
+    def __init__(self, tool: object, problem: str) -> None:
+        super().__init__(f"{tool!r} cannot be a tool: {problem}")
 
 
 class InvalidArguments(OperationalError):
@@ -139,6 +150,22 @@ class Tool:
             except _Misfit as misfit:
                 raise InvalidArguments(name + misfit.path, misfit.reason) from None
         return bound
+
+
+def check_tool(function: object, name: str | None) -> str:
+    """The name of the tool that ``function`` becomes. Raises :class:`BadTool`: a model would refuse it at each request."""
+    if not callable(function):
+        raise BadTool(function, "give a function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise BadTool(
+            function, "it has a `yield`, and a tool returns its result; return a list, or send(...) meanwhile"
+        )
+    called = name if name is not None else getattr(function, "__name__", None)
+    if called is None:
+        raise BadTool(function, 'it has no name; write @agent.on("name")')
+    if not _TOOL_NAME.fullmatch(called):
+        raise BadTool(called, 'its name has to be 1 to 64 letters, digits, "_" and "-"; write @agent.on("name")')
+    return str(called)
 
 
 def result_text(result: object) -> str:

@@ -51,6 +51,8 @@ TOKEN_PREFIX: Final = "ramure.token."
 """The second WebSocket subprotocol that a client offers is this and its token."""
 
 MAX_FRAME: Final = 16 * 1024 * 1024
+
+_REST: Final = 64 * 1024  # what a frame may hold beside one text, at most
 """The largest frame, in bytes of UTF-8, in both directions."""
 
 CLOSE_PROTOCOL: Final = 4400
@@ -300,6 +302,14 @@ def decode(text: str | bytes) -> Frame:
 def _plain(value: Any) -> Any:
     """A dataclass as a dict, one level at a time: ``dataclasses.asdict`` would copy an entry's data deeply."""
     return {name: getattr(value, name) for name, _ in _FIELDS[type(value)]}
+
+
+def fits(text: str) -> bool:
+    """True if a frame has room for ``text``, and for what goes with it."""
+    room = MAX_FRAME - _REST
+    if len(text) * 12 <= room:  # no character takes more than two escapes
+        return True
+    return len(text) <= room and len(_to_text(text)) <= room
 
 
 def encode(frame: Frame) -> str:

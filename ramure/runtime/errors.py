@@ -43,7 +43,8 @@ class ProcessFailed(OperationalError):
 
     def __init__(self, reason: object) -> None:
         self.reason = reason
-        super().__init__(str(reason).strip() or format_exit(reason))
+        text = "" if reason is None else str(reason).strip()
+        super().__init__(text or "it failed, and gave no reason")
 
 
 class ProcessTimeout(ProcessFailed, TimeoutError):

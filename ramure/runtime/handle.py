@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from ramure.actors import Monitor, Ref
 from ramure.agents.agent import AgentActor
+from ramure.agents.calls import handled_agent
+from ramure.agents.errors import ToolExists
 from ramure.agents.requests import AddTool, AskModel, Interrupt, Say, Usage
-from ramure.agents.schema import Tool
-from ramure.errors import ActorDied
+from ramure.agents.schema import Tool, check_tool
+from ramure.errors import ActorDied, UsageError
 from ramure.machines.actor import Exec
 from ramure.machines.base import AGENT
+from ramure.runtime.checks import check_text
 from ramure.runtime.errors import AgentDied, ProcessEnded, WaitsForItself
-from ramure.runtime.messages import CallEndpoint
+from ramure.runtime.messages import CallEndpoint, Cancel
 from ramure.runtime.record import AgentRecord, ProcessRecord
 from ramure.runtime.run import cancel_and_wait
-from ramure.runtime.scope import current_process, live_process
+from ramure.runtime.scope import current_process, process_here
 
 if TYPE_CHECKING:
     from ramure.runtime.stream import EventStream
@@ -95,9 +98,16 @@ class ProcessHandle(Generic[R]):
         await _attach(self._record, agent, self.call, only, prefix, set())
 
     async def cancel(self, reason: object = "shutdown") -> None:
-        """End it, in order, and return when it has ended: its stream ends with ``cancelled``."""
-        self._record.retrieved = True
-        await cancel_and_wait(self._record, reason)
+        """End it, in order, and return when it has ended: its stream ends with ``cancelled``. Called in the process
+        itself, or in one below it, it does not return: the code is cancelled with the process."""
+        record, caller = self._record, current_process()
+        record.retrieved = True
+        if caller is not None and (caller is record or record in caller.ancestors()):
+            assert record.ref is not None  # this code is of it
+            record.ref.tell(Cancel(reason))
+            await record.wait_ended()  # not shielded: the end that is waited for waits for this code
+        else:
+            await cancel_and_wait(record, reason)
 
     async def monitor(self) -> Monitor:
         """Get a ``Down`` (with ``receive``) when it ends; call it in a process."""
@@ -233,13 +243,18 @@ class Agent:
 
         Parameters become the tool's arguments, the docstring its description, the return value its result.
         An exception is answered to the agent as an error; so is a call that takes longer than ``timeout`` seconds
-        (default: no limit), and the handler is then cancelled. Raises UnsupportedParameter.
+        (default: no limit), and the handler is then cancelled. Raises UnsupportedParameter, BadTool, ToolExists.
         """
+        if tool is not None and not isinstance(tool, str):
+            raise UsageError(f'agent.on({tool!r}): give the tool\'s name, as @agent.on("name"), or write @agent.on()')
 
         def decorate(function: F) -> F:
-            live_process(f"agent.on({tool!r})")
-            described = Tool.of(function, tool)
+            process_here(f"agent.on({tool!r})")
+            described = Tool.of(function, check_tool(function, tool))
+            if described.name in self._record.tools:  # said here; the actor's answer would come when this has returned
+                raise ToolExists(self.name, described.name)
             self._ref().request(AddTool(described, contextvars.copy_context(), timeout)).add_done_callback(_report)
+            self._record.tools.add(described.name)
             return function
 
         return decorate
@@ -247,12 +262,26 @@ class Agent:
     async def send(self, text: str, how: Literal["steer", "queue"] = "steer") -> None:
         """Send it a message, durably and exactly once. Returns when the message is in its log.
 
-        A busy agent gets it between two steps (``how="steer"``), or when it is idle (``"queue"``).
+        A busy agent gets it between two steps (``how="steer"``), or when it is idle (``"queue"``). Raises
+        MessageTooLarge, AgentDied.
         """
+        check_text("agent.send()", text)
+        if how not in ("steer", "queue"):
+            raise UsageError(f"agent.send(how={how!r}): use 'steer' or 'queue'")
         await self._ask(Say(text, how))
 
     async def ask(self, text: str) -> str:
-        """Send it a message and return the last thing it says in the run that the message starts."""
+        """Send it a message and return the last thing it says in the run that the message starts.
+
+        Raises ModelError, MessageTooLarge, AgentDied. A handler of one of its own tools cannot ask it: the answer would
+        come when the handler has ended.
+        """
+        check_text("agent.ask()", text)
+        if self._record.ref is not None and self._record.ref == handled_agent():
+            raise UsageError(
+                f"{self.name!r} is asked by the handler of a tool that it waits for: this would never end; "
+                "use `send`, or ask it in a task: start_task(...)"
+            )
         answer: str = await self._ask(AskModel(text))
         return answer
 
@@ -262,6 +291,7 @@ class Agent:
 
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         """Run a shell command on the agent's machine."""
+        check_text("agent.exec()", command)
         result: ExecResult = await self._ask(Exec(command, user, timeout))
         return result
 
@@ -319,10 +349,12 @@ async def _attach(
         async def through(**arguments: Any) -> Any:
             return await call(name, **arguments)
 
-        tool = dataclasses.replace(Tool.of(function, prefix + name), function=through)
+        called = check_tool(function, prefix + name)
+        tool = dataclasses.replace(Tool.of(function, called), function=through)
         answer = agent._ref().request(AddTool(tool, contextvars.copy_context()))
         answer.add_done_callback(_report)
         answers.append(answer)
+        agent._record.tools.add(called)
 
     record.on_expose(add)
     await asyncio.gather(*answers)

@@ -296,9 +296,11 @@ class Process(Actor):
             if asyncio.iscoroutine(value) or isinstance(value, asyncio.Future):
                 value = await value
             caller.reply(value)
-        except asyncio.CancelledError:
-            caller.fail(ProcessEnded(self.record.label, f"calling {request.name!r}"))
-            raise
+        except asyncio.CancelledError as error:
+            if self._outcome is not None or not self.ref.is_alive():
+                caller.fail(ProcessEnded(self.record.label, f"calling {request.name!r}"))
+                raise
+            caller.fail(EndpointError(self.record.label, request.name, error))  # the endpoint's own: the process lives
         except Exception as error:
             wrapped = EndpointError(self.record.label, request.name, error)
             wrapped.__cause__ = error
@@ -366,7 +368,7 @@ class Process(Actor):
             if recorder is not None:
                 await recorder.ask(Ended(self._outcome), timeout=None)
         except ActorDied:  # the run itself is ending, or the recorder has seen to it
-            self.record.settle(self._outcome)
+            self.record.end(self._outcome)
 
     def _warn_of_unseen_failures(self) -> None:
         unseen = self.record.unseen_failures()

@@ -100,6 +100,8 @@ class AgentRecord:
     announced: bool = False
     """True once ``agent()`` has returned it: before that, its failure is that call's error."""
     on_exit: Callable[[object], Any] | None = None
+    tools: set[str] = field(default_factory=set)
+    """The names of the tools that programs have given it."""
 
     def release(self) -> None:
         """The agent is gone, and cleaned up after: its name and address are free, its stream is closed."""

@@ -6,7 +6,7 @@ and one that is cleaning up can still emit.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ramure.actors import Actor, Ask, Down, Ref
 from ramure.runtime.cleanup import end_tasks
@@ -15,6 +15,9 @@ from ramure.runtime.record import Outcome, ProcessRecord
 from ramure.runtime.stream import Event, EventStream, Subscription
 
 __all__ = ["Recorder"]
+
+KEPT_BUBBLES: Final = 100
+"""Streams that have closed, and are still known to have been bubbled."""
 
 
 class Recorder(Actor):
@@ -26,7 +29,8 @@ class Recorder(Actor):
         self.monitor(process)
         self._next = 0
         self._early: dict[int, Event] = {}
-        self._bubbles: list[Subscription] = []
+        self._bubbles: dict[tuple[EventStream, str], Subscription] = {}
+        self._prune_at = KEPT_BUBBLES
 
     async def handle_call(self, request: object, caller: Ask) -> Any:
         match request:
@@ -81,13 +85,18 @@ class Recorder(Actor):
                 stream.ending_read = True  # whoever reads this stream does
             me.tell(Bubbled(Event(event.type, event.data, event.source or source)))
 
-        self._bubbles.append(stream.watch(forward, replay=True))
+        if (stream, source) in self._bubbles:
+            return
+        self._bubbles[stream, source] = stream.watch(forward, replay=True)
+        if len(self._bubbles) >= self._prune_at:  # a pool that works for months does not keep what its workers emitted
+            self._bubbles = {key: each for key, each in self._bubbles.items() if not key[0].closed}
+            self._prune_at = 2 * len(self._bubbles) + KEPT_BUBBLES
 
     def _end(self, outcome: Outcome) -> None:
         self.stop()
         if self._record.stream.closed:
             return
-        for subscription in self._bubbles:
+        for subscription in self._bubbles.values():
             subscription.cancel()
         for number in sorted(self._early):
             self._publish(self._early[number])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-import json
 import logging
 import os
 import shutil
@@ -29,6 +28,7 @@ from ramure.runtime.gateway import Gateway
 from ramure.runtime.gc import sweep
 from ramure.runtime.ledger import Ledger
 from ramure.runtime.leftovers import Leftovers
+from ramure.runtime.log_lines import log_line
 from ramure.runtime.logs import Logs, LogWriter, Room
 from ramure.runtime.paths import Home, RunPaths, new_execution_id
 from ramure.runtime.process import Process, ProcessPlan
@@ -340,8 +340,7 @@ class Run:
         """Append an entry to the run's log."""
         entry = {"ts": self.system.clock.wall(), "type": type, **data}
         self.ledger.recent.append(entry)
-        text = json.dumps(entry, ensure_ascii=False, default=repr)
-        self.write(self.paths.run_log, text.encode("utf-8", "surrogatepass") + b"\n")
+        self.write(self.paths.run_log, log_line(entry))
 
 
 @dataclass

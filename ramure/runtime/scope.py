@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from typing import TYPE_CHECKING, Any
 
-from ramure.errors import ActorDied
+from ramure.errors import ActorDied, UsageError
 from ramure.runtime.errors import NoProcess, ProcessEnded
 
 if TYPE_CHECKING:
     from ramure.runtime.record import ProcessRecord
 
-__all__ = ["ask_process", "current_process", "enter", "live_process", "process_of"]
+__all__ = ["ask_process", "current_process", "enter", "live_process", "process_here", "process_of"]
 
 _process: contextvars.ContextVar[ProcessRecord | None] = contextvars.ContextVar("ramure_process", default=None)
 
@@ -36,6 +37,20 @@ def live_process(what: str) -> ProcessRecord:
     return record
 
 
+def process_here(what: str) -> ProcessRecord:
+    """As :func:`live_process`, for what can be done on the event loop of the process only. Raises UsageError elsewhere:
+    a thread that carries the process's context, or another loop in it, would wait for what never comes there."""
+    record = live_process(what)
+    loop = record.run.system.loop
+    if asyncio._get_running_loop() is not loop:
+        raise UsageError(
+            f"{what} was called on another thread than the event loop of {record.label}; done, fail, emit and expose "
+            "may be, all else belongs on the loop: have it run there with asyncio.run_coroutine_threadsafe(..., loop), "
+            "or start a run of its own in an empty context: contextvars.Context().run(asyncio.run, ...)"
+        )
+    return record
+
+
 def enter(record: ProcessRecord) -> contextvars.Token[ProcessRecord | None]:
     """From here on, in this context, code belongs to ``record``."""
     return _process.set(record)
@@ -43,7 +58,7 @@ def enter(record: ProcessRecord) -> contextvars.Token[ProcessRecord | None]:
 
 async def ask_process(what: str, request: object) -> Any:
     """Ask the process that this code runs in. Raises :class:`NoProcess`, or :class:`ProcessEnded`."""
-    record = live_process(what)
+    record = process_here(what)
     assert record.ref is not None
     try:
         return await record.ref.ask(request, timeout=None)

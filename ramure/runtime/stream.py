@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class EventStream:
         self._closed = False
         self._wakers: set[asyncio.Future[None]] = set()
         self._subscriptions: dict[Subscription, None] = {}
+        self._sources: weakref.WeakSet[EventStream] | None = None
 
     def retain(self, limit: int | None) -> None:
         """From now on keep only the newest ``limit`` events (None: all)."""
@@ -97,6 +99,29 @@ class EventStream:
         for subscription in list(self._subscriptions):
             if subscription in self._subscriptions:
                 subscription.callback(event)
+
+    def take_from(self, source: EventStream) -> bool:
+        """Note that what ``source`` gets comes here too (runtime's own). False, and nothing noted, where what comes here
+        goes into ``source`` already: events would go round for ever."""
+        if source.has_in_it(self):
+            return False
+        if self._sources is None:
+            self._sources = weakref.WeakSet()
+        self._sources.add(source)
+        return True
+
+    def has_in_it(self, other: EventStream) -> bool:
+        """True if ``other`` is this stream, or its events come here by whatever way."""
+        looked_at, ahead = {self}, [self]
+        while ahead:
+            stream = ahead.pop()
+            if stream is other:
+                return True
+            for source in stream._sources or ():
+                if source not in looked_at and not source.closed:
+                    looked_at.add(source)
+                    ahead.append(source)
+        return False
 
     def close(self) -> None:
         """No more events will come."""

@@ -192,6 +192,8 @@ class _Tree:
         slot.record = record
         record.retrieved = True  # how it ends is the tree's affair
         slot.incarnations += 1
+        slot.stream.take_from(record.stream)
+        self.record.stream.take_from(slot.stream)
         record.stream.watch(lambda event: self._forward(slot, record, event))
         plan = ProcessPlan(
             record, function.function, child.args, child.kwargs, function.timeout, contextvars.copy_context()
