@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors.cell import cell_of
 from ramure.runtime.scope import process_of
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Leftovers"]
 
+PASS: Final = 64
+"""Tasks for each process that has ended that are looked at without waiting for more ends."""
+
+GATHER: Final = 0.05
+"""Seconds for which ends are gathered where there are more tasks than that."""
+
 
 class Leftovers:
     """Looks, in one pass for all the processes that have just ended: a pass goes over all tasks of the loop."""
@@ -26,13 +32,22 @@ class Leftovers:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._ended: set[ProcessRecord] = set()
+        self._tasks = 0  # of the loop, when we looked last
 
     def look_for(self, record: ProcessRecord) -> None:
         """``record``'s process is at its end. What ends in the loop's next two turns has ended with it."""
         if not self._ended:
             loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self.report)
+            loop.call_soon(loop.call_soon, self._soon)
         self._ended.add(record)
+
+    def _soon(self) -> None:
+        """Look now, or where a pass is long for the few that have ended, with those that end in the next moment: a
+        thousand processes that end one by one do not make a thousand passes over each other's tasks."""
+        if self._tasks > PASS * len(self._ended):
+            asyncio.get_running_loop().call_later(GATHER, self.report)
+        else:
+            self.report()
 
     def report(self) -> None:
         """Look now, and warn once for each process."""
@@ -40,7 +55,9 @@ class Leftovers:
         if not ended:
             return
         left: dict[ProcessRecord, list[str]] = {}
-        for task in asyncio.all_tasks() - self._run.system.tasks:
+        tasks = asyncio.all_tasks()
+        self._tasks = len(tasks)
+        for task in tasks - self._run.system.tasks:
             record = _owner(task)
             if record in ended:
                 left.setdefault(record, []).append(task.get_name())
