@@ -26,6 +26,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COPIED = ("ramure", "tests", "examples", "pyproject.toml")
 SECONDS = 300.0
+"""For each command, or four times what it takes on the unchanged code: a mutant that hangs is noticed too."""
+SHOWN = 20
+"""Lines of a command's output that are shown where the unchanged code fails it."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,10 @@ def run_list(name: str, limit: int | None) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         copy = Path(directory)
         copy_to(copy)
-        if (noticed := first_failure(commands, copy)) is not None:
-            raise BadList(f"{name}: the unchanged code fails {' '.join(noticed)}")
+        limits = [check_unchanged(name, command, copy) for command in commands]
         for mutant in mutants:
             began = time.perf_counter()
-            noticed = noticed_by(mutant, commands, copy)
+            noticed = noticed_by(mutant, commands, limits, copy)
             print(
                 f"{name}: {'killed' if noticed else 'LIVES'} {time.perf_counter() - began:5.1f} s  {mutant}", flush=True
             )
@@ -96,7 +98,7 @@ def copy_to(target: Path) -> None:
             shutil.copy(source, target / name)
 
 
-def noticed_by(mutant: Mutant, commands: list[list[str]], copy: Path) -> list[str] | None:
+def noticed_by(mutant: Mutant, commands: list[list[str]], limits: list[float], copy: Path) -> list[str] | None:
     """The first command that fails with the mutant in place; None when none does."""
     path = copy / mutant.file
     text = path.read_text()
@@ -106,18 +108,41 @@ def noticed_by(mutant: Mutant, commands: list[list[str]], copy: Path) -> list[st
         )
     path.write_text(text.replace(mutant.old, mutant.new))
     try:
-        return first_failure(commands, copy)
+        return first_failure(commands, limits, copy)
     finally:
         path.write_text(text)
 
 
-def first_failure(commands: list[list[str]], copy: Path) -> list[str] | None:
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    for command in commands:
+def check_unchanged(name: str, command: list[str], copy: Path) -> float:
+    """The seconds that a mutant may take. Raises BadList when the unchanged code fails the command."""
+    began = time.perf_counter()
+    done = run(command, None, copy)
+    if done.returncode != 0:
+        last = "\n".join(done.stdout.splitlines()[-SHOWN:])
+        raise BadList(f"{name}: the unchanged code fails {' '.join(command)}:\n{last}")
+    return max(SECONDS, 4 * (time.perf_counter() - began))
+
+
+def first_failure(commands: list[list[str]], limits: list[float], copy: Path) -> list[str] | None:
+    for command, limit in zip(commands, limits, strict=True):
         try:
-            done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=SECONDS, check=False)
+            if run(command, limit, copy).returncode != 0:
+                return command
         except subprocess.TimeoutExpired:
             return command
-        if done.returncode != 0:
-            return command
     return None
+
+
+def run(command: list[str], limit: float | None, copy: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        command,
+        cwd=copy,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=limit,
+        check=False,
+    )
