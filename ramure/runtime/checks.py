@@ -71,8 +71,8 @@ def check_event(type: object) -> None:
 
 def check_source(source: object) -> None:
     """What bubbled events can be tagged with."""
-    if source is not None and (not isinstance(source, str) or not source):
-        raise UsageError(f"bubble(..., source={source!r}): give a non-empty text, or nothing for the process's name")
+    if source is not None and not isinstance(source, str):
+        raise UsageError(f"bubble(..., source={source!r}): give a text, or nothing for the process's name")
 
 
 def check_options(options: Mapping[str, Any]) -> None:

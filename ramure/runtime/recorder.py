@@ -12,7 +12,7 @@ from ramure.actors import Actor, Ask, Down, Ref
 from ramure.runtime.cleanup import end_tasks
 from ramure.runtime.messages import Bubble, Bubbled, Emit, Ended
 from ramure.runtime.record import Outcome, ProcessRecord
-from ramure.runtime.stream import Event, EventStream, Subscription
+from ramure.runtime.stream import Event, EventStream, Subscription, tagged
 
 __all__ = ["Recorder"]
 
@@ -83,7 +83,7 @@ class Recorder(Actor):
         def forward(event: Event) -> None:
             if readable and stream.tells_end(event):
                 stream.ending_read = True  # whoever reads this stream does
-            me.tell(Bubbled(Event(event.type, event.data, event.source or source)))
+            me.tell(Bubbled(tagged(event, source)))
 
         if (stream, source) in self._bubbles:
             return

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ramure.errors import OperationalError, UsageError
 
-__all__ = ["ENDINGS", "Event", "EventStream", "ListenTimeout", "StreamClosed", "Subscription", "is_ending"]
+__all__ = ["ENDINGS", "Event", "EventStream", "ListenTimeout", "StreamClosed", "Subscription", "is_ending", "tagged"]
 
 ENDINGS: Final = frozenset({"done", "failed", "cancelled"})
 """The types of a process's last event."""
@@ -25,6 +25,11 @@ class Event:
     type: str
     data: Any = None
     source: str | None = None
+
+
+def tagged(event: Event, source: str) -> Event:
+    """``event`` as it is bubbled: one that has a tag keeps it (an empty one too)."""
+    return event if event.source is not None else Event(event.type, event.data, source)
 
 
 class StreamClosed(OperationalError):

@@ -21,7 +21,7 @@ from ramure.runtime.messages import Bubbled, CallEndpoint
 from ramure.runtime.process import Process, ProcessPlan
 from ramure.runtime.record import Outcome, ProcessRecord
 from ramure.runtime.scope import current_process
-from ramure.runtime.stream import ENDINGS, Event, EventStream
+from ramure.runtime.stream import ENDINGS, Event, EventStream, tagged
 from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class _Tree:
                 self._ended(slot, record.outcome)
             return
         slot.stream.publish(event)
-        self._publish(slot, Event(event.type, event.data, event.source or str(slot.id)))
+        self._publish(slot, tagged(event, str(slot.id)))
 
     def on_event(self, event: SupervisorEvent) -> None:
         """The supervisor's decisions, as events of the tree and of the child's place."""

@@ -53,6 +53,39 @@ async def test_of_parallel_calls_the_fast_does_not_wait_for_the_slow(ramure_home
     assert said == "slow fast fast"
 
 
+async def test_a_tool_that_is_added_to_a_live_agent_is_there_in_its_next_run(ramure_home: Path, tmp_path: Path) -> None:
+    offered: list[list[str]] = []
+
+    def script(conversation: Conversation) -> Step:
+        offered.append([name for name in ("first", "second") if name in conversation.tools])
+        if conversation.new_tool_results:
+            return Text(conversation.new_tool_results[-1].text)
+        return ToolCall(conversation.last_user_text.rpartition(" ")[2])
+
+    async with ScriptedModel(script) as model:
+
+        @agent_process(image=LocalImage(workdir=tmp_path, env=model.write_config(tmp_path / "agent")))
+        async def main() -> list[str]:
+            worker = await agent("worker")
+
+            @worker.on("first")
+            def first() -> str:
+                """Adds the second, while it is at work."""
+
+                @worker.on("second")
+                def second() -> str:
+                    """Is there now."""
+                    return "second"
+
+                return "first"
+
+            return [await worker.ask("Call first"), await worker.ask("Call second")]
+
+        assert await main() == ["first", "second"]
+    assert offered[0] == ["first"]
+    assert offered[-1] == ["first", "second"]
+
+
 GIVEN: dict[str, Any] = {
     "text": "naïve \N{SNOWMAN}",
     "count": 7,

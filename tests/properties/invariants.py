@@ -76,7 +76,7 @@ def check_emitted(world: World, record: ProcessRecord) -> None:
 def check_bubble(parent: ProcessRecord, handle: Any, tag: str) -> None:
     """Every event of the child is the parent's, once, in order, with the deepest tag."""
     events = handle.events.snapshot()
-    expected = [Event(event.type, event.data, event.source or tag) for event in events]
+    expected = [Event(event.type, event.data, tag if event.source is None else event.source) for event in events]
     tags = {event.source for event in expected}
     found = [event for event in parent.stream.snapshot() if event.source in tags]
     assert found == expected, f"{handle!r} in {parent.path}: {found}, not {expected}"

@@ -86,11 +86,17 @@ async def test_bubbled_events_always_have_a_source() -> None:
         await handle
 
     @agent_process
+    async def outer() -> None:
+        handle = spawn(pool)
+        bubble(handle, source="outer")
+        await handle
+
+    @agent_process
     async def main() -> list[str | None]:
-        return [event.source async for event in spawn(pool).events]
+        return [event.source async for event in spawn(outer).events]
 
     *bubbled, own = await main()
-    assert bubbled == ["", ""]
+    assert bubbled == ["", "", "outer"]  # an empty tag is a tag, and kept
     assert own is None
 
 

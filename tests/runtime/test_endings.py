@@ -101,7 +101,7 @@ ENDS = [
     (raises, nothing, Event("failed", "ValueError: broken")),
     (says_fail, nothing, Event("failed", "ProcessFailed: broken")),
     (raises_without_a_text, nothing, Event("failed", "AssertionError")),
-    (fails_without_a_text, nothing, Event("failed", "ProcessFailed: ''")),
+    (fails_without_a_text, nothing, Event("failed", "ProcessFailed: it failed, and gave no reason")),
     (
         too_slow,
         nothing,

@@ -268,8 +268,7 @@ async def test_events_and_tags_are_texts() -> None:
         handle = spawn(sits)
         for name in ("", None, 5, b"x", "failed"):
             assert repr(name) in wrong(emit, name)
-        for source in ("", 5):
-            assert repr(source) in wrong(bubble, handle, source=source)
+        assert "source=5" in wrong(bubble, handle, source=5)
         for what in (None, sits, handle.events):
             assert "give a handle" in wrong(bubble, what)
 
