@@ -4,7 +4,8 @@
     python -m tests.mutants -n 5 supervisors    # the first five of tests/mutants/supervisors.json
 
 A list is a JSON object: ``commands``, each an argument list (``{python}`` is the interpreter), tried in turn until one
-fails; and ``mutants``, each with ``file``, ``old`` (a piece of one line that occurs once in that file) and ``new``.
+fails; and ``mutants``, each with ``file``, ``old`` (a piece of one line that occurs once in that file), ``new``, and ``by``
+where it is known which tests (of those that the commands run) notice it: they are tried first.
 Everything runs in a copy; the checkout is not touched. First the commands must pass there as it is. The exit code is
 1 when a mutant lives, 2 when a list or the unchanged code is wrong.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,6 +38,7 @@ class Mutant:
     file: str
     old: str
     new: str
+    by: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.old.strip()!r} → {self.new.strip()!r}"
@@ -108,6 +111,9 @@ def noticed_by(mutant: Mutant, commands: list[list[str]], limits: list[float], c
         )
     path.write_text(text.replace(mutant.old, mutant.new))
     try:
+        if mutant.by:
+            first = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(mutant.by)]
+            commands, limits = [first, *commands], [SECONDS, *limits]
         return first_failure(commands, limits, copy)
     finally:
         path.write_text(text)
