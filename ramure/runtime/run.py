@@ -99,6 +99,7 @@ class Run:
         self._numbers: dict[str, int] = {}
         self._lives: dict[str, int] = {}  # address -> how many agents have had it
         self._logs: Logs | None = None
+        self._began = False  # all its parts run: what its log lacks from then on is a loss
         self._sweeping: asyncio.Task[None] | None = None
         self._run_before: str | None = None
         self.failure: object = None
@@ -149,6 +150,7 @@ class Run:
         self.tmux: Ref[Any] = parts["tmux"]
         self._roots: Ref[Any] = parts["processes"]
         self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
+        self._began = True
         self.log("run_started", {"execution_id": self.execution_id, "pid": os.getpid(), "ramure": _version()})
 
     async def _sweep(self) -> None:
@@ -171,12 +173,14 @@ class Run:
         if self._sweeping is not None:
             await asyncio.wait([self._sweeping])
         self.crashes.flush()
-        self.log("run_ended", self.ledger.ending(self.system.clock.wall() - self.started_at, self.agents, self.failure))
+        if self._began:
+            took = self.system.clock.wall() - self.started_at
+            self.log("run_ended", self.ledger.ending(took, self.agents, self.failure))
         await self.system.close()
         await self.gateway.close()  # once more: an actor that is killed cannot close what it owns
         self.leftovers.report()
         self.watchdog.stop()
-        if self._logs is not None and self._logs.lost:
+        if self._began and self._logs is not None and self._logs.lost:
             logger.error("the logs in %s lack the last %d lines", self.paths.logs, self._logs.lost)
         await asyncio.to_thread(_clean, self.paths)
         mark_context(self._run_before)

@@ -7,6 +7,7 @@ import contextvars
 import copy
 import json
 import pickle
+import socket
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +43,7 @@ from ramure import (
     wait,
 )
 from ramure.agents.errors import MessageTooLarge, ToolExists
+from ramure.runtime.gateway import GatewayUnavailable
 from ramure.testing import InProcessHarness, ToolCall, virtual_time
 
 
@@ -111,6 +113,19 @@ def test_what_cannot_be_a_process_is_said_by_the_decorator() -> None:
 def test_an_option_that_will_not_do_is_said_by_the_decorator(option: dict[str, Any]) -> None:
     [(name, value)] = option.items()
     assert f"{name}={value!r}" in wrong(agent_process, **option)
+
+
+def test_a_port_that_is_in_use_is_said_once_by_the_exception(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+
+        @agent_process(port=taken.getsockname()[1])
+        async def main() -> None: ...
+
+        with pytest.raises(GatewayUnavailable, match="already in use; pass another"):
+            asyncio.run(main())
+    assert [record.message for record in caplog.records] == []
 
 
 @virtual_time()
