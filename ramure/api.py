@@ -16,6 +16,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from ramure.errors import ActorDied, OperationalError, UsageError
+from ramure.machines.errors import MachineDown
 from ramure.runtime.checks import (
     check_agent,
     check_endpoint,
@@ -268,11 +269,13 @@ async def agent(
     agent dies: ``wait()`` raises AgentDied. A pi that has given no sign of life for ``stale_after`` seconds
     (it is stopped, or hangs) is ended, and treated like any other that died (``docs/faults.md``).
 
-    Raises BadAgentName, AgentNameTaken, LaunchFailed (with pi's last screen), ToolMissing.
+    Raises BadAgentName, AgentNameTaken, LaunchFailed (with pi's last screen), ToolMissing, MachineDown.
     """
     what = f"agent({name!r})"
     if machine is not None and not isinstance(machine, MachineHandle):
         raise UsageError(f"{what}: machine={machine!r} is no machine; give what `await machine()` returned")
+    if machine is not None and not machine.ref.is_alive():
+        raise MachineDown(repr(machine), "it has ended")
     options = {
         "system_prompt": system_prompt,
         "model": model,

@@ -32,9 +32,8 @@ def _plain(value: object) -> object:
     return value
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_repr)
-
-
 def _repr(value: object) -> str:
     return safe_repr(value, LONGEST_REPR)
+
+
+_json: Final = json.JSONEncoder(ensure_ascii=False, default=_repr).encode

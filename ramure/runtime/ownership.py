@@ -12,9 +12,10 @@ from ramure.agents.builtin import Peer
 from ramure.agents.names import check_name
 from ramure.agents.requests import AddPeer, AgentOptions, Pause
 from ramure.errors import ActorDied, UsageError
-from ramure.exits import KILLED
+from ramure.exits import KILLED, NOPROC
 from ramure.machines.actor import GetQuarters, MachineActor
 from ramure.machines.local import LocalImage
+from ramure.runtime.errors import AgentDied
 from ramure.runtime.ledger import Connection
 from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
 from ramure.runtime.stream import Event, EventStream
@@ -130,16 +131,24 @@ class Ownership:
     # -- connections ------------------------------------------------------------------------------------------
 
     async def connect(self, request: Connect) -> None:
-        """Let one agent reach another, or both each other. Raises ToolExists, ActorDied."""
+        """Let one agent reach another, or both each other. Raises ToolExists, AgentDied."""
         one: AgentRecord = request.one
         other: AgentRecord = request.other
         if one is other:
             raise UsageError(f"connect: agent {one.name!r} cannot be connected to itself")
         both = request.direction == "both"
         for agent, peer, reachable in ((one, other, True), (other, one, both)):
-            if agent.ref is None or peer.ref is None or peer.machine is None:
-                raise UsageError(f"connect: agent {peer.name!r} has ended")
-            await agent.ref.ask(AddPeer(Peer(peer.name, peer.address, peer.ref, peer.machine, reachable)), timeout=None)
+            for each in (agent, peer):
+                if each.ref is None or each.machine is None or not each.ref.is_alive():
+                    raise AgentDied(each.name, each.ended or NOPROC)
+            assert agent.ref is not None
+            assert peer.ref is not None
+            assert peer.machine is not None
+            request_of_peer = AddPeer(Peer(peer.name, peer.address, peer.ref, peer.machine, reachable))
+            try:
+                await agent.ref.ask(request_of_peer, timeout=None)
+            except ActorDied as died:
+                raise AgentDied(agent.name, died.reason) from died
         self.record.run.ledger.connections.append(Connection(one, other, request.direction))
         self.record.run.log("connected", {"one": one.address, "other": other.address, "direction": request.direction})
 

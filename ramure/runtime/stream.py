@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
+import inspect
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -158,14 +161,21 @@ class EventStream:
 
     def subscribe(self, callback: Callable[[Event], None], *, replay: bool = False) -> Subscription:
         """Call ``callback(event)`` on the event loop for each event from now on (``replay``: from the first
-        kept one on). It must not block. An exception that it raises is logged, and ends nothing."""
+        kept one on), in the context of the code that subscribes. It must not block. An exception that it raises is
+        logged, and ends nothing."""
+        given: Any = callback
+        if not callable(given) or inspect.iscoroutinefunction(given):
+            raise UsageError(
+                f"subscribe({callback!r}): give a plain function; for what waits, use start_task(...) in it"
+            )
+        context = contextvars.copy_context()
         self.ending_read = self.ending_read or (replay and self._closed)
 
         def read(event: Event) -> None:
             self.ending_read = self.ending_read or self.tells_end(event)
-            callback(event)
+            context.copy().run(callback, event)  # a copy: one call may lead to another
 
-        return self.watch(read, replay=replay)
+        return self.watch(functools.update_wrapper(read, callback, ()), replay=replay)
 
     def watch(self, callback: Callable[[Event], None], *, replay: bool = False) -> Subscription:
         """As :meth:`subscribe`, for the runtime: it is no reader."""
@@ -229,7 +239,7 @@ def _guarded(callback: Callable[[Event], None]) -> Callable[[Event], None]:
             callback(event)
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler(
-                {"message": f"the subscriber {callback!r} raised on {event!r}", "exception": error}
+                {"message": f"the subscriber {inspect.unwrap(callback)!r} raised on {event!r}", "exception": error}
             )
 
     return call

@@ -102,7 +102,7 @@ class Slot:
                 if record.ref is not None and record.ref.is_alive():
                     return record
             if self.outcome is not None or self.tree.outcome is not None:
-                raise ProcessEnded(str(self.id), "calling it", self.outcome.text() if self.outcome else None)
+                raise ProcessEnded(str(self.id), "calling it", self.outcome.exit_reason() if self.outcome else None)
             await self._changed.wait()
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Any:

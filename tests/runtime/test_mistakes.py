@@ -43,6 +43,7 @@ from ramure import (
     wait,
 )
 from ramure.agents.errors import MessageTooLarge, ToolExists
+from ramure.machines.errors import MachineDown
 from ramure.runtime.gateway import GatewayUnavailable
 from ramure.testing import InProcessHarness, ToolCall, virtual_time
 
@@ -609,6 +610,56 @@ async def test_a_handler_that_asks_its_own_agent_is_refused_and_a_task_of_it_is_
     first, later = await main()
     assert "this would never end; use `send`" in first
     assert later == "asked later"
+
+
+@virtual_time()
+async def test_what_is_asked_of_agents_and_machines_that_have_ended_says_so() -> None:
+    harness = InProcessHarness([])
+    kept: list[Any] = []
+
+    @agent_process
+    async def owner() -> None:
+        kept.extend([await agent("gone"), await machine()])
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        await owner()
+        gone, host = kept
+        here = await agent("here")
+        for pair in ((gone, here), (here, gone)):
+            with pytest.raises(AgentDied, match="agent 'gone' died"):
+                await connect(*pair)
+        with pytest.raises(MachineDown, match="machine 2> is down: it has ended"):
+            await agent("late", machine=host)
+        assert list(current_runtime().agents) == ["here"]
+
+    await main()
+
+
+@virtual_time()
+async def test_a_subscriber_is_called_in_the_process_that_subscribed() -> None:
+    @agent_process
+    async def main() -> Any:
+        events = spawn(quick).events
+        assert "give a plain function" in wrong(events.subscribe, 5)
+        assert "use start_task(...)" in wrong(events.subscribe, main.function)
+        events.subscribe(lambda event: emit("heard", event.type))
+        events.subscribe(lambda event: done(event.data))
+        return await wait()
+
+    assert await main() == 1
+
+
+@virtual_time()
+async def test_the_place_of_a_child_that_is_done_says_so() -> None:
+    @agent_process
+    async def main() -> None:
+        tree = await supervise(child(quick, id="a"))
+        await tree
+        with pytest.raises(ProcessEnded, match=r"a has ended \(normal\)"):
+            await tree["a"].call("anything")
+
+    await main()
 
 
 # -- many -----------------------------------------------------------------------------------------------------------
