@@ -118,6 +118,7 @@ if not TYPE_CHECKING:  # a type checker knows the names above, and is to say wha
         module = _WHERE.get(name)
         if module is None:
             raise AttributeError(f"module 'ramure' has no attribute {name!r}")
+        importlib.import_module("ramure.errors").refuse_windows()
         value: object = getattr(importlib.import_module(module), name)
         globals()[name] = value
         return value

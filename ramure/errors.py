@@ -7,6 +7,7 @@ Three families, after trio: :class:`UsageError` (the program is wrong, and the t
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from ramure.exits import format_exit, safe_repr
@@ -24,8 +25,10 @@ __all__ = [
     "RequestRefused",
     "StartFailed",
     "StopTimeout",
+    "UnsupportedPlatform",
     "UsageError",
     "WouldDeadlock",
+    "refuse_windows",
 ]
 
 
@@ -37,6 +40,12 @@ class RamureError(Exception):
         return _rebuilt, (type(self), self.args, self.__dict__)
 
 
+def refuse_windows() -> None:
+    """Raise :class:`UnsupportedPlatform` there: nothing here would get far without POSIX, and none would say why."""
+    if sys.platform == "win32":
+        raise UnsupportedPlatform
+
+
 def _rebuilt(kind: type[RamureError], args: tuple[Any, ...], state: dict[str, Any]) -> RamureError:
     error = kind.__new__(kind)
     error.args = args
@@ -46,6 +55,15 @@ def _rebuilt(kind: type[RamureError], args: tuple[Any, ...], state: dict[str, An
 
 class UsageError(RamureError):
     """The calling program is wrong."""
+
+
+class UnsupportedPlatform(UsageError):
+    """ramure does not run on this operating system."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "ramure runs on Linux and macOS, not on Windows itself: install it in WSL (`wsl --install`, then pip there)"
+        )
 
 
 class OperationalError(RamureError):

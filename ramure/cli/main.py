@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from ramure.cli.common import EXIT_USAGE, Failed, exit_code, in_one_line, said
-from ramure.errors import RamureError
+from ramure.errors import RamureError, refuse_windows
 
 __all__ = ["COMMANDS", "main"]
 
@@ -91,6 +91,7 @@ class _Commands(click.Group):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
+            refuse_windows()
             return super().invoke(ctx)
         except click.UsageError as error:
             raise in_one_line(error) from error

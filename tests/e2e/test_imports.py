@@ -33,6 +33,18 @@ def test_the_listing_commands_load_no_event_loop() -> None:
     assert not loaded_after("import ramure.cli.main, ramure.cli.ls") & {"asyncio", "websockets", "pykka"}
 
 
+@pytest.mark.parametrize(
+    "code",
+    ["from ramure import agent_process", "from ramure.cli import main; main(['ls'])"],
+    ids=["a program", "the command"],
+)
+def test_on_windows_it_says_where_it_runs(code: str) -> None:
+    code = f"import click, sys; sys.platform = 'win32'; {code}"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=20)
+    assert done.returncode != 0
+    assert "not on Windows itself: install it in WSL" in done.stderr
+
+
 def test_every_public_name_is_there() -> None:
     assert set(ramure.__all__) <= set(dir(ramure))
     for name in ramure.__all__:
