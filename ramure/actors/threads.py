@@ -89,6 +89,11 @@ class Threads:
         """Wait for the ends of all threads but abandoned ones, at most so long."""
         ends = [end for key, end in self._ends.items() if key not in self._abandoned]
         if ends:
+            # A loop whose time is virtual must not let it jump while a thread is on its way out.
+            hold_time = getattr(asyncio.get_running_loop(), "hold_time", None)
+            if hold_time is not None:
+                for end in ends:
+                    hold_time(end)
             await asyncio.wait(ends, timeout=seconds)
 
     def left(self) -> list[str]:
