@@ -109,7 +109,9 @@ async def deliver(stage: Stage, number: int, cuts: int, kills: int, seed: int) -
             assert done[0] == len(effects)
             sent = [entry["seq"] for entry in log if entry["type"] == "message"]
             seconds = time.monotonic() - began
-            return Figures(seconds, sent, seqs_in(text), Counter(_calls(text)), Counter(effects), cut, worker.restarts)
+            return Figures(
+                seconds, sent, seqs_in(text), Counter(calls_of(text)), Counter(effects), cut, worker.restarts
+            )
 
         return await main()
 
@@ -155,14 +157,14 @@ async def _progress(condition: Any, worker: Any, done: list[int]) -> None:
         await asyncio.sleep(0.005)
 
 
-def _calls(session: str) -> Iterator[str]:
-    """The ids of the tool's calls in a session file, as the log has them."""
+def calls_of(session: str, tool: str = "note") -> Iterator[str]:
+    """The ids of the calls of a tool in a session file, as the log has them."""
     for line in session.splitlines():
         entry = json.loads(line)
         message = entry.get("message") or {}
         if message.get("role") == "assistant" and message.get("stopReason") not in ("aborted", "error"):
             for block in message["content"]:
-                if block["type"] == "toolCall":
+                if block["type"] == "toolCall" and block["name"] == tool:
                     yield f"{entry['id']}/{block['id']}"
 
 

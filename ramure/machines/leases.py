@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,13 @@ def take(
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        content = {"what": what, "run": run, "undo": [list(argv) for argv in undo], "paths": list(paths)}
+        content = {
+            "what": what,
+            "run": run,
+            "host": socket.gethostname(),
+            "undo": [list(argv) for argv in undo],
+            "paths": list(paths),
+        }
         os.write(descriptor, json.dumps(content).encode())
         new.rename(target)  # locked before anybody can see it
     except BaseException:
@@ -123,5 +130,8 @@ def _abandoned(path: Path) -> Iterator[Stale | None]:
             yield None
             return
         content = json.loads(file.read())
+        if content["host"] != socket.gethostname():  # in a home that several hosts share: only that one can tell
+            yield None
+            return
         undo = tuple(tuple(argv) for argv in content["undo"])
         yield Stale(content["what"], content["run"], undo, tuple(content["paths"]), path)

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from ramure.home import private_dir
 from ramure.machines.base import AGENT, Image
@@ -24,11 +25,14 @@ from ramure.machines.errors import (
     SpawnFailed,
     UserRefused,
 )
+from ramure.machines.frozen import Frozen, freeze
 from ramure.machines.keeper import Keeper, KeptCommand, Sink
-from ramure.machines.workspace import Workspace, copy_of, temporary, worktree_of, yours
+from ramure.machines.workspace import Workspace, temporary, worktree_of, yours
 from ramure.marks import marked_environment
 
 __all__ = ["LocalImage", "LocalMachine", "LocalSnapshot"]
+
+T = TypeVar("T")
 
 ARGUMENT_LIMIT = 100_000
 """Bytes of a command from which on the shell reads it from a file: Linux limits one argument to 128 KiB."""
@@ -56,7 +60,7 @@ class LocalImage(Image):
     async def spawn(self) -> LocalMachine:
         identity = uuid.uuid4().hex[:8]
         try:
-            workspace = await _made(lambda: self._workspace(identity))
+            workspace = await _made(lambda: self._workspace(identity), Workspace.remove)
         except (OSError, CopyFailed) as error:
             raise SpawnFailed(self.describe(), f"no working directory: {error}") from error
         return await LocalMachine.start(identity, workspace, self.env)
@@ -71,21 +75,21 @@ class LocalSnapshot(Image):
     """A copy of a machine's working directory, from which machines start. :meth:`remove` ends it; so does the
     end of this program."""
 
-    def __init__(self, parent: LocalMachine, workspace: Workspace) -> None:
+    def __init__(self, parent: LocalMachine, frozen: Frozen) -> None:
         self._parent = parent
-        self._workspace = workspace
-        self._finalizer = weakref.finalize(self, workspace.remove)
+        self._frozen = frozen
+        self._finalizer = weakref.finalize(self, frozen.drop)
 
     def describe(self) -> str:
-        return f"a snapshot of {self._parent.describe()} ({self._workspace.note})"
+        return f"a snapshot of {self._parent.describe()} ({self._frozen.note})"
 
     async def spawn(self) -> LocalMachine:
         if not self._finalizer.alive:
             raise SpawnFailed(self.describe(), "it has been removed")
-        return await self._parent.copied_from(self._workspace.path)
+        return await self._parent.sibling(self._frozen.spawn)
 
     async def remove(self) -> None:
-        """Remove the copy. Machines that were spawned from it go on."""
+        """No machine can be spawned from it any more; those that were go on. The copy goes with the last of them."""
         await asyncio.to_thread(self._finalizer)
 
 
@@ -102,8 +106,10 @@ class LocalMachine(CommandMachine):
         self.keeper = keeper
         self._stopped = False
         self._shell = shutil.which("bash") or "/bin/sh"
-        if workspace.owned and not workspace.repository:  # a worktree holds work to be saved
-            keeper.own(workspace.path)
+        for argv in workspace.undo():
+            keeper.undo(argv)
+        if made := workspace.made():
+            keeper.own(made)
 
     @classmethod
     async def start(cls, identity: str, workspace: Workspace, env: Mapping[str, str]) -> LocalMachine:
@@ -169,17 +175,17 @@ class LocalMachine(CommandMachine):
     async def fork(self) -> LocalMachine:
         """A machine in a copy of the working directory. Processes are not copied."""
         self._check()
-        return await self.copied_from(self.workdir)
+        return await self.sibling(self.workspace.fork)
 
     async def snapshot(self) -> LocalSnapshot:
         """An image that holds a copy of the working directory. Processes are not copied."""
         self._check()
-        return LocalSnapshot(self, await asyncio.to_thread(copy_of, self.workdir, f"{self.id}-snapshot"))
+        return LocalSnapshot(self, await _made(lambda: freeze(self.workspace, f"{self.id}-snapshot"), Frozen.drop))
 
-    async def copied_from(self, directory: str) -> LocalMachine:
-        """A machine like this one, in a copy of ``directory``."""
+    async def sibling(self, copy: Callable[[str], Workspace]) -> LocalMachine:
+        """A machine like this one, in the directory that ``copy`` makes (it blocks, and is given the machine's id)."""
         identity = uuid.uuid4().hex[:8]
-        return await self._sibling(identity, await asyncio.to_thread(copy_of, directory, identity))
+        return await self._sibling(identity, await _made(lambda: copy(identity), Workspace.remove))
 
     async def _sibling(self, identity: str, workspace: Workspace) -> LocalMachine:
         return await LocalMachine.start(identity, workspace, self.env)
@@ -192,10 +198,10 @@ class LocalMachine(CommandMachine):
         await asyncio.to_thread(self.workspace.remove)
 
 
-async def _made(make: Callable[[], Workspace]) -> Workspace:
-    """A workspace, made in a thread. The thread cannot be stopped: when the caller leaves meanwhile, what it makes
+async def _made(make: Callable[[], T], remove: Callable[[T], object]) -> T:
+    """What ``make`` gives, in a thread. The thread cannot be stopped: when the caller leaves meanwhile, what it makes
     is removed again."""
-    made: concurrent.futures.Future[Workspace] = concurrent.futures.Future()
+    made: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def work() -> None:
         try:
@@ -207,7 +213,7 @@ async def _made(make: Callable[[], Workspace]) -> Workspace:
     try:
         return await asyncio.shield(asyncio.wrap_future(made))
     except BaseException:
-        made.add_done_callback(lambda made: None if made.exception() else made.result().remove())
+        made.add_done_callback(lambda made: None if made.exception() else remove(made.result()))
         raise
 
 

@@ -58,7 +58,12 @@ printf '%s\n' "$workdir" "$private" "$(command -v bash || echo /bin/sh)" "$(id -
 """Makes the working directory $1 and a private one, and says what there is. With perl a command can be made a
 child subreaper (prctl(2)), as the keeper does on this host."""
 
+LOST = "lost"
+PREPARATIONS = 3
+"""How often a command may find that the host has lost what it needs there."""
+
 RUN = r"""
+[ -f "$1/env" ] || { echo lost; exit 125; }
 . "$1/env"; RAMURE_EXEC=$2; export RAMURE_EXEC
 cd -- "$3" || exit 126
 echo $$
@@ -69,10 +74,15 @@ else "$@" "$shell" -c "$command" </dev/null; fi
 exit $?
 """
 """Runs a command: what is private to the machine is in $1, the command's mark is $2, its directory $3, its shell $4.
-What follows the command ($5) is put before it: how to become another user, who can read nothing of $1."""
+What follows the command ($5) is put before it: how to become another user, who can read nothing of $1. A host that was
+started anew may have lost $1: then it says so, and runs nothing."""
 
 
 HOME_OF = r"""getent passwd -- "$1" 2>/dev/null | cut -d: -f6 | grep . || echo /"""
+
+
+class _Unprepared(Exception):
+    """The host has lost its private directory: it was started anew, or somebody cleaned up. Nothing was run."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,7 @@ class SSHMachine(Machine):
         self._reaper: list[str] = []
         self._tunnels: dict[int, Tunnel] = {}
         self._tunnelling = asyncio.Lock()
+        self._preparing = asyncio.Lock()
         self.link_patience = image.give_up_after
         self.env = dict(image.env)
 
@@ -226,6 +237,23 @@ class SSHMachine(Machine):
         collected: Mapping[str, list[bytes]],
     ) -> int:
         self._check()
+        for _ in range(PREPARATIONS):
+            private = self._private
+            try:
+                code = await self._execute_once(command, user, timeout, output)
+            except _Unprepared:
+                await self._prepare_again(private)
+                continue
+            if code is None:
+                self._check()  # it was ended by our stop(), perhaps
+                stdout, stderr = await texts({"stdout": [], "stderr": [], **collected})
+                raise ExecTimeout(command, timeout or 0, stdout, stderr)
+            return code
+        raise MachineError(f"{self.describe()} loses {self._private} again and again: no command can be run there")
+
+    async def _execute_once(
+        self, command: str, user: str, timeout: float | None, output: Callable[[str, bytes], None]
+    ) -> int | None:
         mark = uuid.uuid4().hex
         prefix = await self._as_user(user)
         cancel = Cancel()
@@ -239,18 +267,21 @@ class SSHMachine(Machine):
         running = asyncio.ensure_future(self._leased_exec(line, mark, output, timeout, cancel))
         self._running[running] = cancel
         try:
-            code = await asyncio.shield(running)
+            return await asyncio.shield(running)
         except asyncio.CancelledError:
             cancel.ask()
             await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # nobody is left to be told
             raise
         finally:
             del self._running[running]
-        if code is None:
-            self._check()  # it was ended by our stop(), perhaps
-            stdout, stderr = await texts({"stdout": [], "stderr": [], **collected})
-            raise ExecTimeout(command, timeout or 0, stdout, stderr)
-        return code
+
+    async def _prepare_again(self, private: str) -> None:
+        """After the host has lost ``private``. A working directory that it lost too is made again, empty."""
+        async with self._preparing:
+            if self._private == private:  # else another command has been here already
+                await self.prepare()
 
     def wrapped(self, command: str, mark: str, prefix: Sequence[str] = ()) -> str:
         """What the host's shell is given for a command: it is begun in the right place, and can be found again."""
@@ -280,6 +311,8 @@ class SSHMachine(Machine):
         leader: list[str] = []
         deadline = None if timeout is None else time.monotonic() + timeout
         code = connection.run(line, output, started=leader.append, deadline=deadline, cancel=cancel)
+        if leader == [LOST]:
+            raise _Unprepared
         if code is None:
             kill = ["/bin/sh", "-c", KILL, "sh", leader[0] if leader else "", mark, self._private]
             connection.run(shlex.join(kill), lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)

@@ -15,6 +15,7 @@ import contextlib
 import functools
 import getpass
 import io
+import logging
 import math
 import os
 import socket
@@ -40,6 +41,10 @@ QUIET = 0.1
 """Seconds without output after a command's status came, until its output is taken as complete."""
 
 Output = Callable[[str, bytes], None]
+
+# What breaks is told by exceptions; without this, paramiko's words about it would go to the terminal of a program that
+# has set up no logging.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class HostKeyRefused(MachineError):

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ramure.actors import ActorSystem, Ask, Ref, ThreadedActor
+from ramure.actors import ActorSystem, Ask, Ref, Stop, ThreadedActor
 from ramure.errors import ActorDied, StartFailed
-from ramure.exits import Crashed, Shutdown
+from ramure.exits import Shutdown
 from ramure.machines.errors import MachineDown, MachineError
 from ramure.machines.ssh_connection import Connection, HostKeyRefused, LoginRefused, Target
 
@@ -25,6 +24,8 @@ COMMANDS_PER_CONNECTION = 4
 """sshd allows ten sessions on a connection, and frees them late."""
 OPENING_AT_ONCE = 3
 """sshd drops some of the connections that begin while ten others are not through (MaxStartups)."""
+FIRST_DELAY, LAST_DELAY = 0.2, 5.0
+"""Seconds, at most, between two attempts to connect; doubled from the first to the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,10 @@ class TransportActor(ThreadedActor):
     def init(self, target: Target) -> None:
         ref = self.ref
         self.connection = Connection(target, lambda: ref.tell(_Ended()))
-        self.connection.open()
+        try:
+            self.connection.open()
+        except MachineError as error:  # no crash to be reported: whoever asked for the connection is told
+            raise Stop(Shutdown(error)) from error
 
     def handle_call(self, request: object, caller: Ask) -> Connection:
         """Any request: the connection."""
@@ -84,8 +88,8 @@ class Pool:
         try:
             ref = await self._system.options(label=f"ssh to {self.target}").start(TransportActor, self.target)
         except StartFailed as failed:
-            if isinstance(failed.reason, Crashed) and isinstance(failed.reason.exception, MachineError):
-                raise failed.reason.exception from failed
+            if isinstance(failed.reason, Shutdown) and isinstance(failed.reason.detail, MachineError):
+                raise failed.reason.detail from failed
             raise MachineDown(str(self.target), str(failed)) from failed
         try:
             self._connections[ref] = connection = await ref.ask("connection", timeout=None)
@@ -93,6 +97,9 @@ class Pool:
                 connection.in_use = COMMANDS_PER_CONNECTION
         except ActorDied as died:
             raise MachineDown(str(self.target), str(died)) from died
+        except asyncio.CancelledError:
+            ref.exit("kill")  # nobody would know of it
+            raise
         watch = asyncio.create_task(self._watch(ref), name=f"watch of ssh to {self.target}")
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
@@ -132,25 +139,37 @@ class Pool:
         return None
 
     async def _open(self) -> Connection:
-        deadline = time.monotonic() + self._patience
-        delay = 0.2
+        seen: list[MachineError] = []
+        limit = max(self._patience, self.target.dead_after)  # one attempt at least
+        try:
+            async with asyncio.timeout(limit):
+                return await self._try_to_open(seen)
+        except TimeoutError:
+            last = seen[-1] if seen else None
+            why = last.why if isinstance(last, MachineDown) else str(last or "it does not answer")
+            raise MachineDown(str(self.target), f"{why} (for {limit:g} s)") from last
+
+    async def _try_to_open(self, seen: list[MachineError]) -> Connection:
+        """Try until it succeeds; what went wrong on the way is ``seen``."""
+        delay = FIRST_DELAY
         while True:
             async with self._opening:
                 taken = self._take()  # freed while we waited
                 if taken is not None:
                     return taken
+                if self._closed:
+                    raise MachineDown(str(self.target), "it was stopped")
                 try:
-                    if self._closed:
-                        raise MachineDown(str(self.target), "it was stopped")
                     await self.connect()
                     continue
                 except (HostKeyRefused, LoginRefused):
                     raise
                 except MachineError as error:
-                    if self._closed or time.monotonic() + delay > deadline:
-                        raise MachineDown(str(self.target), str(error)) from error
+                    seen.append(error)
+            if self._closed:
+                raise MachineDown(str(self.target), "it was stopped")
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            delay = min(delay * 2, 5.0)
+            delay = min(delay * 2, LAST_DELAY)
 
     async def close(self) -> None:
         """End all connections, and what is being connected."""

@@ -21,12 +21,24 @@ __all__ = ["Tunnel"]
 
 SIZE = 1 << 16
 
-RELEASE = r"""
-case "$(ps -o comm= -p "$1")" in sshd*) kill -TERM "$1" ;; esac
+IDENTITY = r"""
+identity() { ps -o comm= -p "$1"; cut -d " " -f 22 "/proc/$1/stat" 2>/dev/null || ps -o lstart= -p "$1"; }
+"""
+"""What a process is and since when: its number may become another's."""
+
+SERVER = IDENTITY + "echo $PPID; identity $PPID"
+"""Says which sshd serves the connection."""
+
+RELEASE = (
+    IDENTITY
+    + r"""
+[ "$(identity "$1")" = "$2" ] || exit 0
+case "$2" in sshd*) kill -TERM "$1" ;; esac
 for wait in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$1" 2>/dev/null || break; sleep 0.1; done
 """
-"""Ends the sshd ($1) of the connection before: when the link broke without a word, it has not noticed yet, and still
-holds the port."""
+)
+"""Ends the sshd ($1, and what it is) of the connection before: when the link broke without a word, it has not noticed
+yet, and still holds the port."""
 
 
 class Tunnel:
@@ -37,7 +49,7 @@ class Tunnel:
         self.port = port
         self.remote_port = 0
         self.transport: Ref[TransportActor] | None = None
-        self._server = ""
+        self._server: tuple[str, str] | None = None
 
     def open(self, connection: Connection) -> None:
         """Open it, or open it again on the port that it had. Blocks; raises MachineError."""
@@ -47,9 +59,9 @@ class Tunnel:
             try:
                 port = connection.transport.request_port_forward("127.0.0.1", self.remote_port, self._accept)
             except paramiko.SSHException:
-                if not self._server:
+                if self._server is None:
                     raise
-                connection.run(shlex.join(["/bin/sh", "-c", RELEASE, "sh", self._server]), lambda *_: None)
+                connection.run(shlex.join(["/bin/sh", "-c", RELEASE, "sh", *self._server]), lambda *_: None)
                 port = connection.transport.request_port_forward("127.0.0.1", self.remote_port, self._accept)
         except (paramiko.SSHException, EOFError, OSError) as error:
             if connection.alive and not self.remote_port:  # so it was the server's answer
@@ -58,8 +70,9 @@ class Tunnel:
             raise LinkLost(str(connection.target), "the opening of a reverse tunnel", str(error)) from error
         self.remote_port = port
         said: list[bytes] = []
-        connection.run("echo $PPID", lambda _, data: said.append(data))
-        self._server = b"".join(said).decode().strip()
+        connection.run("exec " + shlex.join(["/bin/sh", "-c", SERVER]), lambda _, data: said.append(data))
+        pid, _, identity = b"".join(said).decode().strip().partition("\n")
+        self._server = pid, identity
 
     def _accept(self, channel: paramiko.Channel, _origin: tuple[str, int], _server: tuple[str, int]) -> None:
         """Called on the transport's thread, which must not be held up."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from ramure.machines.errors import CopyFailed
 from ramure.marks import marked_prefix
 
-__all__ = ["Workspace", "copy_of", "left_behind", "remove_tree", "temporary", "worktree_of", "yours"]
+__all__ = ["Workspace", "copied", "copy_of", "left_behind", "remove_tree", "temporary", "worktree_of", "yours"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,18 @@ class Workspace:
         if self.repository:
             _git(self.repository, "worktree", "prune")
 
+    def undo(self) -> list[list[str]]:
+        """The commands that must run before :meth:`made` is removed, if this program dies."""
+        return []
+
+    def made(self) -> str:
+        """What is to be removed if this program dies; "" for nothing. (A git worktree holds work to be saved.)"""
+        return self.path if self.owned and not self.repository else ""
+
+    def fork(self, identity: str) -> Workspace:
+        """An independent copy of its present state. Raises :class:`CopyFailed`."""
+        return copy_of(self.path, identity)
+
 
 def yours(path: str | os.PathLike[str]) -> Workspace:
     """The user's own directory, made when missing, never removed."""
@@ -56,18 +68,23 @@ def copy_of(source: str, identity: str) -> Workspace:
     """
     copy = tempfile.mkdtemp(prefix=marked_prefix(identity))
     try:
-        how = "reflink" if _reflinks(source, copy) else "copy"
-        if sys.platform == "linux":
-            argv = ["cp", "-a", f"--reflink={'always' if how == 'reflink' else 'never'}", "--", f"{source}/.", copy]
-        else:
-            argv = ["cp", "-a" if how == "copy" else "-ac", f"{source}/.", copy]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise CopyFailed(f"{source} could not be copied: {done.stderr.strip()}")
+        return Workspace(copy, note=f"made by {copied(source, copy)}")
     except BaseException:
         remove_tree(copy)
         raise
-    return Workspace(copy, note=f"made by {how}")
+
+
+def copied(source: str, target: str) -> str:
+    """Copy what is in ``source`` to ``target``; returns how. Raises :class:`CopyFailed`."""
+    how = "reflink" if _reflinks(source, target) else "copy"
+    if sys.platform == "linux":
+        argv = ["cp", "-a", f"--reflink={'always' if how == 'reflink' else 'never'}", "--", f"{source}/.", target]
+    else:
+        argv = ["cp", "-a" if how == "copy" else "-ac", f"{source}/.", target]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CopyFailed(f"{source} could not be copied: {done.stderr.strip()}")
+    return how
 
 
 def _reflinks(source: str, target: str) -> bool:

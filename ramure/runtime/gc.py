@@ -1,7 +1,8 @@
 """What killed runs have left: found by their leases and ids, and removed. Blocking.
 
 Nothing is found by what it looks like: a process is a run's when the run's id is the value of ``RAMURE_RUN_ID`` in its
-environment, a file when the lease names it, a temporary directory when the whole id stands in its name. Logs are kept.
+environment, a file when the lease names it, a temporary directory when the whole id stands in its name, and what a
+machine made elsewhere (a container, a mount) when the machine's lease says how it is undone. Logs are kept.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ramure.machines import leases as machine_leases
 from ramure.machines.errors import CopyFailed
 from ramure.machines.workspace import left_behind
 from ramure.marks import RUN_ID
@@ -35,10 +37,11 @@ KILL_LIMIT: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """One thing that a run left. ``error``: why it could not be removed."""
+    """One thing that a run left (``run`` is empty for a machine that was in none). ``error``: why it could not be
+    removed."""
 
     run: str
-    kind: Literal["process", "directory", "socket", "log", "lease"]
+    kind: Literal["process", "directory", "socket", "log", "lease", "machine"]
     what: str
     pid: int | None = None
     error: str | None = None
@@ -48,7 +51,7 @@ class Leftover:
 
     def __str__(self) -> str:
         what = self.what if self.pid is None else f"{self.pid} {self.what}"
-        return f"{self.run}: {self.kind} {what}" + (f": not removed: {self.error}" if self.error else "")
+        return f"{self.run or 'no run'}: {self.kind} {what}" + (f": not removed: {self.error}" if self.error else "")
 
 
 def sweep(runtimes: Path, *, dry_run: bool = False, wait: bool = False) -> list[Leftover]:
@@ -57,12 +60,13 @@ def sweep(runtimes: Path, *, dry_run: bool = False, wait: bool = False) -> list[
     ``dry_run``: only say it. One sweep at a time: another one that is under way is waited for with ``wait``, else it is
     left to do the work.
     """
+    machines = _machines(runtimes.parent, dry_run)  # first: no directory is removed through a mount
     if not runtimes.is_dir():
-        return []
+        return machines
     with _alone(runtimes, wait or dry_run) as alone:
         if not alone:
-            return []
-        found: list[Leftover] = []
+            return machines
+        found = machines
         known = set()
         for path, lease in leases(runtimes):
             known.add(lease.execution_id)
@@ -72,6 +76,17 @@ def sweep(runtimes: Path, *, dry_run: bool = False, wait: bool = False) -> list[
             if path.stem not in known and not _listens(path):
                 found.append(_removed(Leftover(path.stem, "socket", str(path)), path, dry_run))
         return found
+
+
+def _machines(home: Path, dry_run: bool) -> list[Leftover]:
+    """What machines of dead programs made elsewhere, also those that were in no run."""
+    if dry_run:
+        return [Leftover(each.run, "machine", each.what) for each in machine_leases.stale(home)]
+    removed, refused = machine_leases.remove_stale(home)
+    return [
+        *(Leftover(each.run, "machine", each.what) for each in removed),
+        *(Leftover(each.run, "machine", each.what, error=why) for each, why in refused),
+    ]
 
 
 @contextlib.contextmanager

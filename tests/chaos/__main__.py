@@ -8,11 +8,11 @@ import secrets
 import statistics
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tests.chaos.table import ROWS
 from tests.chaos.trial import Result, Row, run
 from tests.conftest import ROOT, _installed
+from tests.pages import put_between
 
 PAGE = ROOT / "docs" / "faults.md"
 BEGIN, END = "<!-- the measured table: make chaos writes it -->", "<!-- end of the measured table -->"
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wrong = [result for result in results if result.wrong]
     print(f"\n{len(results) - len(wrong)} of {len(results)} as expected; seed {seed}")
     if options.write:
-        write(PAGE, table(results))
+        put_between(PAGE, BEGIN, END, table(results))
     return 1 if wrong else 0
 
 
@@ -84,13 +84,6 @@ def table(results: list[Result]) -> str:
 
 def _same(values: Sequence[object]) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
-
-
-def write(page: Path, text: str) -> None:
-    """Put the table between its marks."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ramure.machines.ssh import SSHImage
@@ -16,23 +17,38 @@ __all__ = ["Sshd"]
 
 
 class Sshd:
-    """A real OpenSSH server of our own, on a port of 127.0.0.1; the login user is who runs the tests."""
+    """A real OpenSSH server of our own, on a port of 127.0.0.1; the login user is who runs the tests.
 
-    def __init__(self, directory: Path, settings: str = "") -> None:
+    ``prefix`` is put before its command (to run it elsewhere), ``address`` is where it is then; ``environment`` is set
+    for what logs in.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: str = "",
+        *,
+        address: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         self.settings = settings
+        self.address = address
+        self.prefix = list(prefix)
         for name in ("host_key", "user_key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         (directory / "authorized_keys").write_text((directory / "user_key.pub").read_text())
-        (directory / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {(directory / 'host_key.pub').read_text()}")
+        (directory / "known_hosts").write_text(f"[{address}]:{self.port} {(directory / 'host_key.pub').read_text()}")
         # SHLVL: bash reads ~/.bashrc in sshd's commands unless it is deeper than the first level.
+        variables = " ".join(f"{name}={value}" for name, value in {"SHLVL": "5", **(environment or {})}.items())
         (directory / "config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {directory}/host_key\nPidFile none\n"
+            f"Port {self.port}\nListenAddress {address}\nHostKey {directory}/host_key\nPidFile none\n"
             f"AuthorizedKeysFile {directory}/authorized_keys\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
-            f"PasswordAuthentication no\nSetEnv SHLVL=5\nSubsystem sftp internal-sftp\n{settings}"
+            f"PasswordAuthentication no\nSetEnv {variables}\nSubsystem sftp internal-sftp\n{settings}"
         )
         self.start()
 
@@ -40,13 +56,13 @@ class Sshd:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # where sshd separates its privileges
         sshd = shutil.which("sshd") or "/usr/sbin/sshd"
-        command = [sshd, "-D", "-e", "-f", str(self.directory / "config")]
+        command = [*self.prefix, sshd, "-D", "-e", "-f", str(self.directory / "config")]
         with (self.directory / "log").open("a") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
         deadline = time.monotonic() + 10
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection((self.address, self.port), timeout=1).close()
                 return
             except OSError:
                 assert time.monotonic() < deadline, (self.directory / "log").read_text()
@@ -69,7 +85,7 @@ class Sshd:
     def image(self, **options: object) -> SSHImage:
         """An image that logs in here; nothing of the user's own SSH settings is read."""
         options = {
-            "host": "127.0.0.1",
+            "host": self.address,
             "port": self.port,
             "key": str(self.directory / "user_key"),
             "known_hosts": str(self.directory / "known_hosts"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -182,3 +183,35 @@ class TestBrokenLinks:
             await machine.exec("true")
         await machine.stop()
         own_sshd.start()
+
+
+class TestReboots:
+    """What was in the host's /tmp is gone."""
+
+    @pytest.fixture
+    async def machine(self, own_sshd, tmp_path):
+        machine = await own_sshd.image(env={"GREETING": "hi"}).spawn()
+        yield machine
+        await machine.stop()
+
+    @staticmethod
+    def forget(machine):
+        shutil.rmtree(machine._private)
+        shutil.rmtree(machine.workdir)
+
+    async def test_commands_find_what_they_need_again(self, machine):
+        self.forget(machine)
+        commands = ("echo $GREETING; pwd", "x" * 100_000 + "; echo $GREETING", "echo $GREETING")
+        results = await asyncio.gather(*(machine.exec(command, timeout=30) for command in commands))
+        assert [result.stdout for result in results] == [f"hi\n{machine.workdir}\n", "hi\n", "hi\n"]
+
+    async def test_a_command_that_found_nothing_is_run_once(self, machine):
+        self.forget(machine)
+        await machine.exec("echo x >>/tmp/$RAMURE_MACHINE-ran")
+        assert (await machine.exec("cat /tmp/$RAMURE_MACHINE-ran; rm /tmp/$RAMURE_MACHINE-ran")).stdout == "x\n"
+
+    async def test_streams_and_files_too(self, machine):
+        self.forget(machine)
+        await machine.write_file("file", b"x")
+        assert await machine.read_file("file") == b"x"
+        assert [chunk.text async for chunk in machine.stream("echo $GREETING")] == ["hi\n"]

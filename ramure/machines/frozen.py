@@ -1,0 +1,219 @@
+"""Copies of working directories that nobody changes, and what is made of them: overlays, where the system can, else
+further copies. Blocking functions.
+
+An overlay (Linux's overlayfs) costs a few milliseconds whatever the size: it shows a frozen copy, and takes what is
+changed in it into a directory of its own. What makes that sound:
+
+* The kernel leaves undefined what an overlay shows when a layer below it changes. So the layers below are always copies
+  of ours in directories of mode 0700, never a directory that somebody works in; they stay until the last machine on
+  them has stopped.
+* A fork of a machine that works in an overlay copies what that has changed, and not what is below. The upper layer of a
+  live overlay is never made a lower one: processes that work in it would go on to write to it.
+* Of a file with several hard links, an overlay would change only the one by which it was written to. Directories with
+  such files are copied.
+
+Only root may mount. Whether it works (a kernel without overlayfs, a temporary directory that is itself on an overlay)
+is found out by trying.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ramure.machines import leases
+from ramure.machines.base import CURRENT_RUN
+from ramure.machines.errors import CopyFailed
+from ramure.machines.workspace import Workspace, copied, copy_of, remove_tree
+from ramure.marks import marked_prefix
+
+__all__ = ["Frozen", "freeze"]
+
+LIMIT = 30.0
+OPTIONS = "redirect_dir=off,index=off,metacopy=off"
+"""What a system may have as its default, and what the copy of an upper layer would not survive."""
+
+UNMOUNT = 'mountpoint -q -- "$1" || exit 0; umount -- "$1" 2>/dev/null || umount -l -- "$1"'
+"""A shell that somebody left in it does not hold it up."""
+
+
+class Frozen:
+    """A directory as it was, for as long as it is held: by who froze it, and by each machine on it."""
+
+    def __init__(self, copy: Workspace, below: Frozen | None, *, linked: bool) -> None:
+        self._copy = copy
+        self._linked = linked
+        self._holders = 1
+        self._lock = threading.Lock()
+        what = f"a snapshot in {copy.path}"
+        lease = leases.take(os.path.basename(copy.path), what, run=CURRENT_RUN.get(), paths=[copy.path])
+        self._below = below.hold() if below is not None else None
+        self._removed = weakref.finalize(self, _remove, copy, lease)  # at the program's end at the latest
+
+    @property
+    def layers(self) -> list[str]:
+        """The directories that make it up, the uppermost first."""
+        return [self._copy.path, *(self._below.layers if self._below else [])]
+
+    @property
+    def note(self) -> str:
+        """How it was made."""
+        return self._copy.note
+
+    def hold(self) -> Frozen:
+        """Once more."""
+        with self._lock:
+            self._holders += 1
+        return self
+
+    def drop(self) -> None:
+        """One holder less; with the last one it goes."""
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            self._removed()
+            if self._below is not None:
+                self._below.drop()
+
+    def spawn(self, identity: str) -> Workspace:
+        """A directory that begins as this one. Raises :class:`CopyFailed`."""
+        if not self._linked and os.geteuid() == 0:
+            holder = tempfile.mkdtemp(prefix=marked_prefix(identity))
+            try:
+                _made_like(f"{holder}/upper", self._copy.path)
+                return _mounted(holder, self)
+            except BaseException as error:
+                remove_tree(holder)
+                if not isinstance(error, CopyFailed) or self._below is not None:
+                    raise
+        return copy_of(self._copy.path, identity)
+
+
+def _remove(copy: Workspace, lease: leases.Lease) -> None:
+    copy.remove()
+    lease.release()
+
+
+@dataclass(frozen=True)
+class Overlay(Workspace):
+    """A directory that is an overlay: in ``holder``, over the layers of ``base``."""
+
+    holder: str = ""
+    base: Frozen = field(kw_only=True, repr=False)
+    lease: leases.Lease = field(kw_only=True, repr=False)
+
+    def remove(self) -> None:
+        subprocess.run(unmounting(self.path), capture_output=True, timeout=LIMIT, check=False)
+        if os.path.ismount(self.path):
+            raise CopyFailed(f"{self.path} could not be unmounted: {self.holder} stays, for `ramure gc`")
+        remove_tree(self.holder)
+        self.lease.release()
+        self.base.drop()
+
+    def undo(self) -> list[list[str]]:
+        return [unmounting(self.path)]
+
+    def made(self) -> str:
+        return self.holder
+
+    def fork(self, identity: str) -> Workspace:
+        holder = tempfile.mkdtemp(prefix=marked_prefix(identity))
+        try:
+            os.mkdir(f"{holder}/upper")
+            copied(f"{self.holder}/upper", f"{holder}/upper")
+            return _mounted(holder, self.base)
+        except BaseException:
+            remove_tree(holder)
+            raise
+
+
+def freeze(workspace: Workspace, identity: str) -> Frozen:
+    """A copy of a directory's present state that nobody changes. Raises :class:`CopyFailed`."""
+    try:
+        if isinstance(workspace, Overlay):
+            changes = copy_of(f"{workspace.holder}/upper", identity)
+            if not _has_links(changes.path):
+                return _frozen(changes, workspace.base, linked=False)
+            changes.remove()
+        whole = copy_of(workspace.path, identity)
+        return _frozen(whole, None, linked=_has_links(whole.path))
+    except OSError as error:
+        raise CopyFailed(f"{workspace.path} could not be copied: {error}") from error
+
+
+def _frozen(copy: Workspace, below: Frozen | None, *, linked: bool) -> Frozen:
+    try:
+        return Frozen(copy, below, linked=linked)
+    except BaseException:
+        copy.remove()
+        raise
+
+
+def unmounting(path: str) -> list[str]:
+    """The command that unmounts it, if it is mounted."""
+    return ["/bin/sh", "-c", UNMOUNT, "sh", path]
+
+
+def _mounted(holder: str, base: Frozen) -> Overlay:
+    """The overlay in ``holder``, whose upper layer is there already. Raises :class:`CopyFailed` if it cannot be."""
+    path = f"{holder}/merged"
+    os.mkdir(f"{holder}/work")
+    os.mkdir(path)
+    # Links, for the kernel splits the option at colons and commas, which a path may have.
+    lower = [f"lower{number}" for number in range(len(base.layers))]
+    for name, layer in zip(lower, base.layers, strict=True):
+        os.symlink(layer, f"{holder}/{name}")
+    lease = leases.take(
+        os.path.basename(holder),
+        f"an overlay in {holder}",
+        run=CURRENT_RUN.get(),
+        undo=[unmounting(path)],
+        paths=[holder],
+    )
+    try:
+        _mount(holder, lower)
+    except BaseException:
+        lease.release()
+        raise
+    return Overlay(path, note="made by overlay", holder=holder, base=base.hold(), lease=lease)
+
+
+def _mount(holder: str, lower: Sequence[str]) -> None:
+    options = f"{OPTIONS},lowerdir={':'.join(lower)},upperdir=upper,workdir=work"
+    argv = ["mount", "-t", "overlay", "-o", options, "overlay", "merged"]
+    try:
+        done = subprocess.run(argv, cwd=holder, capture_output=True, text=True, timeout=LIMIT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CopyFailed(f"no overlay could be mounted in {holder}: {error}") from error
+    if done.returncode != 0:
+        raise CopyFailed(f"no overlay could be mounted in {holder}: {done.stderr.strip()}")
+
+
+def _made_like(path: str, model: str) -> None:
+    """Make a directory with the owner, mode and times of another: they are those of the overlay's root."""
+    os.mkdir(path)
+    there = os.stat(model)
+    os.chown(path, there.st_uid, there.st_gid)
+    shutil.copystat(model, path)
+
+
+def _has_links(directory: str) -> bool:
+    """Whether any file in it has several names."""
+    todo = [directory]
+    while todo:
+        with os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                there = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(there.st_mode):
+                    todo.append(entry.path)
+                elif there.st_nlink > 1 and stat.S_ISREG(there.st_mode):
+                    return True
+    return False
