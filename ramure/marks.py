@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from typing import Final
 
-__all__ = ["RUN_ID", "mark_context", "marked_environment", "marked_prefix"]
+__all__ = ["RUN_ID", "mark_context", "marked_environment", "marked_prefix", "marked_run"]
 
 RUN_ID: Final = "RAMURE_RUN_ID"
 """The variable that every process of a run has in its environment."""
@@ -18,6 +18,12 @@ def mark_context(run_id: str | None) -> str | None:
     before = _run.get()
     _run.set(run_id)
     return before
+
+
+def marked_run() -> str:
+    """The id of the run that what is made here is of; "" outside of one. A machine that is made elsewhere (a container)
+    bears it, so that people and ``ramure gc`` can tell whose it is."""
+    return _run.get() or ""
 
 
 def marked_environment() -> dict[str, str]:

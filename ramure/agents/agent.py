@@ -437,9 +437,11 @@ class AgentActor(Actor):
                 if not self._welcomed:
                     self._welcome()
                 if self.state == "idle" and self.session is not None:
-                    self.session.tell(SaveMemory())
+                    self.session.tell(SaveMemory(settled=True))
                 return
             case "assistant":
+                if self.session is not None:
+                    self.session.tell(SaveMemory(settled=False))
                 usage = data.get("usage")
                 if isinstance(usage, dict):
                     self.usage.add(usage)

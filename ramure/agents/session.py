@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,19 @@ from ramure.agents.place import Place, find_place
 from ramure.agents.screen import masked, secrets_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
 from ramure.exits import Crashed
-from ramure.machines.errors import LinkLost, MachineError
+from ramure.machines.errors import LinkLost, MachineDown, MachineError, MachineStopped
 from ramure.machines.tmux import Ending, NoSuchSession, SessionExists, TmuxServerGone
 from ramure.types import ExecutionFailed
 
 if TYPE_CHECKING:
     from ramure.agents.services import Connection, Services
     from ramure.machines.quarters import Quarters
+
+VERDICT_LIMIT = 60.0
+"""Seconds in which the actor of a machine that does not answer says that it is down."""
+ASK_AGAIN = 1.0
+SAVE_EVERY = 5.0
+"""Seconds between two copies of the conversation while pi works: so much of it may be lost with its machine."""
 
 __all__ = ["Connected", "Disconnected", "FrameIn", "SaveMemory", "Session", "SessionPlan"]
 
@@ -45,7 +52,10 @@ class SessionPlan:
 
 @dataclass(frozen=True, slots=True)
 class SaveMemory:
-    """pi has written to its session: a good moment for copying it to the run's logs."""
+    """pi has written to its session: a good moment for copying it to the run's logs. ``settled``: and writes no more for
+    now."""
+
+    settled: bool
 
 
 # -- to the agent -----------------------------------------------------------------------------------------
@@ -93,6 +103,7 @@ class Session(Actor):
         self.bye = ""
         self._grace = 2.0
         self._saving: asyncio.Task[Any] | None = None
+        self._saved_at = -math.inf
         self._sink = _Sink(self.ref, plan.agent)
         self.start_task(self._live(), name=f"session of {plan.address}")
 
@@ -111,11 +122,13 @@ class Session(Actor):
             self._end(error)
             return
         except (MachineError, ExecutionFailed, OSError) as error:
+            if isinstance(error, (MachineDown, MachineStopped)):
+                await self._machine_is_back()
             self._end(LaunchFailed(plan.name, str(error)))
             return
         self.send_after(plan.launch_timeout, _LaunchTimeout())
         try:
-            ending = await place.tmux.wait_end(plan.address)
+            ending = await self._ending(place)
         except MachineError as error:
             self._end(PiExited(f"the way to its machine was lost: {error}"))
             return
@@ -129,6 +142,29 @@ class Session(Actor):
             with contextlib.suppress(NoSuchSession):
                 await place.tmux.kill_session(self.plan.address, grace=0.0)
             await place.tmux.new_session(self.plan.address, launch.command(), cwd=place.cwd)
+
+    async def _ending(self, place: Place) -> Ending:
+        """Wait for pi's end. Raises MachineError if it cannot be seen any more, and the machine is not down."""
+        while True:
+            try:
+                return await place.tmux.wait_end(self.plan.address)
+            except (MachineDown, MachineStopped) as error:
+                if not await self._machine_is_back() or not place.machine.link_patience:
+                    raise error from None
+
+    async def _machine_is_back(self) -> bool:
+        """A machine seems to be down. If it is, its actor tells so, and that ends the agent, and this session with it:
+        to say now that pi had ended would only have it restarted there. True if it answers after all; False if neither
+        came."""
+        try:
+            async with asyncio.timeout(VERDICT_LIMIT):
+                while True:
+                    with contextlib.suppress(MachineError):
+                        await self.plan.quarters.machine.ping()
+                        return True
+                    await asyncio.sleep(ASK_AGAIN)
+        except TimeoutError:
+            return False
 
     def _exited(self, ending: Ending) -> PiExited | LaunchFailed:
         how = _how(ending)
@@ -161,8 +197,11 @@ class Session(Actor):
                 why = f"pi has given no sign of life for {self.plan.stale_after:g} s"
                 self._grace = 0.0  # who hears nothing cannot be asked to end
                 self._end(PiExited(why, await self._screen()))
-            case SaveMemory() if self.place is not None:
-                if self._saving is None or self._saving.done():
+            case SaveMemory(settled) if self.place is not None:
+                now = asyncio.get_running_loop().time()
+                busy = self._saving is not None and not self._saving.done()
+                if not busy and (settled or now - self._saved_at >= SAVE_EVERY):
+                    self._saved_at = now
                     self._saving = self.start_task(self._save(self.place), name=f"memory of {self.plan.address}")
             case Bye(reason=reason):
                 self.bye = reason

@@ -9,7 +9,7 @@ from typing import Any
 
 from ramure.actors import NO_REPLY, Actor, Ask
 from ramure.exits import Crashed
-from ramure.machines.base import AGENT, CURRENT_RUN, Image, Machine, as_machine
+from ramure.machines.base import AGENT, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
 from ramure.machines.quarters import Quarters
 
@@ -41,11 +41,11 @@ class Exec:
 class MachineActor(Actor):
     """Owns one machine. Its exit reason is ``Crashed(MachineDown)`` when the machine is seen to be gone."""
 
-    async def init(self, image: Image, run: str = "") -> None:
+    async def init(self, image: Image) -> None:
         self.trap_exit = True
-        self._run_id = run
         self.image = image
         self._machine: Machine | None = None
+        self._down = False
         self._ready: asyncio.Future[Quarters] = asyncio.get_running_loop().create_future()
         self.start_task(self._live(), name="machine")
 
@@ -55,10 +55,10 @@ class MachineActor(Actor):
         return self._machine
 
     async def _live(self) -> None:
-        CURRENT_RUN.set(self._run_id)
         self._machine = as_machine(await self.image.spawn())
         self._ready.set_result(Quarters(self._machine))
         seen = await self._watch(self._machine)
+        self._down = True
         self.stop(Crashed(MachineDown(self._machine.describe(), seen)))  # without effect when it ends already
 
     async def _watch(self, machine: Machine) -> str:
@@ -109,7 +109,11 @@ class MachineActor(Actor):
 
     async def terminate(self, reason: object) -> None:
         if self._ready.done() and not self._ready.cancelled():
-            await self._ready.result().close()
+            quarters = self._ready.result()
+            if self._down:
+                quarters.abandon()  # agents there are not to wait for their end until nothing has answered
+            else:
+                await quarters.close()
         self._ready.cancel()
         if self._machine is not None:
             await self._machine.stop()

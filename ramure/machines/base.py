@@ -12,21 +12,16 @@ from __future__ import annotations
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from ramure.machines.errors import NotSupported
 from ramure.types import ExecResult
 
-__all__ = ["AGENT", "CURRENT_RUN", "Chunk", "ExecStream", "ForkOf", "Image", "Machine", "as_machine"]
+__all__ = ["AGENT", "Chunk", "ExecStream", "ForkOf", "Image", "Machine", "as_machine"]
 
 AGENT = "agent"
 """The default of ``user=``: the backend's own agent user (on this host: you)."""
-
-CURRENT_RUN: ContextVar[str] = ContextVar("ramure run", default="")
-"""The id of the run that a machine is spawned for, "" outside of one. What a backend makes elsewhere (a container)
-bears it, so that people and ``ramure gc`` can tell whose it is."""
 
 
 class Image(ABC):

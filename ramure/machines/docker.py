@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ramure.machines import leases
-from ramure.machines.base import CURRENT_RUN, Image
+from ramure.machines.base import Image
 from ramure.machines.commands import spool
 from ramure.machines.docker_commit import Commit
 from ramure.machines.docker_engine import MACHINE, RUN, Engine, EngineSilent, problem
 from ramure.machines.docker_machine import DockerMachine
 from ramure.machines.errors import MachineError, SpawnFailed
 from ramure.machines.keeper import finished
+from ramure.marks import marked_run
 from ramure.types import ExecResult
 
 __all__ = ["DockerContainer", "DockerImage", "DockerMachine"]
@@ -133,7 +134,7 @@ class DockerImage(Image):
 
     def _options(self, identity: str) -> list[str]:
         options = ["--network", self.network, "--label", f"{MACHINE}={identity}"]
-        if run := CURRENT_RUN.get():
+        if run := marked_run():
             options += ["--label", f"{RUN}={run}"]
         for name, value in self.labels.items():
             options += ["--label", f"{name}={value}"]
@@ -202,7 +203,7 @@ async def _spawned(
     try:
         ending = undo(engine, identity)
         engine.keeper.undo(ending)
-        lease = await asyncio.to_thread(leases.take, identity, wanted_by, run=CURRENT_RUN.get(), undo=[ending])
+        lease = await asyncio.to_thread(leases.take, identity, wanted_by, run=marked_run(), undo=[ending])
         container = await make(engine)
         machine = DockerMachine(identity, container, copies, engine, ending, lease)
         try:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ramure.machines import leases
-from ramure.machines.base import CURRENT_RUN, Image
+from ramure.machines.base import Image
 from ramure.machines.docker_engine import COMMIT, MACHINE, RUN, Engine, complaint, image_removal
 from ramure.machines.errors import CopyFailed, SpawnFailed
 from ramure.machines.keeper import finished
+from ramure.marks import marked_run
 
 if TYPE_CHECKING:
     from ramure.machines.docker import DockerImage
@@ -40,7 +41,7 @@ class Commit:
         """Commit a container. Raises :class:`CopyFailed`, and then nothing is left."""
         identity = uuid.uuid4().hex[:12]
         reference = f"ramure-commit:{identity}"
-        run = CURRENT_RUN.get()
+        run = marked_run()
         # A container's labels go into its image, and from there into containers that are none of our machines.
         labels = {COMMIT: identity, MACHINE: "", RUN: run}
         changes = [part for name, value in labels.items() for part in ("--change", f'LABEL {name}="{value}"')]

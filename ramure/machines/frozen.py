@@ -29,10 +29,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ramure.machines import leases
-from ramure.machines.base import CURRENT_RUN
 from ramure.machines.errors import CopyFailed
 from ramure.machines.workspace import Workspace, copied, copy_of, remove_tree
-from ramure.marks import marked_prefix
+from ramure.marks import marked_prefix, marked_run
 
 __all__ = ["Frozen", "freeze"]
 
@@ -53,7 +52,7 @@ class Frozen:
         self._holders = 1
         self._lock = threading.Lock()
         what = f"a snapshot in {copy.path}"
-        lease = leases.take(os.path.basename(copy.path), what, run=CURRENT_RUN.get(), paths=[copy.path])
+        lease = leases.take(os.path.basename(copy.path), what, run=marked_run(), paths=[copy.path])
         self._below = below.hold() if below is not None else None
         self._removed = weakref.finalize(self, _remove, copy, lease)  # at the program's end at the latest
 
@@ -174,7 +173,7 @@ def _mounted(holder: str, base: Frozen) -> Overlay:
     lease = leases.take(
         os.path.basename(holder),
         f"an overlay in {holder}",
-        run=CURRENT_RUN.get(),
+        run=marked_run(),
         undo=[unmounting(path)],
         paths=[holder],
     )

@@ -139,5 +139,12 @@ class Quarters:
         except (MachineError, OSError, TimeoutError):
             room.tmux.close()
 
+    def abandon(self) -> None:
+        """The machine is gone, and all that was there with it."""
+        self._closed = True
+        room, self._room = self._room, None
+        if room is not None:
+            room.tmux.close()
+
     async def _remove(self, directory: str) -> None:
         await self.machine.exec(shlex.join(["rm", "-rf", "--", directory]), timeout=COMMAND_LIMIT)

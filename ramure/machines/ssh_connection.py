@@ -149,6 +149,7 @@ class Connection:
         transport = client.get_transport()
         assert transport is not None
         self.transport = transport
+        # With this and the two thirds that the kernel waits for an answer, a dead link is noticed in time.
         transport.set_keepalive(max(1, int(self.target.dead_after / 3)))
 
     def _connect(self) -> paramiko.SSHClient:
@@ -192,7 +193,7 @@ class Connection:
         self._opened = opened = socket.create_connection((target.host, target.port), timeout=target.dead_after)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):  # not on this system: then keepalives alone must do
-            opened.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(target.dead_after * 1000))
+            opened.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(target.dead_after * 1000 * 2 / 3))
         return opened
 
     @property

@@ -60,7 +60,7 @@ def sweep(runtimes: Path, *, dry_run: bool = False, wait: bool = False) -> list[
     ``dry_run``: only say it. One sweep at a time: another one that is under way is waited for with ``wait``, else it is
     left to do the work.
     """
-    machines = _machines(runtimes.parent, dry_run)  # first: no directory is removed through a mount
+    machines, theirs = _machines(runtimes.parent, dry_run)  # first: no directory is removed through a mount
     if not runtimes.is_dir():
         return machines
     with _alone(runtimes, wait or dry_run) as alone:
@@ -71,22 +71,20 @@ def sweep(runtimes: Path, *, dry_run: bool = False, wait: bool = False) -> list[
         for path, lease in leases(runtimes):
             known.add(lease.execution_id)
             if not lease.elsewhere() and not lease.alive():
-                found += _bury(path, lease, dry_run)
+                found += _bury(path, lease, theirs, dry_run)
         for path in sorted(runtimes.glob("*.sock")):
             if path.stem not in known and not _listens(path):
                 found.append(_removed(Leftover(path.stem, "socket", str(path)), path, dry_run))
         return found
 
 
-def _machines(home: Path, dry_run: bool) -> list[Leftover]:
-    """What machines of dead programs made elsewhere, also those that were in no run."""
-    if dry_run:
-        return [Leftover(each.run, "machine", each.what) for each in machine_leases.stale(home)]
-    removed, refused = machine_leases.remove_stale(home)
-    return [
-        *(Leftover(each.run, "machine", each.what) for each in removed),
-        *(Leftover(each.run, "machine", each.what, error=why) for each, why in refused),
-    ]
+def _machines(home: Path, dry_run: bool) -> tuple[list[Leftover], set[Path]]:
+    """What machines of dead programs made elsewhere, also those that were in no run; and the directories that they, and
+    so nobody else, remove."""
+    removed, refused = (machine_leases.stale(home), []) if dry_run else machine_leases.remove_stale(home)
+    found = [Leftover(each.run, "machine", each.what) for each in removed]
+    found += [Leftover(each.run, "machine", each.what, error=why) for each, why in refused]
+    return found, {Path(made) for each in (*removed, *(each for each, _ in refused)) for made in each.paths}
 
 
 @contextlib.contextmanager
@@ -101,10 +99,10 @@ def _alone(runtimes: Path, wait: bool) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _bury(path: Path, lease: Lease, dry_run: bool) -> list[Leftover]:
+def _bury(path: Path, lease: Lease, theirs: set[Path], dry_run: bool) -> list[Leftover]:
     """All that one dead run left; its lease goes last, and stays while something else could not be removed."""
     found = _processes(lease.execution_id, dry_run)
-    for directory in _directories(lease):
+    for directory in (each for each in _directories(lease) if each not in theirs):
         leftover = Leftover(lease.execution_id, "directory", str(directory))
         found.append(leftover if dry_run else _without(leftover, directory))
     for socket_path in {path.with_suffix(".sock"), Path(lease.socket)}:

@@ -117,8 +117,7 @@ class Ownership:
         """Start a machine's actor. It may still be provisioning."""
         image = self.image(given)
         label = f"machine {self.record.run.next_number('machine')}"
-        args = (image, self.record.run.execution_id)
-        spec = ChildSpec(label, MachineActor, args, restart="temporary", shutdown="infinity", type="supervisor")
+        spec = ChildSpec(label, MachineActor, (image,), restart="temporary", shutdown="infinity", type="supervisor")
         ref: Ref[MachineActor] = await self.machines.ask(Call("start_child", (spec,)), timeout=None)
         burial = self.system.loop.create_task(_bury(ref), name=f"burial of {label}", context=contextvars.Context())
         self._burials.add(burial)

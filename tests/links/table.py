@@ -24,6 +24,7 @@ ROWS = [
         DEAD + 1,
         agent_downs=1,
         reason="pi's tmux server died",
+        forgets=True,
     ),
     Row(
         "link down for good",
@@ -32,6 +33,7 @@ ROWS = [
         dead_after=10.0,
         give_up_after=15.0,
         ends=True,
+        forgets=True,
         reason="MachineDown",
     ),
 ]

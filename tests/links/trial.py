@@ -18,7 +18,7 @@ from ramure.agents.session_file import seqs_in
 from ramure.agents.toolchain import Toolchain
 from ramure.exits import format_exit
 from ramure.machines.base import Machine
-from ramure.machines.errors import ExecTimeout, LinkLost, MachineDown, MachineError
+from ramure.machines.errors import ExecTimeout, LinkLost, MachineDown, MachineError, MachineStopped
 from ramure.runtime.log_files import entries
 from ramure.supervisors import Backoff
 from ramure.testing import Delay, ScriptedModel, Text, ToolCall
@@ -53,6 +53,8 @@ class Row:
     """In the reason of ``agent_down``, or of the agent's end."""
     ends: bool = False
     """The machine counts as down, and the agent ends with it."""
+    forgets: bool = False
+    """The conversation's last seconds may be lost with the host, or cannot be read from it."""
     loses_commands: bool = True
     """Commands under way may be lost."""
 
@@ -81,6 +83,8 @@ class Result:
     """The reasons of ``agent_down``."""
     ending: str = ""
     """The reason for which the agent ended, if it did."""
+    ended: float = 0.0
+    """When that was."""
     machine_down: str = ""
     """The reason of the machine's ``Down``, if it got one."""
     messages: int = 0
@@ -91,7 +95,9 @@ class Result:
 
     @property
     def noticed(self) -> float | None:
-        """Seconds from the fault until something was noticed."""
+        """Seconds from the fault until something was noticed; where the agent ends, until that."""
+        if self.ended:
+            return self.ended - self.began
         return min(self.noticings) - self.began if self.noticings else None
 
     @property
@@ -165,6 +171,7 @@ async def _run(result: Result, stage: Stage, host: Host, chosen: random.Random) 
         @worker.on_exit
         def on_exit(reason: object) -> None:
             result.ending = format_exit(reason).splitlines()[0]
+            result.ended = time.time()
             ended.set()
 
         @worker.on("note")
@@ -179,6 +186,17 @@ async def _run(result: Result, stage: Stage, host: Host, chosen: random.Random) 
         work = [asyncio.create_task(_commands(there, f"c{n}", result, chosen, stop)) for n in range(AT_ONCE)]
         work += [asyncio.create_task(_endless(there, result, stop)), asyncio.create_task(_files(there, result, stop))]
         work += [asyncio.create_task(_messages(worker, result, stop, ended))]
+        try:
+            await through_the_fault(worker, ended)
+        finally:
+            stop.set()
+            await asyncio.wait_for(asyncio.gather(*work), LIMIT)
+        if not row.ends:
+            await worker.send("That is enough.")
+            await _settled(worker, ended)
+        return run.execution_id
+
+    async def through_the_fault(worker: Any, ended: asyncio.Event) -> None:
         await _goes_on(result, worker, ended)
         result.began = time.time()
         await asyncio.to_thread(row.fault, host)
@@ -187,15 +205,8 @@ async def _run(result: Result, stage: Stage, host: Host, chosen: random.Random) 
             await asyncio.wait_for(ended.wait(), LIMIT)
             down = await receive(Down, timeout=10)
             result.machine_down = format_exit(down.reason).splitlines()[0]
-            result.noticings.append(time.time())
         else:
             await _goes_on(result, worker, ended)
-        stop.set()
-        await asyncio.wait_for(asyncio.gather(*work), LIMIT)
-        if not row.ends:
-            await worker.send("That is enough.")
-            await _settled(worker, ended)
-        return run.execution_id
 
     return await main()
 
@@ -254,7 +265,7 @@ async def _command(there: Machine, key: str, seconds: float, timeout: float | No
         result.commands[key] = "lost"
         if result.began:
             result.noticings.append(time.time())
-    except MachineDown:
+    except (MachineDown, MachineStopped):  # the agent's owner stops it when it has seen that it is down
         result.commands[key] = "down"
     except ExecTimeout:
         result.commands[key] = "timed out"
@@ -271,7 +282,7 @@ async def _files(there: Machine, result: Result, stop: asyncio.Event) -> None:
             result.files[name] = size
         except LinkLost:
             result.noticings.append(time.time())
-        except MachineDown:
+        except (MachineDown, MachineStopped):
             return
         await asyncio.sleep(0.3)
 
@@ -320,8 +331,10 @@ def _measure(result: Result, stage: Stage, run_id: str, patience: float) -> None
     called = set(calls_of(session, "note"))
     if twice := [call for call, count in effects.items() if count != 1]:
         wrong.append(f"calls that took effect twice: {twice}")
-    if not row.ends and called != set(effects):
-        wrong.append(f"calls in the conversation without effect, or the reverse: {called ^ set(effects)}")
+    if not row.ends and (lacking := called - set(effects)):
+        wrong.append(f"calls in the conversation without effect: {lacking}")
+    if not row.forgets and (lacking := set(effects) - called):
+        wrong.append(f"calls with effect that the conversation does not have: {lacking}")
 
 
 def _check_noticing(result: Result, patience: float) -> None:
@@ -330,6 +343,8 @@ def _check_noticing(result: Result, patience: float) -> None:
         wrong.append(f"it was noticed, after {result.noticed:.1f} s")
     if row.noticed_within is not None and (result.noticed is None or result.noticed > row.noticed_within * patience):
         wrong.append(f"noticed after {result.noticed} s, not within {row.noticed_within:g} s")
+    if row.ends and "MachineDown" not in result.machine_down:
+        wrong.append(f"a monitor of the machine got {result.machine_down!r}")
     if len(result.downs) != row.agent_downs:
         wrong.append(f"{len(result.downs)} agent_down, not {row.agent_downs}: {result.downs}")
     if bool(result.ending) != row.ends:

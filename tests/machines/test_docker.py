@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from ramure.machines import leases
-from ramure.machines.base import CURRENT_RUN
 from ramure.machines.docker import DockerImage
 from ramure.machines.errors import (
     CopyFailed,
@@ -28,6 +27,7 @@ from ramure.machines.errors import (
     UserRefused,
 )
 from ramure.machines.tmux_exec import ExecTmux
+from ramure.marks import mark_context
 from tests.machines.engine import IMAGE, DockerEngine, docker_engine
 
 
@@ -70,14 +70,14 @@ class TestOptions:
         (tmp_path / "file").write_text("from the host")
         tmp_path.chmod(0o755)
         name = f"ramure-test-{os.getpid()}"
-        token = CURRENT_RUN.set("run-42")
+        before = mark_context("run-42")
         try:
             machine = await replace(
                 marked, name=name, user="agent", workdir="/srv/here", env={"TOKEN": "s3cret\n'$HOME"}, memory="256m",
                 cpus=0.5, pids=100, volumes={str(tmp_path): "/data:ro"}, labels={**marked.labels, "a": "b c"},
             ).spawn()  # fmt: skip
         finally:
-            CURRENT_RUN.reset(token)
+            mark_context(before)
         seen = await inspected(engine, machine)
         assert seen["Name"] == f"/{name}"
         assert seen["HostConfig"]["Memory"] == 256 << 20
