@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -9,7 +11,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from ramure.agents.toolchain import ToolError, find_tmux, plan_setup, set_up
+from ramure.agents.toolchain.find import Harness
+from ramure.agents.toolchain.remote import Wishes, find_on, set_up_on, tmux_missing_on
 from ramure.cli.common import as_json, json_option
+from ramure.errors import UsageError
+from ramure.machines.ssh import SSHImage
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -23,14 +29,23 @@ __all__ = ["command"]
 @click.option("--private", is_flag=True, help="A pi of ramure's own, even if yours on the PATH fits.")
 @click.option("--force", is_flag=True, help="Install even what is there already; this is also how to upgrade.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--on", metavar="[USER@]HOST[:PORT]", help="Do so on this host, over SSH, for agents on an SSHImage.")
 @json_option
-def command(pi: str | None, node: str | None, private: bool, force: bool, dry_run: bool, json_wanted: bool) -> None:
+def command(
+    pi: str | None, node: str | None, private: bool, force: bool, dry_run: bool, on: str | None, json_wanted: bool
+) -> None:
     """Find or install a Node and a pi that fit together.
 
     Your own pi on the PATH is used if it fits. Otherwise they are installed in RAMURE_HOME (~/.ramure): no root,
     nothing global. Exits with status 1 if something is still missing.
+
+    With --on they are installed there, in ~/.ramure, by the npm and pip of that host, or copied from here where it
+    has none or no way to the registries. ~/.ssh/config, the ssh-agent and keys are used as ssh does.
     """
     signal.signal(signal.SIGTERM, _terminated)
+    if on is not None:
+        asyncio.run(_on(on, Wishes(pi, node, private, force), dry_run, json_wanted))
+        return
     if dry_run:
         plan = plan_setup(pi=pi, node=node, force=force, private=private)
         if json_wanted:
@@ -50,6 +65,40 @@ def command(pi: str | None, node: str | None, private: bool, force: bool, dry_ru
         lacking = None
     except ToolError as error:
         lacking = error
+    _tell(harness, lacking, json_wanted)
+
+
+async def _on(host: str, wishes: Wishes, dry_run: bool, json_wanted: bool) -> None:
+    machine = await image_of(host).spawn()
+    try:
+        if dry_run:
+            found = await find_on(machine, wishes)
+            fits = isinstance(found, Harness) and not wishes.force
+            lines = [
+                f"this fits: {found}" if fits else f"{getattr(found, 'problem', 'asked for')}; it would be installed"
+            ]
+            if json_wanted:
+                as_json("setup_plan", {"plan": lines, "installs": not fits})
+            else:
+                click.echo("\n".join(lines))
+            return
+        harness = await set_up_on(machine, wishes, lambda line: click.echo(line, err=True))
+        lacking = await tmux_missing_on(machine)
+    finally:
+        await machine.stop()
+    _tell(harness, lacking, json_wanted, where=f" on {host}")
+
+
+def image_of(host: str) -> SSHImage:
+    """The image that logs in to ``[user@]host[:port]``; the host may be in brackets, as an IPv6 address is."""
+    found = re.fullmatch(r"(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<name>[^:@]+))(?::(?P<port>\d+))?", host)
+    if found is None:
+        raise UsageError(f"--on takes [user@]host[:port], not {host!r}")
+    port = int(found["port"]) if found["port"] else None
+    return SSHImage(found["v6"] or found["name"], user=found["user"], port=port)
+
+
+def _tell(harness: Harness, lacking: ToolError | None, json_wanted: bool, where: str = "") -> None:
     if json_wanted:
         result = {
             "pi": str(harness.pi),
@@ -61,7 +110,7 @@ def command(pi: str | None, node: str | None, private: bool, force: bool, dry_ru
         }
         as_json("setup", result)
     else:
-        click.echo(f"agents run {harness}")
+        click.echo(f"agents{where} run {harness}")
     if lacking is not None:
         raise lacking
 

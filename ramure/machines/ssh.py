@@ -397,7 +397,7 @@ class SSHMachine(Machine):
             except MachineStopped:
                 break
             except MachineError as error:
-                return str(error)
+                return error.why if isinstance(error, MachineDown) else str(error)
             await self._mend_tunnels()
         return "it was stopped"
 
@@ -419,6 +419,8 @@ class SSHMachine(Machine):
         for cancel in running.values():
             cancel.ask()
         remove = [self._private] if self.image.workdir else [self._private, self.workdir]
+        if not self._pool.alive():
+            await self._pool.close()  # commands that wait for a connection wait no longer
         try:
             if self._pool.alive():
                 await self._plain(["/bin/sh", "-c", KILL_MARKED, "sh", self.id])

@@ -76,7 +76,7 @@ class Pool:
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
         self._connections: dict[Ref[TransportActor], Connection] = {}
         self._watches: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._closing = asyncio.Event()
 
     async def start(self) -> None:
         """Connect once, without patience: the first connection's errors are the user's to see."""
@@ -157,7 +157,7 @@ class Pool:
                 taken = self._take()  # freed while we waited
                 if taken is not None:
                     return taken
-                if self._closed:
+                if self._closing.is_set():
                     raise MachineDown(str(self.target), "it was stopped")
                 try:
                     await self.connect()
@@ -166,14 +166,14 @@ class Pool:
                     raise
                 except MachineError as error:
                     seen.append(error)
-            if self._closed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), delay * random.uniform(0.5, 1.0))
                 raise MachineDown(str(self.target), "it was stopped")
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, LAST_DELAY)
 
     async def close(self) -> None:
         """End all connections, and what is being connected."""
-        self._closed = True
+        self._closing.set()
         await self._system.close()
         if self._watches:
             await asyncio.wait(self._watches)

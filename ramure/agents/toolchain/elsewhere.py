@@ -1,12 +1,14 @@
 """Finding a Node and a pi that fit together on another machine: a script for its shell, and the reading of what that
 says. Pure: no I/O here.
 
-The order is that of this host: the user's own pi on the ``PATH``, then what ``ramure setup`` has installed there; last
+The order is that of this host: what ``ramure setup`` has chosen there, if anything; the user's own pi on the ``PATH``,
+then what ``ramure setup`` has installed there; last
 the very files that agents on this host use, which are there where the machine shows this host's (a sandbox does).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -20,12 +22,12 @@ __all__ = ["FIND", "choose", "find_arguments"]
 
 FIND: Final = r"""
 tab=$(printf '\t')
-node() {
+a_node() {
     [ -x "$2" ] || return 0
     said=$("$2" -p 'process.version + "\t" + process.execPath' </dev/null 2>/dev/null) || return 0
     printf 'node\t%s\t%s\n' "$1" "$said"
 }
-pi() {
+a_pi() {
     [ -e "$2" ] || return 0
     up=$(readlink -f -- "$2")
     while up=$(dirname -- "$up") && [ "$up" != / ]; do
@@ -40,14 +42,21 @@ pi() {
     printf 'program\t%s\t%s\t%s\n' "$1" "$2" "$said"
 }
 home=${RAMURE_HOME:-$HOME/.ramure}
-node own "$(command -v node)"
-pi own "$(command -v pi)"
-for at in "$home"/toolchain/node-*/bin/node; do node private "$at"; done
-for at in "$home"/toolchain/pi-*/node_modules/@*/pi-coding-agent/package.json; do pi private "$at"; done
-[ -z "$1" ] || node here "$1"
-[ -z "$2" ] || pi here "$2"
+a_node own "$(command -v node)"
+a_pi own "$(command -v pi)"
+for at in "$home"/toolchain/node-*/bin/node; do a_node private "$at"; done
+for at in "$home"/toolchain/pi-*/node_modules/@*/pi-coding-agent/package.json; do a_pi private "$at"; done
+if [ -f "$home/toolchain/current.json" ]; then
+    printf 'current\t'
+    tr '\t\r\n' '   ' <"$home/toolchain/current.json"
+    echo
+fi
+[ -z "$1" ] || a_node here "$1"
+[ -z "$2" ] || a_pi here "$2"
 """
-"""$1 and $2: the Node and the script of this host's pi, if there are any. Prints a line for each Node and pi there."""
+"""No function may be called node or pi here: ``command -v`` would find that.
+
+$1 and $2: the Node and the script of this host's pi, if there are any. Prints a line for each Node and pi there."""
 
 _SOURCES: Final = ("own", "private", "here")
 
@@ -64,6 +73,7 @@ def choose(said: str, where: str, remedy: str) -> Harness:
     """
     nodes: list[tuple[str, Node]] = []
     pis: list[tuple[str, Pi]] = []
+    current: tuple[object, object] = (None, None)
     for line in said.splitlines():
         kind, *fields = line.split("\t")
         match kind, fields:
@@ -71,6 +81,8 @@ def choose(said: str, where: str, remedy: str) -> Harness:
                 version = parse_version(version_text)
                 if version is not None:
                     nodes.append((source, Node(Path(path), version)))
+            case "current", [record]:
+                current = _current(record)
             case "program", [source, path, version_text]:
                 version = parse_version(version_text)
                 if version is not None:
@@ -80,6 +92,8 @@ def choose(said: str, where: str, remedy: str) -> Harness:
                 if found is not None:
                     pis.append((source, found))
     pis.sort(key=lambda each: (_SOURCES.index(each[0]), [-number for number in each[1].version]))
+    if (chosen := _chosen(current, pis, nodes)) is not None:
+        return chosen
     problem: ToolError | None = None
     for source, pi in pis:
         fitting = _with_node(source, pi, nodes, where, remedy)
@@ -87,6 +101,27 @@ def choose(said: str, where: str, remedy: str) -> Harness:
             return fitting
         problem = problem or fitting
     raise problem or ToolMissing("pi", f"there is no pi on {where}", remedy)
+
+
+def _current(record: str) -> tuple[object, object]:
+    """The pi and the Node that ``ramure setup`` has chosen there."""
+    try:
+        said = json.loads(record)
+        return said["pi"], said["node"]
+    except (ValueError, KeyError, TypeError):
+        return None, None
+
+
+def _chosen(
+    current: tuple[object, object], pis: Sequence[tuple[str, Pi]], nodes: Sequence[tuple[str, Node]]
+) -> Harness | None:
+    """What was chosen, if it is there yet."""
+    for source, pi in pis:
+        for _, node in nodes:
+            if pi.cli is not None and (str(pi.cli), str(node.path)) == current and node.version >= pi.needs_node:
+                kind: Literal["own", "private"] = "own" if source == "own" else "private"
+                return Harness(kind, pi.cli, pi.version, node.path, node.version)
+    return None
 
 
 def _with_node(source: str, pi: Pi, nodes: Sequence[tuple[str, Node]], where: str, remedy: str) -> Harness | ToolError:

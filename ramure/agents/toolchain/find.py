@@ -19,6 +19,7 @@ from ramure.agents.toolchain.versions import PI_MINIMUM, TMUX_MINIMUM, Version, 
 from ramure.home import private_dir, ramure_home
 
 __all__ = [
+    "FORMAT",
     "SETUP",
     "Harness",
     "Toolchain",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 SETUP = "ramure setup"
-_FORMAT = 1
+FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ def private_nodes(directory: Path) -> list[Node]:
 def remember(directory: Path, harness: Harness) -> None:
     """Make ``harness`` the one that runs use from now on."""
     files = [p for p in (harness.pi, harness.node) if p is not None]
-    record = {"format": _FORMAT, **asdict(harness), "files": {str(p): _signature(p) for p in files}}
+    record = {"format": FORMAT, **asdict(harness), "files": {str(p): _signature(p) for p in files}}
     private_dir(directory)
     handle, name = tempfile.mkstemp(prefix="current-", dir=directory)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -198,7 +199,7 @@ def remember(directory: Path, harness: Harness) -> None:
 def _recall(directory: Path, path: str | None) -> Harness | None:
     try:
         record: Any = json.loads((directory / "current.json").read_text(encoding="utf-8"))
-        if record["format"] != _FORMAT or any(_signature(Path(p)) != s for p, s in record["files"].items()):
+        if record["format"] != FORMAT or any(_signature(Path(p)) != s for p, s in record["files"].items()):
             return None
         harness = Harness(
             source=record["source"],

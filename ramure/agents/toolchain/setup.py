@@ -37,7 +37,7 @@ from ramure.home import private_dir
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Plan", "plan_setup", "set_up"]
+__all__ = ["Plan", "check_wishes", "plan_setup", "set_up"]
 
 _LOCK_SECONDS = 1200.0
 
@@ -77,7 +77,7 @@ def plan_setup(
     Without a wish (``pi``, ``node``: a version) what is remembered or fits already is used; ``private`` passes over the
     user's own pi, ``force`` over anything installed. Raises :class:`UsageError` for a version that will not do.
     """
-    _check_wishes(pi, node)
+    check_wishes(pi, node)
     directory = toolchain_dir(home)
     why = "asked for"
     if not (force or pi or node):
@@ -120,7 +120,8 @@ def set_up(
     return harness
 
 
-def _check_wishes(pi: str | None, node: str | None) -> None:
+def check_wishes(pi: str | None, node: str | None) -> None:
+    """Raise :class:`UsageError` for versions that will not do."""
     version = parse_version(pi) if pi else None
     if pi and pi != "latest" and (version is None or str(version) != pi.partition("-")[0]):
         raise UsageError(f"--pi takes a whole version such as {PI_TESTED}, or latest, not {pi!r}")
