@@ -381,6 +381,8 @@ class _Gateway(SSHImage):
     shows is kept in ramure's home, and any other refused from then on."""
 
     private_key: str = field(default="", repr=False)
+    abandon_after: float | None = None
+    """The instance's own switch sees to that; and in a fork nobody would give signs of life."""
 
     def _target(self) -> Target:
         known_hosts = (str(ramure_home() / "morph_known_hosts"),)

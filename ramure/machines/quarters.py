@@ -31,15 +31,15 @@ CLOSE_LIMIT = 15.0
 PREPARE = r"""
 umask 077
 command -v tmux >/dev/null || exit 127
-base=${TMPDIR:-/tmp}
+base=${RAMURE_PRIVATE:-${TMPDIR:-/tmp}}
 [ ${#base} -le 60 ] || base=/tmp
 dir=$1
 [ -n "$dir" ] && [ -d "$dir" ] && [ -O "$dir" ] || dir=$(mktemp -d "$base/ramure-XXXXXXXX") || exit 1
-unset OLDPWD SHLVL _ LINES COLUMNS TERM TMUX TMUX_PANE RAMURE_EXEC RAMURE_AGENT_CONFIG
+unset RAMURE_PRIVATE OLDPWD SHLVL _ LINES COLUMNS TERM TMUX TMUX_PANE RAMURE_EXEC RAMURE_AGENT_CONFIG
 export -p >"$dir/environment" && chmod 600 "$dir/environment" || exit 1
 printf '%s\n' "$dir" "$PWD" "$(id -un)"
 """
-"""Makes the directory ($1, where that is still there), writes down what commands find in their environment, and says
+"""Makes the directory ($1, where that is still there; in one that the machine removes, if it has such), writes down what commands find in their environment, and says
 where they start. A socket's path must be short, so a long TMPDIR is not for it."""
 
 

@@ -1,6 +1,6 @@
 """Shell scripts that run on machines of other systems, with what any of them has: POSIX sh, sed, awk, grep, ``/proc``."""
 
-__all__ = ["KILL", "KILL_MARKED"]
+__all__ = ["JANITOR", "KILL", "KILL_MARKED"]
 
 KILL_MARKED = r"""
 for environ in /proc/[0-9]*/environ; do
@@ -12,6 +12,27 @@ done
 :
 """
 """Ends what the commands of machine $1 left running."""
+
+JANITOR = (
+    r"""
+machine=$1 private=$2 limit=$3 every=$4 idle=0
+shift 4
+while [ "$idle" -lt "$limit" ]; do
+    sleep "$every"
+    [ -d "$private" ] || exit 0
+    if [ -e "$private/quiet" ]; then idle=$((idle + every)); else : >"$private/quiet"; idle=0; fi
+done
+set -- "$machine" "$@"
+"""
+    + KILL_MARKED
+    + r"""
+shift
+rm -rf -- "$private" "$@"
+"""
+)
+"""Waits until nobody has removed the file ``quiet`` in the directory $2 for $3 seconds, looking every $4; then ends what
+the commands of machine $1 left running, and removes that directory and the others that follow. Counts its own looks: a
+clock may leap."""
 
 KILL = r"""
 tree() {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import functools
 import os
 import shlex
@@ -25,7 +27,7 @@ from ramure.machines.errors import (
     SpawnFailed,
     UserRefused,
 )
-from ramure.machines.scripts import KILL, KILL_MARKED
+from ramure.machines.scripts import JANITOR, KILL, KILL_MARKED
 from ramure.machines.ssh_connection import Cancel, Connection, HostKeyRefused, LoginRefused, Target, resolve
 from ramure.machines.ssh_pool import Pool
 from ramure.machines.ssh_tunnel import Tunnel
@@ -78,6 +80,17 @@ What follows the command ($5) is put before it: how to become another user, who 
 started anew may have lost $1: then it says so, and runs nothing."""
 
 
+HIRE = r"""
+setsid=$(command -v setsid)
+$setsid /bin/sh -c "$0" sh "$@" </dev/null >/dev/null 2>&1 &
+echo $! >"$2/janitor"
+"""
+"""Starts the janitor $0 of the machine $1, whose private directory is $2. (macOS has no setsid: it does without.)"""
+
+DISMISS = r"""
+janitor=$(cat "$2/janitor" 2>/dev/null) && { kill -KILL "-$janitor" || kill -KILL "$janitor"; } 2>/dev/null
+"""
+
 HOME_OF = r"""getent passwd -- "$1" 2>/dev/null | cut -d: -f6 | grep . || echo /"""
 
 
@@ -93,7 +106,8 @@ class SSHImage(Image):
     and never removed; without it each machine has a temporary directory. ``env`` reaches commands through a file
     of mode 0600. Host keys are verified against ``known_hosts`` (default: OpenSSH's files); an unknown one is an
     error. A link that is silent for ``dead_after`` seconds counts as broken, and a host that cannot be reached
-    for ``give_up_after`` seconds as down.
+    for ``give_up_after`` seconds as down. What runs there and was made there is ended and removed, by the host itself,
+    when this program has given no sign of life for ``abandon_after`` seconds (None: never).
     """
 
     host: str
@@ -107,6 +121,7 @@ class SSHImage(Image):
     known_hosts: str | None = None
     dead_after: float = 15.0
     give_up_after: float = 60.0
+    abandon_after: float | None = 600.0
 
     def describe(self) -> str:
         return f"ssh {self.user + '@' if self.user else ''}{self.host}" + (
@@ -166,6 +181,7 @@ class SSHMachine(Machine):
         self._tunnels: dict[int, Tunnel] = {}
         self._tunnelling = asyncio.Lock()
         self._preparing = asyncio.Lock()
+        self._living: asyncio.Task[None] | None = None
         self.link_patience = image.give_up_after
         self.env = dict(image.env)
 
@@ -190,8 +206,29 @@ class SSHMachine(Machine):
         self._me = (uid, name)
         if prctl:
             self._reaper = ["perl", "-e", f"syscall({prctl}, 36, 1, 0, 0, 0); exec {{$ARGV[0]}} @ARGV"]
-        environment = env_file({**self.image.env, "RAMURE_MACHINE": self.id})
+        environment = env_file({**self.image.env, "RAMURE_MACHINE": self.id, "RAMURE_PRIVATE": self._private})
         await self._on_connection(ssh_files.write, f"{self._private}/env", environment, 0o600)
+        if self.image.abandon_after is not None:
+            await self._hire_janitor(self.image.abandon_after)
+
+    async def _hire_janitor(self, limit: float) -> None:
+        """Have the host itself clean up if this program is killed, or there is no way to it any more."""
+        every = max(1, int(limit / 10))
+        remove = [] if self.image.workdir else [self.workdir]
+        words = [JANITOR, self.id, self._private, str(int(limit)), str(every), *remove]
+        (await self._plain(["/bin/sh", "-c", HIRE, *words])).check("start what cleans up")
+        if self._living is None:
+            nobody = contextvars.Context()  # it is of the machine, not of who spawned it
+            self._living = asyncio.get_running_loop().create_task(
+                self._live(every), name=f"signs of life to {self._pool.target}", context=nobody
+            )
+
+    async def _live(self, every: float) -> None:
+        """Give signs of life."""
+        while True:
+            await asyncio.sleep(every)
+            with contextlib.suppress(MachineError):
+                await self._plain(["rm", "-f", "--", f"{self._private}/quiet"])
 
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
@@ -415,6 +452,9 @@ class SSHMachine(Machine):
         if self._stopped:
             return
         self._stopped = True
+        if self._living is not None:
+            self._living.cancel()
+            await asyncio.wait([self._living])
         running = dict(self._running)
         for cancel in running.values():
             cancel.ask()
@@ -423,7 +463,7 @@ class SSHMachine(Machine):
             await self._pool.close()  # commands that wait for a connection wait no longer
         try:
             if self._pool.alive():
-                await self._plain(["/bin/sh", "-c", KILL_MARKED, "sh", self.id])
+                await self._plain(["/bin/sh", "-c", DISMISS + KILL_MARKED, "sh", self.id, self._private])
                 await self._plain(["rm", "-rf", "--", *remove])
         except MachineError:
             pass  # it went just now: nothing there can be ended or removed

@@ -32,6 +32,7 @@ ROWS = [
         25.0 + 1,
         dead_after=10.0,
         give_up_after=15.0,
+        abandon_after=60.0,
         ends=True,
         forgets=True,
         reason="MachineDown",

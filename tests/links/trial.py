@@ -48,6 +48,7 @@ class Row:
     """Seconds in which it is to be noticed; None: nobody is to notice it."""
     dead_after: float = 15.0
     give_up_after: float = 60.0
+    abandon_after: float = 600.0
     agent_downs: int = 0
     reason: str = ""
     """In the reason of ``agent_down``, or of the agent's end."""
@@ -156,6 +157,7 @@ async def _run(result: Result, stage: Stage, host: Host, chosen: random.Random) 
     row = result.row
     image = host.image(
         workdir=str(stage.work), dead_after=row.dead_after, give_up_after=row.give_up_after,
+        abandon_after=row.abandon_after,
         env={**stage.environ, "TMPDIR": str(host.temporary)},
     )  # fmt: skip
 
@@ -302,8 +304,9 @@ async def _nothing_there(result: Result, host: Host) -> None:
     except AssertionError as error:
         raise AssertionError(f"{error}: {host.processes()}") from None
     if result.row.ends:
+        await until(lambda: not host.files(), LIMIT, "nothing of the run is left there")
         result.left_after = time.monotonic() - began
-    elif files := host.files():
+    if files := host.files():
         result.wrong.append(f"left in the host's TMPDIR: {files}")
 
 

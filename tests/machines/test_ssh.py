@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -12,6 +14,7 @@ import pytest
 from ramure.machines.errors import LinkLost, MachineDown, SpawnFailed
 from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused
 from ramure.machines.tmux_exec import ExecTmux
+from tests.e2e.kit import until
 
 
 @pytest.fixture
@@ -215,3 +218,33 @@ class TestReboots:
         await machine.write_file("file", b"x")
         assert await machine.read_file("file") == b"x"
         assert [chunk.text async for chunk in machine.stream("echo $GREETING")] == ["hi\n"]
+
+
+ABANDONING = """
+    import asyncio, os, signal, sys
+    from ramure.machines.ssh import SSHImage
+
+    async def main():
+        machine = await SSHImage("127.0.0.1", port=int(sys.argv[1]), key=sys.argv[2], known_hosts=sys.argv[3],
+                                 config=os.devnull, abandon_after=2).spawn()
+        result = await machine.exec("setsid sleep 1000 >/dev/null 2>&1 & echo $!; touch file; pwd; echo $RAMURE_PRIVATE")
+        print(result.stdout.replace("\\n", " "), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(main())
+"""
+
+
+async def test_a_host_cleans_up_after_a_program_that_was_killed(own_sshd):
+    lives = await own_sshd.image(abandon_after=2).spawn()
+    pid = int((await lives.exec("setsid sleep 1000 >/dev/null 2>&1 & echo $!")).stdout)
+    directory = own_sshd.directory
+    words = [str(own_sshd.port), str(directory / "user_key"), str(directory / "known_hosts")]
+    command = [sys.executable, "-c", textwrap.dedent(ABANDONING), *words]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    left, workdir, private = done.stdout.split()
+    assert os.path.exists(private)
+    await until(lambda: not any(map(os.path.exists, (private, workdir, f"/proc/{left}"))), 60, "all of it is gone")
+    assert os.path.exists(f"/proc/{pid}")  # a machine whose program lives is let alone
+    assert (await lives.exec("echo on")).stdout == "on\n"
+    await lives.stop()
