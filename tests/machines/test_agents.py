@@ -1,23 +1,38 @@
 """An agent on real pi does a task, on each kind of machine: it is launched with ``exec`` and ``write_file`` alone."""
 
 import contextlib
+import os
+from pathlib import Path
 
 import pytest
 
 from ramure import agent, agent_process, current_runtime, done, wait
+from ramure.machines.docker import DockerImage
 from ramure.machines.local import LocalImage
 from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.testing import ScriptedModel, Text, ToolCall
 from tests.machines.conftest import documented, sshd
+from tests.machines.engine import IMAGE, docker_engine
 from tests.machines.morph_fake import MorphFake
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(120)]
+
+
+def container(directory, env):
+    """A container that is shown the working directory, and the Node and pi of this host."""
+    toolchain = Path(os.environ["RAMURE_HOME"], "toolchain")
+    volumes = {str(directory): str(directory), os.path.realpath(toolchain): f"{toolchain}:ro"}
+    env = {**env, "RAMURE_HOME": os.environ["RAMURE_HOME"]}
+    engine = docker_engine().command
+    return DockerImage(IMAGE, workdir=str(directory), env=env, volumes=volumes, pull="never", engine=engine)
+
 
 IMAGES = {
     "local": lambda directory, env: LocalImage(workdir=directory, env=env),
     "sandbox": lambda directory, env: SandboxImage(workdir=directory, env=env),
     "ssh": lambda directory, env: sshd().image(workdir=str(directory), env=env),
+    "docker": container,
     "morph": lambda directory, env: MorphImage(workdir=str(directory), env=env),
     "documented": lambda directory, env: documented(directory),
 }
