@@ -9,7 +9,7 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check lint types extension format test bench conformance chaos delivery soak coverage mutants clean
+.PHONY: help venv demo check lint types extension format test bench conformance chaos links delivery soak coverage mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -48,11 +48,11 @@ format: $(VENV)/.stamp  ## let ruff format, and mend what it can
 	$(BIN)/ruff check --fix .
 
 test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= to choose)
-	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git dockerd docker
+	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git dockerd docker ip
 	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
-	@tools/need.sh tmux ps sshd
+	@tools/need.sh tmux ps sshd bwrap dockerd docker
 	$(BIN)/python -m benchmarks
 
 conformance: $(VENV)/.stamp  ## 5,000 and 20,000 new seeds on real Erlang/OTP and on ramure: no difference (SEED=, N=)
@@ -62,6 +62,10 @@ conformance: $(VENV)/.stamp  ## 5,000 and 20,000 new seeds on real Erlang/OTP an
 chaos: $(VENV)/.stamp  ## faults at random points: SEED= repeats one run, N= is how many
 	@tools/need.sh tmux ps
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
+
+links: $(VENV)/.stamp  ## an agent on a host whose link, sshd or power fails, each way once; as root (N=: how often)
+	@tools/need.sh tmux ps sshd ip iptables
+	$(BIN)/python -m tests.links --write $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
 
 delivery: $(VENV)/.stamp  ## 2,000 messages and calls on real pi, beside cuts and kills (SEED=, N=)
 	@tools/need.sh tmux ps

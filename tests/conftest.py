@@ -7,7 +7,9 @@ anyio's plugin since ramure runs on asyncio only. Debug mode is off: it slows th
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 
 from ramure.agents.toolchain import Toolchain, find_tmux, set_up
 from ramure.home import private_dir
+from ramure.testing.blocking import BlockingCall, detect_blocking_calls
 from ramure.testing.leaks import LeakCheck
 from tests import scale  # noqa: F401, it chooses the profile of Hypothesis
 
@@ -63,6 +66,24 @@ def toolchain() -> Toolchain:
 def toolchain_074() -> Toolchain:
     """The oldest pi that is supported, 0.74.2, on Node 20; kept under ``.ramure-dev``."""
     return _installed("toolchain_074")
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_ours_blocks_the_loop() -> Iterator[None]:
+    """Fails the test if ramure made a blocking call on an event loop. (What a test itself does there is its own affair.)"""
+    with detect_blocking_calls() as calls:
+        yield
+    ours = [call for call in calls if _is_ours(call)]
+    if ours:
+        pytest.fail("\n".join(map(str, ours)), pytrace=False)
+
+
+def _is_ours(call: BlockingCall) -> bool:
+    """Whether, of ramure's code and that of the tests, ramure's is nearer to the call."""
+    for file in reversed(re.findall(r'^  File "([^"]+)"', call.stack, re.MULTILINE)):
+        if file.startswith(f"{ROOT}/"):
+            return file.startswith(f"{ROOT}/ramure/")
+    return False
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ set -eu
 package_of() {
     case $1 in
         ps) echo procps ;;
+        ip) echo iproute2 ;;
         dockerd) echo docker.io ;;
         docker) if apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; else echo docker.io; fi ;;
         erl | erlc) echo erlang-base ;;

@@ -1,4 +1,5 @@
-"""Commands over SSH, beside bare paramiko that runs the same wrapped commands with TCP_NODELAY (and asyncssh, where it
+"""How soon a command that took too long is gone, on each kind of machine; what a fork and a sandbox cost; and
+commands over SSH, beside bare paramiko that runs the same wrapped commands with TCP_NODELAY (and asyncssh, where it
 is installed), in one run, the two taking turns. Needs sshd.
 
 ``python -m benchmarks machines``: exits with 1 where ramure takes more than its share.
@@ -22,7 +23,9 @@ from pathlib import Path
 import paramiko
 
 from benchmarks.machine import describe
+from benchmarks.machines import copies, kills
 from ramure.machines.ssh import SSHMachine
+from tests.machines.engine import leave_engine
 from tests.machines.sshd import Sshd
 
 ROUNDS = 3
@@ -201,14 +204,21 @@ async def asyncssh_peer(server: Sshd, line: str) -> AsyncIterator[Work | None]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks machines", description=__doc__)
     parser.parse_args(arguments)
+    worst = 0
     print(", ".join(str(part) for part in describe().values()), f"load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="ramure-bench-", dir="/tmp") as directory:
         rows = asyncio.run(measure(Path(directory)))
-    worst = 0
     for name, figures, limit in rows:
         share = figures["ramure"] / figures["paramiko"]
         said = "  ".join(f"{who} {figure:.3g}" for who, figure in figures.items())
         print(f"{name:50} {said}   {share:.2f} of bare (at most {limit}){'' if share <= limit else '   TOO SLOW'}")
         worst = max(worst, share > limit)
     print("100 commands at once on one host: no error")
+    for name, middle, most, at_most in asyncio.run(kills.measure()):
+        late = "" if most <= at_most else "   TOO LATE"
+        print(f"timed out on {name:12} all gone after {middle:.3f} s, at most {most:.3f} s (limit {at_most}){late}")
+        worst = max(worst, most > at_most)
+    for name, milliseconds in asyncio.run(copies.measure()):
+        print(f"{name:50} {milliseconds:.0f} ms")
+    leave_engine()
     return int(worst)

@@ -41,6 +41,7 @@ class Row:
     users: tuple[str, ...] = ()  # users other than its own that it can run commands as
     processes: bool = True  # commands are real
     forks: bool = True
+    kernel: bool = True  # its files show the kernel's (the fake of MorphCloud shows a directory)
     start: float = 0.0  # seconds that a command may take to start, on a busy host
 
 
@@ -65,11 +66,16 @@ def sshd() -> Sshd:
 _ENDS: list[Callable[[], object]] = []
 
 
+def end_shared() -> None:
+    """End what a session's tests have shared."""
+    while _ENDS:
+        _ENDS.pop(0)()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _ends() -> Iterator[None]:
     yield
-    for end in _ENDS:
-        end()
+    end_shared()
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +128,13 @@ ROWS = [
         users=("nobody",),
         forks=False,
     ),
-    Row("morph", lambda _: MorphImage(morph()[1], env={"RAMURE_TEST": "42"}), here=False, users=("nobody",)),
+    Row(
+        "morph",
+        lambda _: MorphImage(morph()[1], env={"RAMURE_TEST": "42"}),
+        here=False,
+        users=("nobody",),
+        kernel=False,
+    ),
     Row("docker", container, here=False, users=("nobody",), start=1.0),
     Row("documented", documented, stragglers=False, forks=False),
 ]

@@ -6,12 +6,12 @@ import os
 import pwd
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from ramure.machines.errors import ExecTimeout, MachineStopped, NoSuchFile, NotSupported, SpawnFailed, UserRefused
 from ramure.types import ExecResult, ExecutionFailed
+from tests.machines.processes import still_there
 
 MEGA = 1_000_000
 
@@ -26,28 +26,6 @@ async def machine(row, tmp_path, monkeypatch):
         yield machine
     finally:
         await machine.stop()
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-STILL_THERE = """
-for pid in {pids}; do
-    read -r stat 2>/dev/null < /proc/$pid/stat || continue
-    case ${{stat##*) }} in [ZX]*) ;; *) echo $pid ;; esac
-done"""
-
-
-async def still_there(machine, row, pids: list[int]) -> list[int]:
-    """Which of these processes live: seen from this host where that can be, else from the machine itself."""
-    if row.here:
-        return [pid for pid in pids if alive(pid)]
-    listing = await machine.exec(STILL_THERE.format(pids=" ".join(map(str, pids))))
-    return [int(pid) for pid in listing.stdout.split()]
 
 
 def end(pids: list[int]) -> None:
@@ -312,6 +290,14 @@ class TestFiles:
         await machine.exec("printf old > script; chmod 755 script")
         await machine.write_file("script", b"#!/bin/sh\necho hi\n")
         assert (await machine.exec("./script")).stdout == "hi\n"
+
+    @pytest.mark.needs("processes", "kernel")
+    async def test_what_may_not_be_touched(self, machine):
+        """The kernel lets nobody write the one and read the other, root neither."""
+        with pytest.raises(OSError, match="(?i)permission denied|read-only"):
+            await machine.write_file("/proc/sys/kernel/osrelease", b"x")
+        with pytest.raises(OSError, match="(?i)permission denied"):
+            await machine.read_file("/proc/sys/vm/drop_caches")
 
     async def test_many_files_at_once(self, machine):
         await asyncio.gather(*(machine.write_file(f"many/{i}", str(i).encode()) for i in range(50)))
