@@ -27,6 +27,7 @@ from ramure.machines.errors import (
     SpawnFailed,
     UserRefused,
 )
+from ramure.machines.keeper import finished
 from ramure.machines.scripts import JANITOR, KILL, KILL_MARKED
 from ramure.machines.ssh_connection import Cancel, Connection, HostKeyRefused, LoginRefused, Target, resolve
 from ramure.machines.ssh_pool import Pool
@@ -46,9 +47,10 @@ COMMAND_LIMIT = 60_000
 
 PREPARE = r"""
 umask 077
-mkdir -p -- "$1" && cd -- "$1" || exit 1
-workdir=$(pwd)
 private=$(mktemp -d "${TMPDIR:-/tmp}/ramure-XXXXXXXX") || exit 1
+workdir=${1:-${TMPDIR:-/tmp}/ramure-work-$2}
+mkdir -p -- "$workdir" && cd -- "$workdir" || { rmdir -- "$private"; exit 1; }
+workdir=$(pwd)
 case "$(uname -sm)" in
     "Linux x86_64") number=157 ;;
     "Linux aarch64") number=167 ;;
@@ -57,7 +59,7 @@ esac
 [ -n "$number" ] && perl -e "exit(syscall($number, 36, 1, 0, 0, 0) != 0)" 2>/dev/null || number=
 printf '%s\n' "$workdir" "$private" "$(command -v bash || echo /bin/sh)" "$(id -u)" "$(id -un)" "$number"
 """
-"""Makes the working directory $1 and a private one, and says what there is. With perl a command can be made a
+"""Makes the working directory $1 (if that is empty, one for the machine $2) and a private one, and says what there is. With perl a command can be made a
 child subreaper (prctl(2)), as the keeper does on this host."""
 
 LOST = "lost"
@@ -141,15 +143,14 @@ class SSHImage(Image):
     async def spawn(self) -> SSHMachine:
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"ssh {self.host}")
         pool: Pool | None = None
+        machine: SSHMachine | None = None
         try:
             pool = Pool(await _in(threads, self._target), patience=self.give_up_after)
             await pool.start()
             machine = SSHMachine(self, pool, threads)
             await machine.prepare()
         except BaseException as error:
-            if pool is not None:
-                await pool.close()
-            threads.shutdown(wait=False)
+            await finished(_undone(machine, pool, threads))
             if isinstance(error, (MachineError, OSError)) and not isinstance(error, (HostKeyRefused, LoginRefused)):
                 raise SpawnFailed(self.describe(), str(error)) from error
             raise
@@ -167,7 +168,7 @@ class SSHMachine(Machine):
 
     def __init__(self, image: SSHImage, pool: Pool, threads: ThreadPoolExecutor) -> None:
         self.image = image
-        self.workdir = image.workdir or f"/tmp/ramure-work-{uuid.uuid4().hex[:12]}"
+        self.workdir = image.workdir or ""  # the host says where, if it is not said
         self.id = uuid.uuid4().hex[:12]
         self._running: dict[asyncio.Future[int | None], Cancel] = {}
         self._pool = pool
@@ -186,7 +187,7 @@ class SSHMachine(Machine):
         self.env = dict(image.env)
 
     def describe(self) -> str:
-        return f"{self._pool.target} in {self.workdir}"
+        return f"{self._pool.target}" + (f" in {self.workdir}" if self.workdir else "")
 
     def install_hint(self) -> str:
         return (
@@ -198,8 +199,12 @@ class SSHMachine(Machine):
         return ["ssh", "-t", *self.image.options(), self.image.address(), shlex.join(argv)]
 
     async def prepare(self) -> None:
-        """Make the directories there, and see what the host has."""
-        result = await self._plain(["/bin/sh", "-c", PREPARE, "sh", self.workdir])
+        """Make the directories there, and see what the host has. Once begun it is done to its end, so that
+        :meth:`stop` knows what was made."""
+        await finished(self._prepare())
+
+    async def _prepare(self) -> None:
+        result = await self._plain(["/bin/sh", "-c", PREPARE, "sh", self.workdir, self.id])
         if result.exit_code != 0:
             raise MachineError(f"no working directory: {result.stderr.strip()}")
         self.workdir, self._private, self._shell, uid, name, prctl = result.stdout.split("\n")[:6]
@@ -216,7 +221,9 @@ class SSHMachine(Machine):
         every = max(1, int(limit / 10))
         remove = [] if self.image.workdir else [self.workdir]
         words = [JANITOR, self.id, self._private, str(int(limit)), str(every), *remove]
-        (await self._plain(["/bin/sh", "-c", HIRE, *words])).check("start what cleans up")
+        hired = await self._plain(["/bin/sh", "-c", HIRE, *words])
+        if not hired.ok:
+            raise MachineError(f"what cleans up there could not be started: {hired.stderr.strip().splitlines()[-1]}")
         if self._living is None:
             nobody = contextvars.Context()  # it is of the machine, not of who spawned it
             self._living = asyncio.get_running_loop().create_task(
@@ -458,7 +465,7 @@ class SSHMachine(Machine):
         running = dict(self._running)
         for cancel in running.values():
             cancel.ask()
-        remove = [self._private] if self.image.workdir else [self._private, self.workdir]
+        remove = [each for each in (self._private, "" if self.image.workdir else self.workdir) if each]
         if not self._pool.alive():
             await self._pool.close()  # commands that wait for a connection wait no longer
         try:
@@ -483,6 +490,15 @@ class SSHMachine(Machine):
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         return await _in(self._threads, function, *args)
+
+
+async def _undone(machine: SSHMachine | None, pool: Pool | None, threads: ThreadPoolExecutor) -> None:
+    """After a spawn that failed: nothing of it is left."""
+    if machine is not None:
+        await machine.stop()
+    elif pool is not None:
+        await pool.close()
+    threads.shutdown(wait=False)
 
 
 async def _in(threads: ThreadPoolExecutor, function: Callable[..., T], *args: object) -> T:

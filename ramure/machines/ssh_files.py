@@ -48,6 +48,10 @@ def _write(sftp: paramiko.SFTPClient, path: str, data: bytes, mode: int | None) 
         view = memoryview(data)
         for start in range(0, len(data), CHUNK):
             file.write(bytes(view[start : start + CHUNK]))
+        # paramiko hears of pipelined writes that failed (a full disk), and says nothing.
+        requests = file._reqs  # type: ignore[attr-defined]
+        while requests:
+            sftp._read_response(requests.popleft())  # type: ignore[attr-defined]
 
 
 def _make_directories(sftp: paramiko.SFTPClient, path: str) -> None:

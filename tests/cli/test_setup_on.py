@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain import SetupFailed, Toolchain
+from ramure.agents.toolchain import SetupFailed
 from ramure.agents.toolchain.find import Harness
 from ramure.agents.toolchain.remote import Wishes, find_on, set_up_on
 from ramure.cli.setup import image_of
 from ramure.errors import UsageError
 from tests.agents.toolchain import stubs
-from tests.conftest import lend_toolchain
 from tests.machines.sshd import Sshd
 
 NODE = """case "$1" in
@@ -27,6 +26,7 @@ NODE = """case "$1" in
     *package.json*) sed 's/.*"version": "\\([^"]*\\)".*/\\1/' "$3/package.json" ;;
     *) echo {version} ;;
     esac ;;
+--version) echo v{version} ;;
 *) script=$1; shift; exec "$script" "$@" ;;
 esac"""
 """A Node that knows the questions that are asked."""
@@ -152,23 +152,30 @@ async def test_a_version_that_will_not_do_is_refused(machine):
         await set_up_on(machine, Wishes(pi="0.70.0"))
 
 
-@pytest.mark.real_pi
-@pytest.mark.timeout(120)
-async def test_a_host_without_npm_or_network_gets_a_copy_of_ours(there, machine, home, toolchain: Toolchain):
-    lend_toolchain(toolchain, home)
+async def test_a_host_without_npm_or_network_gets_a_copy_of_ours(there, machine, home):
+    ours = home / "toolchain"
+    stubs.script(ours / "node-24.1.0" / "bin" / "node", NODE.format(version="24.1.0"))
+    stubs.pi_package(ours / "pi-1.9.0" / "node_modules", "1.9.0")
     said: list[str] = []
     found = await set_up_on(machine, Wishes(), said.append)
-    assert found.pi_version == toolchain.pi_version
+    assert (str(found.pi_version), str(found.node_version)) == ("1.9.0", "24.1.0")
     assert found.pi.is_relative_to(there.toolchain)
-    assert "copying this host's: pi" in said[-1]
-    assert sorted(path.name.split("-")[0] for path in there.toolchain.iterdir()) == [
-        "current.json",
-        "lock",
-        "node",
-        "pi",
-    ]
-    ran = await machine.exec(f"PI_OFFLINE=1 PI_CODING_AGENT_DIR=$HOME/pi {found.node} {found.pi} --version", timeout=60)
-    assert str(toolchain.pi_version) in ran.stdout + ran.stderr
+    assert "copying this host's: pi 1.9.0" in said[-1]
+    assert sorted(path.name for path in there.toolchain.iterdir()) == [
+        "current.json", "lock", "node-24.1.0", "pi-1.9.0",
+    ]  # fmt: skip
+    assert await find_on(machine, Wishes()) == found
+    with pytest.raises(SetupFailed, match="cannot be copied: its pi is 1.9.0"):
+        await set_up_on(machine, Wishes(pi="1.8.0"))
+
+
+async def test_a_copy_that_does_not_run_there_is_not_left(there, machine, home):
+    ours = home / "toolchain"
+    stubs.script(ours / "node-24.1.0" / "bin" / "node", "exit 1")
+    stubs.pi_package(ours / "pi-1.9.0" / "node_modules", "1.9.0")
+    with pytest.raises(SetupFailed, match="the copy could not be installed"):
+        await set_up_on(machine, Wishes())
+    assert [path.name for path in there.toolchain.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize(
