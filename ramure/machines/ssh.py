@@ -191,9 +191,12 @@ class SSHMachine(Machine):
 
     def install_hint(self) -> str:
         return (
-            f"log in to {self.image.address()}, and run `pip install ramure && ramure setup` there, or put tmux, Node 22.19 "
-            "or newer and pi on the PATH that commands get from sshd"
+            f"`ramure setup --on {self._address()}` installs Node and pi there; or put tmux, Node 22.19 or newer and pi on "
+            "the PATH that commands get from sshd"
         )
+
+    def _address(self) -> str:
+        return self.image.address() + (f":{self.image.port}" if self.image.port else "")
 
     def terminal(self, argv: Sequence[str]) -> list[str]:
         return ["ssh", "-t", *self.image.options(), self.image.address(), shlex.join(argv)]

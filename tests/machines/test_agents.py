@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ramure.machines.local import LocalImage
 from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.testing import ScriptedModel, Text, ToolCall
+from tests.e2e.kit import until
 from tests.machines.conftest import documented, sshd
 from tests.machines.engine import IMAGE, docker_engine
 from tests.machines.morph_fake import MorphFake
@@ -62,6 +64,11 @@ async def stage(kind, script, home, monkeypatch):
         yield IMAGES[kind](work, env), work, model
 
 
+def others_than(threads: set[threading.Thread]) -> list[threading.Thread]:
+    """Threads that have come since, those of the event loop's own executor apart."""
+    return [each for each in threading.enumerate() if each not in threads and not each.name.startswith("asyncio_")]
+
+
 async def test_an_agent_works_with_its_machine_and_calls_a_tool(kind, ramure_home, monkeypatch):
     script = [
         ToolCall("bash", {"command": "echo was here >made-by-pi; cat question"}),
@@ -70,6 +77,7 @@ async def test_an_agent_works_with_its_machine_and_calls_a_tool(kind, ramure_hom
     ]
     async with stage(kind, script, ramure_home, monkeypatch) as (image, work, model):
         (work / "question").write_text("what is six times seven?")
+        threads = set(threading.enumerate())
 
         @agent_process(image=image)
         async def main():
@@ -86,6 +94,8 @@ async def test_an_agent_works_with_its_machine_and_calls_a_tool(kind, ramure_hom
 
         result, run_id = await main()
         assert result == "42"
+        # The threaded actors of transports and tmux servers, and paramiko's own threads, have ended with the run.
+        await until(lambda: not others_than(threads), 30, f"no thread of the run lives: {others_than(threads)}")
         assert (work / "made-by-pi").read_text() == "was here\n"
         assert "six times seven" in str(model.requests[-1].conversation.tool_results)
     session = (ramure_home / "logs" / run_id / "sessions" / "worker.jsonl").read_text()
