@@ -67,8 +67,10 @@ class Frozen:
         return self._copy.note
 
     def hold(self) -> Frozen:
-        """Once more."""
+        """Once more. Raises :class:`CopyFailed` if it has gone."""
         with self._lock:
+            if self._holders == 0:
+                raise CopyFailed(f"the snapshot in {self._copy.path} has been removed")
             self._holders += 1
         return self
 
@@ -84,6 +86,13 @@ class Frozen:
 
     def spawn(self, identity: str) -> Workspace:
         """A directory that begins as this one. Raises :class:`CopyFailed`."""
+        self.hold()  # it may be removed meanwhile
+        try:
+            return self._spawn(identity)
+        finally:
+            self.drop()
+
+    def _spawn(self, identity: str) -> Workspace:
         if not self._linked and os.geteuid() == 0:
             holder = tempfile.mkdtemp(prefix=marked_prefix(identity))
             try:

@@ -154,6 +154,19 @@ async def test_many_at_once(machine):
     await snapshot.remove()
 
 
+async def test_a_snapshot_that_is_removed_while_machines_are_spawned_from_it(machine):
+    """Each is whole, or refused."""
+    snapshot = await machine.snapshot()
+    spawning = [asyncio.create_task(snapshot.spawn()) for _ in range(4)]
+    await asyncio.sleep(0)
+    await snapshot.remove()
+    for spawned in await asyncio.gather(*spawning, return_exceptions=True):
+        if isinstance(spawned, CopyFailed):
+            continue
+        assert (await spawned.exec("cat one two d/e/three")).stdout == "1\n2\n3\n"
+        await spawned.stop()
+
+
 async def test_a_copy_that_does_not_succeed_leaves_nothing(machine, monkeypatch, tmp_path):
     """There is no room for what is to be written down about it."""
     (tmp_path / "file").touch()

@@ -170,7 +170,7 @@ class TestTheDeadMansSwitch:
     async def test_a_program_that_is_killed_leaves_nothing_for_long(self, fake, image):
         program = (
             "import asyncio, os\nfrom ramure.machines.morph import MorphImage\n"
-            f"asyncio.run(MorphImage({image.id!r}, ttl_seconds=2).spawn())\nos.kill(os.getpid(), 9)"
+            f"asyncio.run(MorphImage({image.id!r}, ttl_seconds=6).spawn())\nos.kill(os.getpid(), 9)"
         )
         ended = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program], timeout=30, check=False)
         assert ended.returncode == -9
