@@ -197,6 +197,7 @@ def test_what_is_no_host_is_wrong_usage(host):
         image_of(host)
 
 
+@pytest.mark.timeout(180)  # three programs, one after the other
 def test_the_command_does_it_with_the_users_own_ssh_settings(there, tmp_path):
     there.node("22.19.0")
     stubs.pi(there.bin, "0.87.1")
@@ -215,13 +216,13 @@ def test_the_command_does_it_with_the_users_own_ssh_settings(there, tmp_path):
     )
     command = [sys.executable, "-m", "ramure.cli", "setup", "--on", "box"]
     environ = {**os.environ, "HOME": str(tmp_path / "user")}
-    done = subprocess.run([*command, "--json"], env=environ, capture_output=True, text=True, timeout=25, check=False)
+    done = subprocess.run([*command, "--json"], env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["pi_version"] == "0.87.1"
-    done = subprocess.run([*command, "--dry-run"], env=environ, capture_output=True, text=True, timeout=25, check=False)
+    done = subprocess.run([*command, "--dry-run"], env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.startswith("this fits: pi 0.87.1 on Node 22.19.0")
     (there.bin / "tmux").unlink()
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=25, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stdout.startswith("agents on box run pi 0.87.1")
     assert "there is no tmux on" in done.stderr
