@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ramure.actors import NO_REPLY, Actor, Ask, Exit, Ref
 from ramure.agents import deaths
 from ramure.agents.builtin import Peer, builtin_tools
+from ramure.agents.burials import Burials
 from ramure.agents.calls import Calls
 from ramure.agents.errors import AgentEnded, MessageTooLarge, NoModel, ToolExists
 from ramure.agents.lives import Lives
@@ -124,6 +125,7 @@ class AgentActor(Actor):
             self._lifecycle,
             self._tell_pi,
         )
+        self.burials = Burials(self.system.loop)
         self._welcomed = False
         self._keeper: Ref[Supervisor] | None = None
         self.paused = False
@@ -171,6 +173,7 @@ class AgentActor(Actor):
             self.address,
             self.quarters,
             self.services,
+            self.burials,
             self.options.model,
             **{"stale_after": self.options.stale_after, **self.options.session},
         )
@@ -496,6 +499,8 @@ class AgentActor(Actor):
         became = self.lives.on_session(event, self.state, self._tools)
         if became is not None:
             self.connection = None
+            if self.session is event.ref:  # else its successor's start was quicker than this news
+                self.session = None
             self._carry_out(self.delivery.on_disconnected())
             self._welcomed = False
         if became == "down":
@@ -510,6 +515,7 @@ class AgentActor(Actor):
         if self._keeper is not None and self._keeper.is_alive():
             self._keeper.exit("shutdown")
             await self._keeper.wait()
+        await self.burials.wait()
         self._to("ended")
 
 

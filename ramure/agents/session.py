@@ -7,15 +7,16 @@ import contextlib
 import math
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors import Actor, Ref
+from ramure.agents.burials import Burials
 from ramure.agents.errors import LaunchFailed, PiExited
 from ramure.agents.launch import Launch, Timings
 from ramure.agents.place import Place, find_place
 from ramure.agents.screen import masked, secrets_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
-from ramure.exits import Crashed
+from ramure.exits import Crashed, is_clean
 from ramure.machines.errors import LinkLost, MachineDown, MachineError, MachineStopped
 from ramure.machines.tmux import Ending, NoSuchSession, SessionExists, TmuxServerGone
 from ramure.types import ExecutionFailed
@@ -24,13 +25,19 @@ if TYPE_CHECKING:
     from ramure.agents.services import Connection, Services
     from ramure.machines.quarters import Quarters
 
-VERDICT_LIMIT = 60.0
-"""Seconds in which the actor of a machine that does not answer says that it is down."""
-ASK_AGAIN = 1.0
-SAVE_EVERY = 5.0
-"""Seconds between two copies of the conversation while pi works: so much of it may be lost with its machine."""
-
 __all__ = ["Connected", "Disconnected", "FrameIn", "SaveMemory", "Session", "SessionPlan"]
+
+SCREEN_LIMIT: Final = 5.0
+"""Seconds that tmux has to show a screen: an end is told without one rather than never."""
+
+MACHINE_LIMIT: Final = 60.0
+"""Seconds that a machine has to answer, and its actor to notice that it is gone."""
+
+ASK_AGAIN: Final = 1.0
+"""Seconds until a machine that seems to be down is asked again."""
+
+SAVE_EVERY: Final = 5.0
+"""Seconds between two copies of the conversation while pi works: so much of it may be lost with its machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,7 @@ class SessionPlan:
     address: str
     quarters: Quarters
     services: Services
+    burials: Burials
     model: str | None = None
     launch_timeout: float = 60.0
     """Seconds from the start of pi to its connection."""
@@ -111,6 +119,7 @@ class Session(Actor):
 
     async def _live(self) -> None:
         plan, services = self.plan, self.plan.services
+        await plan.burials.wait()
         try:
             self.place = place = await find_place(plan.name, plan.address, plan.quarters, services)
             token, timings = secrets.token_urlsafe(32), plan.timings.within(plan.stale_after)
@@ -123,16 +132,17 @@ class Session(Actor):
             return
         except (MachineError, ExecutionFailed, OSError) as error:
             if isinstance(error, (MachineDown, MachineStopped)):
-                await self._machine_is_back()
+                await self._machine_is_well()
             self._end(LaunchFailed(plan.name, str(error)))
             return
         self.send_after(plan.launch_timeout, _LaunchTimeout())
         try:
             ending = await self._ending(place)
         except MachineError as error:
-            self._end(PiExited(f"the way to its machine was lost: {error}"))
+            asked = isinstance(error, (MachineDown, MachineStopped))
+            await self._died(PiExited(f"the way to its machine was lost: {error}"), alone=asked)
             return
-        self._end(self._exited(ending))
+        await self._died(self._exited(ending), alone=ending.how == "exited")
 
     async def _start(self, place: Place, launch: Launch) -> None:
         """Start pi in a tmux session of its own."""
@@ -149,22 +159,8 @@ class Session(Actor):
             try:
                 return await place.tmux.wait_end(self.plan.address)
             except (MachineDown, MachineStopped) as error:
-                if not await self._machine_is_back() or not place.machine.link_patience:
+                if not await self._machine_is_well() or not place.machine.link_patience:
                     raise error from None
-
-    async def _machine_is_back(self) -> bool:
-        """A machine seems to be down. If it is, its actor tells so, and that ends the agent, and this session with it:
-        to say now that pi had ended would only have it restarted there. True if it answers after all; False if neither
-        came."""
-        try:
-            async with asyncio.timeout(VERDICT_LIMIT):
-                while True:
-                    with contextlib.suppress(MachineError):
-                        await self.plan.quarters.machine.ping()
-                        return True
-                    await asyncio.sleep(ASK_AGAIN)
-        except TimeoutError:
-            return False
 
     def _exited(self, ending: Ending) -> PiExited | LaunchFailed:
         how = _how(ending)
@@ -173,6 +169,34 @@ class Session(Actor):
         if self.was_connected:
             return PiExited(how, self._masked(ending.screen))
         return LaunchFailed(self.plan.name, how, screen=self._masked(ending.screen))
+
+    async def _died(self, error: Exception, *, alone: bool = False) -> None:
+        """pi is gone. Where its machine is too, that is the reason: the agent, which is linked to it, ends us with it."""
+        quarters = self.plan.quarters
+        if not quarters.machine.here:  # on this host pi runs in the run's tmux, which does not end with its machine
+            if quarters.closed:
+                await asyncio.sleep(MACHINE_LIMIT)
+            elif not alone:
+                await self._machine_is_well()
+        self._end(error)
+
+    async def _machine_is_well(self) -> bool:
+        """Whether the machine answers (after all). One that seems to be down is asked again: if it is, its actor tells so,
+        and that ends the agent, and this session with it; to say now that pi had ended would only have it restarted there.
+        False if in all its time neither came."""
+        machine = self.plan.quarters.machine
+        try:
+            async with asyncio.timeout(machine.link_patience + MACHINE_LIMIT):
+                while True:
+                    try:
+                        await machine.ping()
+                        return True
+                    except LinkLost:
+                        continue
+                    except (MachineError, OSError):
+                        await asyncio.sleep(ASK_AGAIN)
+        except TimeoutError:
+            return False
 
     def _end(self, error: Exception) -> None:
         self.stop(Crashed(error))
@@ -212,15 +236,8 @@ class Session(Actor):
 
     async def _await_link(self, lost: Connection) -> None:
         """pi may be well, and the link to its machine broken: when that is there, pi gets its time once more."""
-        while True:
-            try:
-                await self.plan.quarters.machine.ping()
-                break
-            except LinkLost:
-                continue
-            except MachineError:
-                return  # the machine's end is ours
-        self.send_after(self.plan.stale_after, _StillGone(lost, last_chance=True))
+        if await self._machine_is_well():  # else its end is ours
+            self.send_after(self.plan.stale_after, _StillGone(lost, last_chance=True))
 
     async def _look(self) -> None:
         """The connection dropped: if pi is gone, say so now rather than when tmux does."""
@@ -231,11 +248,11 @@ class Session(Actor):
             pane = await tmux.pane(self.plan.address)
             if pane.dead:
                 screen = await tmux.capture(self.plan.address)
-                self._end(self._exited(Ending(self.plan.address, "exited", pane.exit_code, screen)))
+                await self._died(self._exited(Ending(self.plan.address, "exited", pane.exit_code, screen)), alone=True)
         except NoSuchSession:
-            self._end(self._exited(Ending(self.plan.address, "closed")))
+            await self._died(self._exited(Ending(self.plan.address, "closed")))
         except TmuxServerGone:
-            self._end(self._exited(Ending(self.plan.address, "server_gone")))
+            await self._died(self._exited(Ending(self.plan.address, "server_gone")))
         except MachineError:
             return  # nothing can be seen from here: the watch of the session tells what that means
 
@@ -243,8 +260,9 @@ class Session(Actor):
         if self.place is None:
             return ""
         try:
-            return self._masked(await self.place.tmux.capture(self.plan.address))
-        except MachineError:
+            async with asyncio.timeout(SCREEN_LIMIT):
+                return self._masked(await self.place.tmux.capture(self.plan.address))
+        except (MachineError, TimeoutError):
             return ""
 
     def _masked(self, screen: str) -> str:
@@ -270,16 +288,22 @@ class Session(Actor):
             self.connection.send(Shutdown("the run ended this session"))
         if self.launch is None:
             return
-        place = self.launch.place
-        try:
+        if is_clean(reason):
             try:
-                await place.tmux.kill_session(self.plan.address, grace=self._grace)
-            except (NoSuchSession, TmuxServerGone):
-                pass  # it is gone already
+                await self._clear_away(self.launch)
             finally:
                 self.plan.services.forget(self.launch.token)
+        else:  # that it died is told now; a pi that hung may wake up yet, and is let in no more
+            self.plan.services.forget(self.launch.token)
+            self.plan.burials.begin(self._clear_away(self.launch), f"burial of {self.plan.address}")
+
+    async def _clear_away(self, launch: Launch) -> None:
+        place = launch.place
+        try:
+            with contextlib.suppress(NoSuchSession, TmuxServerGone):  # it is gone already
+                await place.tmux.kill_session(self.plan.address, grace=self._grace)
             await place.save(all_of_it=True)
-            await self.launch.remove()
+            await launch.remove()
         except (MachineError, OSError) as error:
             self._problem(f"its end could not be seen to: {error}")
 

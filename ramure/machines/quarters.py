@@ -83,6 +83,11 @@ class Quarters:
         self._closed = False
         self._lock = asyncio.Lock()
 
+    @property
+    def closed(self) -> bool:
+        """True from when the machine begins to be stopped."""
+        return self._closed
+
     async def room(self) -> Room:
         """The room, made or made good if need be; its tmux server runs.
 
@@ -124,8 +129,8 @@ class Quarters:
     async def close(self) -> None:
         """End the tmux server with all in it, and remove the directory. Does not raise: a machine that is gone, or
         does not answer in time, has nothing left that could be removed from here."""
+        self._closed = True
         async with self._lock:
-            self._closed = True
             room, self._room = self._room, None
         if room is None:
             return

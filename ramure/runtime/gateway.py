@@ -45,6 +45,9 @@ __all__ = ["AgentConnection", "Gateway", "GatewayUnavailable", "Sink"]
 HELLO_TIMEOUT = 10.0
 """Seconds that a client has for its hello."""
 
+LOOKS = 8
+"""How often in its ``stale_after`` seconds a silent connection is looked at."""
+
 # Failed openings are counted; as log lines with tracebacks they would only be noise that any port scanner can make.
 _log = logging.getLogger("ramure.gateway")
 _log.addFilter(lambda record: "opening handshake failed" not in str(record.msg))
@@ -80,6 +83,8 @@ class AgentConnection:
         self._watch: asyncio.TimerHandle | None = None
         self.last_seen = self._loop.time()
         """Loop time of the last frame from the extension."""
+        self._deaf = 0.0  # seconds since then in which this program could not hear
+        self._next_look = 0.0
         self.malformed = 0
         """How many of its frames were none."""
         self.ended: str | None = None
@@ -88,8 +93,8 @@ class AgentConnection:
         """True when it was ended since the extension gave no sign of life."""
 
     def silent_for(self) -> float:
-        """Seconds since the extension's last frame."""
-        return self._loop.time() - self.last_seen
+        """Seconds since the extension's last frame, without those in which the event loop stood still."""
+        return self._loop.time() - self.last_seen - self._deaf
 
     def send(self, frame: Frame) -> bool:
         """Queues a frame; False when the connection has ended. Raises FrameTooLarge for one over the limit."""
@@ -123,6 +128,18 @@ class AgentConnection:
             self._outgoing.put_nowait(None)  # after what is queued
 
     def _begin_watch(self) -> None:
+        self._look_in(self._stale_after)
+
+    def _look_in(self, left: float) -> None:
+        pause = max(min(left, self._stale_after / LOOKS), 0.01)
+        self._next_look = self._loop.time() + pause
+        self._watch = self._loop.call_later(pause, self._look)
+
+    def _look(self) -> None:
+        late = self._loop.time() - self._next_look
+        if late > self._stale_after / LOOKS:
+            # Blocked, stopped or starved, this program has not read yet what came meanwhile.
+            self._deaf += late
         silent = self.silent_for()
         if silent >= self._stale_after:
             self.stale = True
@@ -130,7 +147,7 @@ class AgentConnection:
             # A stopped process answers no closing handshake.
             self._socket.transport.abort()
             return
-        self._watch = self._loop.call_later(max(self._stale_after - silent, 0.01), self._begin_watch)
+        self._look_in(self._stale_after - silent)
 
     def _end_watch(self) -> None:
         if self._watch is not None:
@@ -148,7 +165,7 @@ class AgentConnection:
         """The next frame; answers malformed ones and pings on the way."""
         while True:
             text = await self._socket.recv()
-            self.last_seen = self._loop.time()
+            self.last_seen, self._deaf = self._loop.time(), 0.0
             try:
                 frame = decode(text)
             except MalformedFrame as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -204,6 +205,19 @@ async def test_a_silent_connection_counts_as_dead_after_the_set_time() -> None:
             assert await sink.next() == ("disconnected", "no sign of life for 0.2 s")
             with pytest.raises(ConnectionClosed):
                 await hear(client)
+
+
+async def test_a_time_in_which_this_program_could_not_hear_is_no_silence_of_the_clients() -> None:
+    sink = Recorder()
+    async with Gateway(stale_after=0.5) as gateway:
+        gateway.expect("t", sink)
+        async with dial(gateway, "t") as client:
+            await greet(client)
+            await client.send('{"type": "ping"}')
+            time.sleep(0.8)
+            assert (await hear(client))["type"] == "pong"
+            assert sink.connection is not None
+            assert sink.connection.ended is None
 
 
 async def test_a_frame_over_the_limit_ends_the_connection_with_that_reason() -> None:

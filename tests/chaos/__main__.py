@@ -1,9 +1,12 @@
-"""``python -m tests.chaos [--seed S] [-n N] [--row NAME] [--write]``: trials of the fault table, and their figures."""
+"""``python -m tests.chaos [--seed S] [-n N] [--row NAME] [--keep FILE] [--write]``: trials of the fault table, and their
+figures."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
+import json
 import secrets
 import statistics
 import sys
@@ -24,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-n", type=int, help="how many trials, in turn over the rows (default: each row once)")
     parser.add_argument("--row", action="append", help="only rows with this in their name (may be repeated)")
     parser.add_argument("--jobs", type=int, default=1, help="how many trials at a time (default: 1)")
+    parser.add_argument("--keep", type=Path, help="add the results to this file; the table is of all that it holds")
     parser.add_argument("--write", action="store_true", help="put the table of this run into docs/faults.md")
     options = parser.parse_args(arguments)
     rows = [row for row in ROWS if not options.row or any(name in row.name for name in options.row)]
@@ -31,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("no row is called so; the rows: " + ", ".join(row.name for row in ROWS))
     seed = options.seed if options.seed is not None else secrets.randbelow(100_000)
     count = len(rows) if options.n is None else options.n
-    results = asyncio.run(trials([(rows[i % len(rows)], seed + i // len(rows)) for i in range(count)], options.jobs))
+    before = kept(options.keep) if options.keep is not None and options.keep.exists() else []
+    results = before + asyncio.run(
+        trials([(rows[i % len(rows)], seed + i // len(rows)) for i in range(count)], options.jobs)
+    )
+    if options.keep is not None:
+        keep(options.keep, results[len(before) :])
     print()
     print(table(results))
     wrong = [result for result in results if result.wrong]
@@ -52,6 +61,20 @@ async def trials(plan: list[tuple[Row, int]], jobs: int) -> list[Result]:
         return result
 
     return await asyncio.gather(*(one(row, seed) for row, seed in plan))
+
+
+def keep(file: Path, results: list[Result]) -> None:
+    """Add results to a file of such: a long run can be done in pieces."""
+    with file.open("a", encoding="utf-8") as lines:
+        for result in results:
+            fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+            lines.write(json.dumps({**fields, "row": result.row.name}) + "\n")
+
+
+def kept(file: Path) -> list[Result]:
+    rows = {row.name: row for row in ROWS}
+    every = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [Result(**{**fields, "row": rows[fields["row"]]}) for fields in every]
 
 
 def table(results: list[Result]) -> str:

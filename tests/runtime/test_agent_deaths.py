@@ -65,6 +65,33 @@ def test_a_death_and_a_restart_are_events_in_the_agents_and_the_runs_log(home: P
     assert lives([json.loads(line) for line in log.read_text().splitlines()]) == ["agent_down", "agent_restarted"]
 
 
+def test_a_death_is_told_at_once_and_the_next_pi_waits_until_the_last_is_cleared_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    harness = InProcessHarness([])
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker", backoff=Backoff(first=0))
+        tmux, clock = harness.machines[0].tmux, current_runtime().system.clock
+        clear = tmux.kill_session
+
+        async def slow(name: str, *, grace: float = 2.0) -> None:
+            await asyncio.sleep(30)
+            await clear(name, grace=grace)
+
+        monkeypatch.setattr(tmux, "kill_session", slow)
+        began = clock.monotonic()
+        harness.kill("worker")
+        await worker.events.listen_for("agent_down")
+        assert clock.monotonic() - began < 1
+        assert worker.state == "restarting"
+        await worker.events.listen_for("agent_restarted")
+        assert clock.monotonic() - began >= 30
+
+    run_virtual(main())
+
+
 def test_there_is_one_crash_report_for_each_death_and_it_says_all(home: Path) -> None:
     harness = InProcessHarness([[ToolCall("hold")], Text("Done.")])
 

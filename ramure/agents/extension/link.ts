@@ -30,6 +30,11 @@ function socketClass(): SocketClass {
 
 const seconds = (): number => performance.now() / 1000;
 
+/** Milliseconds between two looks at the connection. */
+const TICK = 50;
+/** Seconds by which a look must be late to count as time in which we could not hear. */
+const LATE = 1;
+
 export class Link {
 	/** Whether the run has welcomed us on the present connection. */
 	live = false;
@@ -40,6 +45,7 @@ export class Link {
 	private downSince = seconds();
 	private tries = 0;
 	private nextTry = 0;
+	private ticked = seconds();
 	private closed = false;
 	private timer: NodeJS.Timeout;
 
@@ -47,7 +53,7 @@ export class Link {
 		private readonly config: Config,
 		private readonly owner: LinkOwner,
 	) {
-		this.timer = setInterval(() => this.tick(), 50);
+		this.timer = setInterval(() => this.tick(), TICK);
 		this.connect();
 	}
 
@@ -128,6 +134,13 @@ export class Link {
 
 	private tick(): void {
 		const now = seconds();
+		const late = now - this.ticked - TICK / 1000;
+		this.ticked = now;
+		if (late > LATE) {
+			// Stopped or busy, this process has neither read what came meanwhile nor tried to connect.
+			this.heard = Math.min(this.heard + late, now);
+			this.downSince = Math.min(this.downSince + late, now);
+		}
 		if (this.socket && now - this.heard > this.config.silence) this.drop("silence");
 		if (!this.live && now - this.downSince > this.config.grace) {
 			this.end(`the run has been unreachable for ${this.config.grace} s`);
