@@ -421,7 +421,7 @@ class AgentActor(Actor):
                     self._begin(effect)
                 case CancelCall(call_id=call_id):
                     if not self._calls.cancel(call_id):  # the log does not have it yet: it never begins
-                        self._call_done(call_id, False, "The call was cancelled.")
+                        self._call_done(call_id, False, "The call was cancelled.", call_id)
                 case Reported(kind=kind, data=data):
                     self._on_report(kind, data)
 
@@ -476,12 +476,13 @@ class AgentActor(Actor):
     def _tool_failed(self, tool: str, error: str) -> None:
         self.services.log("tool_error", {"agent": self.address, "tool": tool, "error": error})
 
-    def _call_done(self, call_id: str, ok: bool, text: str) -> None:
+    def _call_done(self, call_id: str, ok: bool, text: str, by: str) -> None:
         """The call's answer goes out at once: a turn of the mailbox would only make the model wait."""
         if not self.ref.is_alive():
             return
         self._carry_out(self.delivery.call_done(call_id, ok, text))
-        self._event("tool_result", {"call_id": call_id, "ok": ok, "text": text})
+        repeats = {} if by == call_id else {"repeats": by}
+        self._event("tool_result", {"call_id": call_id, "ok": ok, "text": text, **repeats})
 
     # -- endings ------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from ramure.actors import Ref
 from ramure.agents.errors import HandlerTimeout, ResultTooLarge
+from ramure.agents.once import Done
 from ramure.agents.protocol import BeginCall
 from ramure.agents.requests import AddTool
 from ramure.agents.schema import InvalidArguments
@@ -37,13 +38,14 @@ class OwnTask(Protocol):
 
 
 class Calls:
-    """``done(call_id, ok, text)`` is told what each call came to; ``failed(tool, error)`` what went wrong in a handler."""
+    """``done(call_id, ok, text, by)`` is told what each call came to, and which call's doing that was; ``failed(tool,
+    error)`` what went wrong in a handler."""
 
     def __init__(
         self,
         address: str,
         own_task: OwnTask,
-        done: Callable[[str, bool, str], None],
+        done: Callable[[str, bool, str, str], None],
         failed: Callable[[str, str], None],
         agent: Ref[Any],
     ) -> None:
@@ -65,7 +67,7 @@ class Calls:
         entry = self.tools.get(call.name)
         if entry is None:
             have = ", ".join(sorted(self.tools)) or "none"
-            self._done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.")
+            self._done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.", call.call_id)
             return
         name = f"tool {call.name} of {self._address}"
         self._running[call.call_id] = self._own_task(self._run(entry, call), name, entry.context.copy())
@@ -77,36 +79,41 @@ class Calls:
 
     async def _run(self, entry: AddTool, call: BeginCall) -> None:
         try:
-            ok, text = await (self._outcome(entry, call) if entry.timeout is None else self._timed(entry, call))
+            ok, done = await (self._outcome(entry, call) if entry.timeout is None else self._timed(entry, call))
         except asyncio.CancelledError:
-            ok, text = False, "The call was cancelled."
+            ok, done = False, Done("The call was cancelled.", call.call_id)
         self._running.pop(call.call_id, None)
-        self._done(call.call_id, ok, text)
+        self._done(call.call_id, ok, done.text, done.by)
 
-    async def _outcome(self, entry: AddTool, call: BeginCall) -> tuple[bool, str]:
+    async def _outcome(self, entry: AddTool, call: BeginCall) -> tuple[bool, Done]:
         _handler.set((self._agent, asyncio.current_task()))
         try:
-            text = await entry.tool.call(call.arguments)
-            if not fits(text):
-                raise ResultTooLarge(call.name, len(text))
-            return True, text
+            if entry.once is None:
+                return True, Done(await self._handled(entry, call), call.call_id)
+            return True, await entry.once.call(call.call_id, call.arguments, lambda: self._handled(entry, call))
         except InvalidArguments as error:
-            return False, f"Bad arguments: {error}"
+            return False, Done(f"Bad arguments: {error}", call.call_id)
         except Exception as error:
             self._failed(call.name, format_exit(error))
-            return False, format_exit(error)
+            return False, Done(format_exit(error), call.call_id)
 
-    async def _timed(self, entry: AddTool, call: BeginCall) -> tuple[bool, str]:
+    async def _handled(self, entry: AddTool, call: BeginCall) -> str:
+        text = await entry.tool.call(call.arguments)
+        if not fits(text):
+            raise ResultTooLarge(call.name, len(text))
+        return text
+
+    async def _timed(self, entry: AddTool, call: BeginCall) -> tuple[bool, Done]:
         """A task of its own: the model does not wait for a handler that does not let itself be cancelled either."""
         assert entry.timeout is not None
         handler = self._own_task(self._outcome(entry, call), f"handler of {call.name}", contextvars.copy_context())
         try:
             await asyncio.wait([handler], timeout=entry.timeout)
             if handler.done():
-                outcome: tuple[bool, str] = handler.result()
+                outcome: tuple[bool, Done] = handler.result()
                 return outcome
             error = HandlerTimeout(call.name, entry.timeout)
             self._failed(call.name, format_exit(error))
-            return False, str(error)
+            return False, Done(str(error), call.call_id)
         finally:
             handler.cancel()

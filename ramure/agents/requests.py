@@ -13,6 +13,7 @@ from ramure.supervisors import Backoff
 
 if TYPE_CHECKING:
     from ramure.agents.builtin import Peer
+    from ramure.agents.once import Once
     from ramure.agents.services import Services
     from ramure.supervisors.spec import Restart
 
@@ -122,6 +123,8 @@ class AddTool:
     context: contextvars.Context
     timeout: float | None = None
     """Seconds that a call may take."""
+    once: Once | None = None
+    """Where calls with the same key are to take effect once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from ramure.actors import Monitor, Ref
 from ramure.agents.agent import AgentActor
 from ramure.agents.calls import handled_agent
 from ramure.agents.errors import ToolExists
+from ramure.agents.once import Key, Once
 from ramure.agents.requests import AddTool, AskModel, Interrupt, Say, Usage
 from ramure.agents.schema import Tool, check_tool
 from ramure.errors import ActorDied, UsageError
@@ -234,7 +235,7 @@ class Agent:
         ref = self._record.ref
         return None if ref is None else ref._cell.actor  # type: ignore[attr-defined]
 
-    def on(self, tool: str | None = None, *, timeout: float | None = None) -> Callable[[F], F]:
+    def on(self, tool: str | None = None, *, timeout: float | None = None, once: Key | None = None) -> Callable[[F], F]:
         """Give the agent a tool; the decorated function, plain or async, is its handler::
 
             @worker.on("finish")
@@ -243,7 +244,13 @@ class Agent:
 
         Parameters become the tool's arguments, the docstring its description, the return value its result.
         An exception is answered to the agent as an error; so is a call that takes longer than ``timeout`` seconds
-        (default: no limit), and the handler is then cancelled. Raises UnsupportedParameter, BadTool, ToolExists.
+        (default: no limit), and the handler is then cancelled.
+
+        ``once``: the name of an argument, or a function of the handler's arguments. While the agent lives, the handler
+        does its work once for each key that this gives; who calls again gets the first answer. A call that failed (an
+        exception, the timeout) does not count: it may be made again.
+
+        Raises UnsupportedParameter, NoSuchArgument, BadTool, ToolExists.
         """
         if tool is not None and not isinstance(tool, str):
             raise UsageError(f'agent.on({tool!r}): give the tool\'s name, as @agent.on("name"), or write @agent.on()')
@@ -251,9 +258,11 @@ class Agent:
         def decorate(function: F) -> F:
             process_here(f"agent.on({tool!r})")
             described = Tool.of(function, check_tool(function, tool))
+            dedupe = Once(described, once) if once is not None else None
             if described.name in self._record.tools:  # said here; the actor's answer would come when this has returned
                 raise ToolExists(self.name, described.name)
-            self._ref().request(AddTool(described, contextvars.copy_context(), timeout)).add_done_callback(_report)
+            request = AddTool(described, contextvars.copy_context(), timeout, dedupe)
+            self._ref().request(request).add_done_callback(_report)
             self._record.tools.add(described.name)
             return function
 

@@ -30,5 +30,10 @@ SCRIPTS: dict[str, Any] = {
     "farm": farm,
     "haikus": haikus,
     "pool": pool,
+    "pays": [
+        ToolCall("pay", {"order": "A7", "amount": 5}),
+        ToolCall("pay", {"order": "A7", "amount": 5}),
+        Text("It is paid."),
+    ],
     "killed": [ToolCall("bash", {"command": "kill -9 $PPID"}), Text("I was killed, and went on.")],
 }
