@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connected", "Disconnected", "FrameIn", "SaveMemory", "Session", "SessionPlan"]
 
-SCREEN_LIMIT: Final = 5.0
+SCREEN_LIMIT: Final = 2.0
 """Seconds that tmux has to show a screen: an end is told without one rather than never."""
 
 MACHINE_LIMIT: Final = 60.0

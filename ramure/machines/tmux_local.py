@@ -7,8 +7,10 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,23 +27,40 @@ Call = Callable[..., Awaitable[Any]]
 
 
 class LibtmuxServer:
-    """A plain, blocking tmux client; to be used from one thread, away from the event loop."""
+    """A plain, blocking tmux client; to be used from one thread, away from the event loop.
 
-    def __init__(self, socket: str) -> None:
+    A server that does not answer one command within ``timeout`` seconds (it is stopped, or hangs) is killed: then the
+    command fails as with any dead server, and whoever has sessions there is told.
+    """
+
+    def __init__(self, socket: str, timeout: float) -> None:
         import libtmux
 
+        self.server_pid: int | None = None
+        self._timeout = timeout
         self._server = libtmux.Server(socket_path=socket, config_file=os.devnull)
 
     def tmux(self, *args: str) -> Reply:
         """Run one tmux command (2 to 5 ms)."""
         import libtmux.exc
 
+        hung = threading.Timer(self._timeout, self._kill_server)
+        hung.daemon = True
+        hung.start()
         try:
             done = self._server.cmd(*args)
         except libtmux.exc.TmuxCommandNotFound as error:
             raise TmuxMissing("tmux is not installed here") from error
+        finally:
+            hung.cancel()
         code = done.returncode
         return Reply(1 if code is None else code, "\n".join(done.stdout), "\n".join(done.stderr))
+
+    def _kill_server(self) -> None:
+        if self.server_pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                # A server that a command waits for has not ended, so the number is still its own.
+                os.kill(self.server_pid, signal.SIGKILL)
 
     def shell(self, script: str, *args: str) -> Reply:
         """Run a shell script on this host."""
@@ -57,25 +76,32 @@ class LocalTmux(Tmux):
     ``call`` carries the blocking calls (by default ``asyncio.to_thread``; in a run, the server's threaded
     actor). Without ``socket`` it gets one in a new temporary directory of mode 0700. With ``machine`` the
     server is started below that machine's keeper: it ends with the machine, and with this program, even if
-    that is killed with SIGKILL.
+    that is killed with SIGKILL. A server that does not answer within ``timeout`` seconds is killed.
     """
 
     def __init__(
-        self, socket: str | None = None, call: Call | None = None, *, machine: LocalMachine | None = None
+        self,
+        socket: str | None = None,
+        call: Call | None = None,
+        *,
+        machine: LocalMachine | None = None,
+        timeout: float = 30.0,
     ) -> None:
         if socket is None:
             socket = str(Path(tempfile.mkdtemp(prefix="ramure-tmux-")) / "tmux")
         super().__init__(socket)
         self._machine = machine
         self._call: Call = call or asyncio.to_thread
-        self._blocking = LibtmuxServer(socket)
+        self._blocking = LibtmuxServer(socket, timeout)
         self._followed: dict[int, int] = {}  # a pane's process -> its pidfd
         self._reaping: set[asyncio.Task[None]] = set()
 
     async def start(self) -> str:
         if self._machine is not None:
             self._machine.keeper.own(str(Path(self.socket).parent))
-        return await super().start()
+        version = await super().start()
+        self._blocking.server_pid = int(await self._command("display-message", "-p", "#{pid}"))
+        return version
 
     async def _tmux(self, *args: str) -> Reply:
         reply: Reply = await self._call(self._blocking.tmux, *args)

@@ -173,6 +173,21 @@ async def test_a_killed_server_is_noticed_by_all(tmux):
         await gone(pane.pid, 2)
 
 
+async def test_a_server_that_hangs_is_killed_and_all_are_told():
+    tmux = LocalTmux(timeout=1.0)
+    await tmux.start()
+    await tmux.new_session("w1", FOREVER, cwd="/")
+    waiting = asyncio.create_task(tmux.wait_end("w1"))
+    await asyncio.sleep(0.2)
+    server = await server_pid(tmux)
+    os.kill(server, signal.SIGSTOP)
+    with pytest.raises(TmuxServerGone):
+        await tmux.capture("w1")
+    assert (await waiting).how == "server_gone"
+    await gone(server, 2)
+    await tmux.kill_server()
+
+
 async def test_what_ended_before_one_waits_is_told_at_once(tmux):
     await tmux.new_session("w1", ["true"], cwd="/")
     await tmux.wait_end("w1")
