@@ -492,8 +492,11 @@ class AgentActor(Actor):
             why = self.lives.last_end if self.lives.last_end is not None else reason
             self.stop(why if not is_clean(why) else Crashed(AgentEnded(self.name)))
         elif sender is self.options.machine and sender is not None:
-            why = reason if isinstance(reason, Crashed) else Crashed(MachineDown(sender.label, _stopped(reason)))
+            why = reason if isinstance(reason, Crashed) else Crashed(MachineDown(self._place(sender), _stopped(reason)))
             self.stop(why)
+
+    def _place(self, machine: Ref[Any]) -> str:
+        return self.machine.describe() if self.machine is not None else machine.label
 
     def _on_session(self, event: SupervisorEvent) -> None:
         """The session ended, was started again, or is not any more."""

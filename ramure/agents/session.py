@@ -107,6 +107,7 @@ class Session(Actor):
         self.launch: Launch | None = None
         self.connection: Connection | None = None
         self.last: Connection | None = None
+        self.pid: int | None = None
         self.was_connected = False
         self.bye = ""
         self._grace = 2.0
@@ -205,8 +206,9 @@ class Session(Actor):
 
     async def handle_info(self, message: object) -> None:
         match message:
-            case Connected(connection=connection):
+            case Connected(connection=connection, hello=hello):
                 self.connection = self.last = connection
+                self.pid = hello.pid
                 self.was_connected = True
             case Disconnected(connection=connection):
                 if connection is self.connection:
@@ -300,8 +302,13 @@ class Session(Actor):
     async def _clear_away(self, launch: Launch) -> None:
         place = launch.place
         try:
-            with contextlib.suppress(NoSuchSession, TmuxServerGone):  # it is gone already
+            try:
                 await place.tmux.kill_session(self.plan.address, grace=self._grace)
+            except (NoSuchSession, TmuxServerGone):
+                if (
+                    self.pid is not None
+                ):  # it may outlive its terminal, and would write into its successor's session file
+                    await place.tmux.end_orphan(self.pid, launch.id, grace=self._grace)
             await place.save(all_of_it=True)
             await launch.remove()
         except (MachineError, OSError) as error:

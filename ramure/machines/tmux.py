@@ -243,6 +243,11 @@ class Tmux(ABC):
         with contextlib.suppress(NoSuchSession):
             await self._command("kill-session", "-t", pane.session_id)
 
+    async def end_orphan(self, pid: int, mark: str, *, grace: float = 2.0) -> None:
+        """End a process whose session or server is gone, as :meth:`kill_session` does, if it lives on and ``mark`` is in its
+        environment: its number may be another process's by now. (Without /proc nothing is done.)"""
+        await self._shell(ORPHAN + END_TREE, str(pid), str(round(grace / 0.05)), mark)
+
     async def kill_server(self, *, grace: float = 0.0) -> None:
         """End every session, then the server. Harmless when it is gone."""
         with contextlib.suppress(TmuxServerGone, NoSuchSession):
@@ -381,6 +386,9 @@ exec env -i PATH="$PATH" HOME="$HOME" USER="${USER:-$(id -un)}" LOGNAME="${USER:
 """Starts a server: $0 is its socket, $1 the length of the history, $2 the channel. Of the environment it keeps what a
 shell needs, and the machine's mark, by which a machine ends what runs on it."""
 
+ORPHAN = r"""
+grep -qsF -- "$2" "/proc/$0/environ" || exit 0
+"""
 END_TREE = r"""
 tree() {
     # cat fails when a process ends between the listing and the look; what it read is good all the same.

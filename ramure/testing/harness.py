@@ -266,6 +266,9 @@ class InProcessTmux(Tmux):
             await asyncio.wait({life.task})
         self.lives.pop(name, None)
 
+    async def end_orphan(self, pid: int, mark: str, *, grace: float = 2.0) -> None:
+        """There are none: simulated pis end with their sessions."""
+
     async def kill_server(self, *, grace: float = 0.0) -> None:
         """End all."""
         tasks = [life.task for life in self.lives.values()]

@@ -173,6 +173,21 @@ async def test_a_killed_server_is_noticed_by_all(tmux):
         await gone(pane.pid, 2)
 
 
+async def test_a_process_that_outlives_its_server_is_ended_by_its_mark(tmux):
+    script = 'trap "" HUP TERM; sleep 1000 & echo running; wait'
+    await tmux.new_session("w1", ["env", "MARK=m-123", "sh", "-c", script], cwd="/")
+    await screen_with(tmux, "w1", "running")
+    pid = (await tmux.pane("w1")).pid
+    [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(await server_pid(tmux), signal.SIGKILL)
+    await tmux.end_orphan(pid, "m-124", grace=0)
+    assert alive(pid)
+    await tmux.end_orphan(pid, "m-123", grace=0.1)
+    await gone(pid, 2)
+    await gone(int(child), 2)
+    await tmux.end_orphan(pid, "m-123")  # harmless when it is gone
+
+
 async def test_a_server_that_hangs_is_killed_and_all_are_told():
     tmux = LocalTmux(timeout=1.0)
     await tmux.start()

@@ -16,6 +16,7 @@ export interface Message {
 	stopReason?: string;
 	errorMessage?: string;
 	toolCallId?: string;
+	isError?: boolean;
 	[key: string]: unknown;
 }
 
@@ -30,6 +31,9 @@ export interface SessionEntry {
 /** Custom entries that we write into the session: a run that settled; the true outcome of a call a killed pi left. */
 export const RUN_ENTRY = "ramure-run";
 export const CALL_ENTRY = "ramure-call";
+
+/** What a call of the run's is answered with at once when pi aborts it. */
+export const CANCELLED = "The call was cancelled.";
 
 /** How a message of the log is recognised in the conversation: `[ramure 12] text`. */
 const MARKER = /^\[ramure (\d+)\] /;
@@ -80,6 +84,18 @@ export function callKey(entries: readonly SessionEntry[], toolCallId: string, la
 	return `${launch}/${toolCallId}`;
 }
 
+/** Whether the message only says that a call was aborted, and not what it came to. */
+function isCancelled(message: Message | undefined): boolean {
+	return message?.role === "toolResult" && message.isError === true && textOf(message) === CANCELLED;
+}
+
+/** Where the entries begin that no settled run accounts for. */
+function unsettledFrom(branch: readonly SessionEntry[]): number {
+	let start = branch.length;
+	while (start > 0 && branch[start - 1].customType !== RUN_ENTRY) start--;
+	return start;
+}
+
 export interface OpenCall {
 	key: string;
 	toolCallId: string;
@@ -100,10 +116,14 @@ export function outcomesIn(branch: readonly SessionEntry[]): Outcome[] {
 	return branch.filter((entry) => entry.type === "custom" && entry.customType === CALL_ENTRY).map((entry) => entry.data as Outcome);
 }
 
-/** Calls on the branch that have neither a result nor a recorded outcome. */
+/**
+ * Calls on the branch that have neither a result nor a recorded outcome. One that was aborted in a run which never settled is
+ * open: pi was ended, and nobody wanted the call to be.
+ */
 export function openCalls(branch: readonly SessionEntry[]): OpenCall[] {
 	const open = new Map<string, OpenCall>();
-	for (const { id, message } of branch) {
+	const from = unsettledFrom(branch);
+	for (const [index, { id, message }] of branch.entries()) {
 		for (const call of callsOf(message)) {
 			const toolCallId = call.id ?? "";
 			open.set(toolCallId, {
@@ -114,7 +134,7 @@ export function openCalls(branch: readonly SessionEntry[]): OpenCall[] {
 				timestamp: message?.timestamp ?? 0,
 			});
 		}
-		if (message?.role === "toolResult") open.delete(message.toolCallId ?? "");
+		if (message?.role === "toolResult" && !(index >= from && isCancelled(message))) open.delete(message.toolCallId ?? "");
 	}
 	for (const outcome of outcomesIn(branch)) {
 		if (open.get(outcome.toolCallId)?.timestamp === outcome.timestamp) open.delete(outcome.toolCallId);
@@ -143,22 +163,37 @@ export function lastSettled(branch: readonly SessionEntry[]): { seqs: number[]; 
 
 /** What a killed pi left behind the last run that settled; undefined when there is nothing. */
 export function unsettled(branch: readonly SessionEntry[]): Unsettled | undefined {
-	let start = branch.length;
-	while (start > 0 && branch[start - 1].customType !== RUN_ENTRY) start--;
-	const messages = branch.slice(start).flatMap((entry) => (entry.message ? [entry.message] : []));
+	const messages = branch.slice(unsettledFrom(branch)).flatMap((entry) => (entry.message ? [entry.message] : []));
 	const spoken = messages.filter((message) => message.role === "user" || message.role === "assistant" || message.role === "toolResult");
 	// The seed of a fresh session is an aborted assistant message that stands on no branch; a branch never begins with one.
 	if (!spoken.some((message) => message.role === "user")) return undefined;
 	const tail = spoken[spoken.length - 1];
 	const last = spoken.filter((message) => message.role === "assistant").pop();
-	const answered = tail.role === "assistant" && callsOf(tail).length === 0 && tail.stopReason !== "error";
+	// An abort that somebody wanted has settled; one that has not was pi's own, when it was ended.
+	const failed = tail.stopReason === "error" || tail.stopReason === "aborted";
+	const answered = tail.role === "assistant" && callsOf(tail).length === 0 && !failed;
 	const seqs = spoken.map(seqOf).filter((seq): seq is number => seq !== undefined);
 	return { seqs: [...new Set(seqs)], last, waiting: !answered };
 }
 
+/** A call among the messages of a request, where a model server reuses its ids. */
+function callName(toolCallId: string | undefined, timestamp: number | undefined): string {
+	return `${timestamp ?? 0} ${toolCallId ?? ""}`;
+}
+
 /** The messages of a request: nudges and repeated messages left out, true outcomes put in. */
 export function forRequest(messages: Message[], outcomes: readonly Outcome[]): Message[] {
-	const answered = new Set(messages.filter((message) => message.role === "toolResult").map((message) => message.toolCallId));
+	const known = new Map(outcomes.map((one) => [callName(one.toolCallId, one.timestamp), one]));
+	const answered = new Set<string>();
+	const outdone = new Set<Message>();
+	const askedAt = new Map<string, number>();
+	for (const message of messages) {
+		for (const call of callsOf(message)) askedAt.set(call.id ?? "", message.timestamp ?? 0);
+		if (message.role !== "toolResult") continue;
+		const name = callName(message.toolCallId, askedAt.get(message.toolCallId ?? ""));
+		if (isCancelled(message) && known.has(name)) outdone.add(message);
+		else answered.add(name);
+	}
 	const seen = new Set<number>();
 	const kept: Message[] = [];
 	let nudge: Message | undefined;
@@ -167,6 +202,7 @@ export function forRequest(messages: Message[], outcomes: readonly Outcome[]): M
 			nudge = message;
 			continue;
 		}
+		if (outdone.has(message)) continue;
 		const seq = seqOf(message);
 		if (seq !== undefined) {
 			if (seen.has(seq)) continue;
@@ -174,8 +210,9 @@ export function forRequest(messages: Message[], outcomes: readonly Outcome[]): M
 		}
 		kept.push(message);
 		for (const call of callsOf(message)) {
-			const outcome = outcomes.find((one) => one.toolCallId === call.id && one.timestamp === message.timestamp);
-			if (!outcome || answered.has(call.id)) continue;
+			const name = callName(call.id, message.timestamp);
+			const outcome = known.get(name);
+			if (!outcome || answered.has(name)) continue;
 			kept.push({
 				role: "toolResult",
 				toolCallId: call.id,

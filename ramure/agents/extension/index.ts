@@ -107,7 +107,7 @@ export default function ramure(pi: ExtensionAPI): void {
 		link?.send({ type: "bye", reason: event.reason ?? "quit" });
 		link?.close();
 		clearInterval(ticking);
-		session?.close();
+		session?.close((event.reason ?? "quit") === "quit");
 		session = link = undefined;
 	});
 
@@ -127,7 +127,7 @@ export default function ramure(pi: ExtensionAPI): void {
 	observe("before_provider_request", () => undefined);
 	observe("agent_start", (s) => s.agentStart());
 	observe("agent_end", (s) => s.agentEnd());
-	observe("agent_settled", (s) => s.settle());
+	observe("agent_settled", (s) => s.settled());
 	observe("turn_end", () => undefined);
 	observe("message_end", (s, event) => s.messageEnd(event.message as Message));
 	observe("session_before_compact", (s) => s.compaction(true));

@@ -40,6 +40,11 @@ const RETRY_PAUSES = [2000, 4000, 8000];
 const COMPACTION_LIMIT = 180_000;
 /** What ends a run of pi's that cannot write its session file. */
 const UNWRITTEN = /\b(ENOSPC|EDQUOT|EROFS|EIO)\b/;
+/**
+ * How long an abort that was not ours waits for its meaning: pi 1.6 aborts its run before it exits (at SIGHUP, ctrl-c), and the
+ * next launch is to go on with that one. A person's abort settles after this time.
+ */
+const ABORT_MEANS = 1000;
 const START_LIMIT = 4000;
 const SLOW_START = 60_000;
 
@@ -79,6 +84,8 @@ export class Session {
 	private stalled = false;
 	private abortStart = false;
 	private aborting = false;
+	/** What is to be told once an abort that was not ours has turned out to be somebody's wish; by pi's id of the call. */
+	private readonly undecided: { toolCallId: string; tell: () => void }[] = [];
 	private closed = false;
 
 	constructor(
@@ -87,7 +94,12 @@ export class Session {
 		private readonly identity: { agent: string; launch: string; piVersion: string },
 		private readonly host: Host,
 	) {
-		this.tools = new Tools(pi, identity.launch, (kind, data) => this.report(kind, data));
+		this.tools = new Tools(
+			pi,
+			identity.launch,
+			(kind, data) => this.report(kind, data),
+			(toolCallId, tell) => this.callAborted(toolCallId, tell),
+		);
 		this.arrivals();
 		const branch = this.branch();
 		this.outcomes = outcomesIn(branch);
@@ -216,8 +228,25 @@ export class Session {
 		this.ctx.abort();
 	}
 
-	/** This instance is over; pi refuses what belongs to a session that it has left. */
-	close(): void {
+	private callAborted(toolCallId: string, tell: () => void): void {
+		if (this.aborting || this.adopting.signal.aborted) {
+			tell();
+			return;
+		}
+		this.undecided.push({ toolCallId, tell });
+		setTimeout(() => this.decide(), ABORT_MEANS);
+	}
+
+	/** The aborts so far were wanted. */
+	private decide(): void {
+		if (this.closed) return;
+		for (const { tell } of this.undecided.splice(0)) tell();
+	}
+
+	/** This instance is over; pi refuses what belongs to a session that it has left. `quits`: pi ends. */
+	close(quits: boolean): void {
+		// A person who leaves for another session has ended what went on here.
+		if (!quits && this.phase === "settling") this.settle();
 		this.closed = true;
 	}
 
@@ -369,12 +398,21 @@ export class Session {
 
 	agentEnd(): void {
 		this.phase = "settling";
-		this.quietUntil = now() + 20;
 		const last = this.lastAssistant;
+		this.quietUntil = now() + (this.abortUnexplained() ? ABORT_MEANS : 20);
 		if (last?.stopReason === "error" && RETRIED.test(last.errorMessage ?? "") && this.retries < RETRY_PAUSES.length) {
 			this.quietUntil = now() + RETRY_PAUSES[this.retries++] + 1500;
 		}
 		setTimeout(() => this.tick(), 25);
+	}
+
+	private abortUnexplained(): boolean {
+		return !this.aborting && (this.lastAssistant?.stopReason === "aborted" || this.undecided.length > 0);
+	}
+
+	/** pi says that the run has settled. */
+	settled(): void {
+		if (!this.abortUnexplained() || now() >= this.quietUntil) this.settle();
 	}
 
 	/** The run is over for good: recorded in the session, then reported (by the next launch, if we are killed between). */
@@ -383,6 +421,7 @@ export class Session {
 		if (this.phase === "idle" && this.runSeqs.length === 0 && !this.lastAssistant) return;
 		this.phase = "idle";
 		this.retries = 0;
+		this.decide();
 		this.scan();
 		if (this.lastAssistant?.stopReason === "error" && UNWRITTEN.test(this.lastAssistant.errorMessage ?? "")) {
 			this.stalled = true;
@@ -451,7 +490,10 @@ export class Session {
 	}
 
 	toolEvent(kind: "tool_start" | "tool_end", data: Record<string, unknown>): void {
-		this.report(kind, data);
+		const tell = (): void => this.report(kind, data);
+		const toolCallId = String(data.tool_call_id);
+		if (kind === "tool_end" && this.undecided.some((one) => one.toolCallId === toolCallId)) this.undecided.push({ toolCallId, tell });
+		else tell();
 	}
 
 	request(messages: Message[]): Message[] {

@@ -1,7 +1,7 @@
 // The run's tools in pi: definitions from the log, calls sent to the run, results brought back.
 
 import type { ExtensionAPI, ExtensionContext } from "@earendil-works/pi-coding-agent";
-import { callKey, type OpenCall, type Outcome, type SessionEntry } from "./conversation.ts";
+import { CANCELLED, callKey, type OpenCall, type Outcome, type SessionEntry } from "./conversation.ts";
 
 type ToolDefinition = Parameters<ExtensionAPI["registerTool"]>[0];
 
@@ -25,6 +25,8 @@ export class Tools {
 		private readonly pi: ExtensionAPI,
 		private readonly launch: string,
 		private readonly report: (kind: string, data: Record<string, unknown>) => void,
+		/** pi has aborted a call: told to the run when it is known whether somebody wanted that. */
+		private readonly aborted: (toolCallId: string, tell: () => void) => void,
 	) {}
 
 	has(name: string): boolean {
@@ -87,8 +89,9 @@ export class Tools {
 				resolve(answer);
 			};
 			const cancel = (): void => {
-				this.report("tool_cancel", { call_id: key });
-				finish({ ok: false, text: "The call was cancelled." });
+				this.aborted(toolCallId, () => this.report("tool_cancel", { call_id: key }));
+				// At once: pi, which may be about to exit, waits for it.
+				finish({ ok: false, text: CANCELLED });
 			};
 			this.waiting.set(key, { resolve: finish });
 			this.report("tool_call", { call_id: key, name, arguments: args ?? {}, tool_call_id: toolCallId });
