@@ -22,6 +22,11 @@ async def quit_pi(trial: Trial) -> None:
     trial.stage.tmux(trial.run_id, "send-keys", "-t", "=worker:", "C-c", "C-c")
 
 
+async def terminate_pi(trial: Trial) -> None:
+    """It ends in its own order: newer versions abort what they are doing first."""
+    os.kill(trial.pi(), signal.SIGTERM)
+
+
 async def kill_session(trial: Trial) -> None:
     trial.stage.tmux(trial.run_id, "kill-session", "-t", "=worker:")
 
@@ -140,6 +145,7 @@ ROWS = [
     Row("kill -9 pi, mid-turn", kill_pi, ("mid-turn",), reason="pi was killed by signal 9"),
     Row("kill -9 pi, mid-tool", kill_pi, ("mid-tool",), reason="pi was killed by signal 9"),
     Row("pi exits 0", quit_pi, reason="pi exited by itself, with status 0"),
+    Row("SIGTERM pi", terminate_pi, reason="pi (exited by itself, with status 0|was killed by signal 15)"),
     Row("kill tmux session", kill_session, reason="pi's tmux session was closed"),
     Row("kill tmux server", kill_server, reason="pi's tmux server died"),
     Row("SIGSTOP pi (tmux sets it going)", stop_pi, agent_downs=0),

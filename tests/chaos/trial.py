@@ -271,7 +271,8 @@ def _measure(result: Result, facts: list[dict[str, Any]], at: float) -> None:
     [end] = told["end"]
     result.agent_downs, result.downs, result.outcome = len(downs), len(end["downs"]), end["result"]
     reason = next(iter([*(down["reason"] for down in downs), *end["downs"]]), "")
-    result.reason = reason.removeprefix("crashed: ").removesuffix("; its last screen:")
+    reason = reason.removeprefix("crashed: ").removesuffix("; its last screen:")
+    result.reason = re.sub(r" in /\S+", "", reason)  # a machine's directory
     noticed = [*told.get("alarm", []), *downs, *([end] if end["downs"] else [])]
     noticed += told.get("problem", []) if row.small_disk else []
     if noticed:

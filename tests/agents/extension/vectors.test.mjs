@@ -1,10 +1,10 @@
-// The test vectors of docs/protocol.md, on the extension's side. `npm test` compiles the pure modules first.
+// The test vectors of docs/protocol.md, on the extension's side; ../test_extension.py runs it.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import * as conversation from "./build/conversation.js";
-import * as wire from "./build/wire.js";
+import * as conversation from "../../../ramure/agents/extension/conversation.ts";
+import * as wire from "../../../ramure/agents/extension/wire.ts";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../vectors/${name}.json`, import.meta.url), "utf8"));
 
