@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from ramure import LocalImage, agent, agent_process
+from ramure import LocalImage, agent, agent_process, current_runtime
 from ramure.testing import Conversation, ScriptedModel, Step, Text, ToolCall
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(120)]
@@ -84,6 +85,36 @@ async def test_a_tool_that_is_added_to_a_live_agent_is_there_in_its_next_run(ram
         assert await main() == ["first", "second"]
     assert offered[0] == ["first"]
     assert offered[-1] == ["first", "second"]
+
+
+async def test_an_abort_by_hand_cancels_the_call_and_ends_the_run(ramure_home: Path, tmp_path: Path) -> None:
+    """As far as pi says it is no other than the abort with which it begins its own exit."""
+    async with ScriptedModel([[ToolCall("hold")], Text("Here I am.")]) as model:
+
+        @agent_process(image=LocalImage(workdir=tmp_path, env=model.write_config(tmp_path / "agent")))
+        async def main() -> tuple[Any, str]:
+            worker = await agent("worker")
+            holding, cancelled = asyncio.Event(), asyncio.Event()
+
+            @worker.on("hold")
+            async def hold() -> None:
+                """Holds."""
+                holding.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    cancelled.set()
+
+            await worker.send("Hold.")
+            await holding.wait()
+            socket = current_runtime().paths.scratch / "tmux" / "server"
+            keys = ["tmux", "-S", str(socket), "send-keys", "-t", "=worker:", "Escape"]
+            await asyncio.to_thread(subprocess.run, keys, check=True)
+            await cancelled.wait()
+            end = await worker.events.listen_for("run_end")
+            return end.data["stop_reason"], await worker.ask("Are you there?")
+
+        assert await main() == ("aborted", "Here I am.")
 
 
 GIVEN: dict[str, Any] = {
