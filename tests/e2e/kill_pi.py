@@ -54,11 +54,11 @@ async def kill_once(stage: Stage, turn: str) -> float:
             if turn == "tool runs":
                 await program.says("tool runs")
             else:
-                await model.wait_for_requests(1, timeout=20)
+                await model.wait_for_requests(1, timeout=40)
             [pi] = stage.panes(run_id)
             killed = time.monotonic()
             os.kill(pi, signal.SIGKILL)
-            status = await program.ends(10)
+            status = await program.ends(40)
             took = time.monotonic() - killed
     assert status == 1, program.said
     assert re.search(r"AgentDied: agent 'worker' died: .*pi was killed by signal 9", program.said), program.said

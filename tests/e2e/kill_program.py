@@ -71,7 +71,7 @@ async def kill_once(stage: Stage, moment: str) -> float:
                 socket = stage.scratch(run_id) / "tmux" / "server"
                 await until(lambda: socket.exists() and stage.panes(run_id), 10, "a pane of the run")
             elif moment == "model asked":
-                await model.wait_for_requests(1, timeout=20)
+                await model.wait_for_requests(1, timeout=40)
             else:
                 await program.says(moment)
             return await killed(stage, program, moment == "tool runs")
@@ -81,7 +81,7 @@ async def killed(stage: Stage, program: Program, in_tool: bool = False) -> float
     """Kill it now, and look at what there is; seconds until nothing ran any more."""
     before = set(stage.run.home.glob("logs/*"))
     program.signal(signal.SIGKILL)
-    assert await program.ends(10) == -signal.SIGKILL
+    assert await program.ends(40) == -signal.SIGKILL
     said = re.search(r"\brun (\S+)\n", program.said)
     leases = {path.stem for path in stage.run.home.glob("runtimes/*.json")}
     run_id = said[1] if said else next(iter(leases - program_ids(stage)), None)

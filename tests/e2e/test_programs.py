@@ -160,7 +160,7 @@ async def test_a_killed_pi_goes_on_with_its_conversation(any_stage: Stage) -> No
         any_stage.serve(model)
         async with any_stage.python(MEMORY) as program:
             run_id = await program.run_id()
-            await model.wait_for_requests(1, timeout=20)
+            await model.wait_for_requests(1, timeout=40)
             [pi] = any_stage.panes(run_id)
             os.kill(pi, signal.SIGKILL)
             assert await program.ends(30) == 0, program.said
