@@ -58,7 +58,7 @@ asyncio.run(main())
 MOMENTS = ("pi starts", "agent ready", "message sent", "model asked", "tool runs")
 LIMIT = 15.0
 LATEST = 7.0
-"""Seconds after its start until which the program is killed: by then it has been through all that it does."""
+"""Seconds after its start until which the program is killed, at least: by then it has been through all that it does."""
 
 
 async def kill_once(stage: Stage, moment: str) -> float:
@@ -173,9 +173,10 @@ async def main(times: int, seed: int) -> None:
                 async with stage.python(PROGRAM) as other:
                     other_id = await other.run_id()
                     await other.says("message sent")
+                    latest = max(LATEST, 1.5 * (time.monotonic() - other.began))
                     [pi] = stage.panes(other_id)
                     for number in range(times):
-                        delay = chance.uniform(0.0, LATEST)
+                        delay = chance.uniform(0.0, latest)
                         async with stage.python(PROGRAM) as program:
                             await asyncio.sleep(delay)
                             took.append(await killed(stage, program))
