@@ -57,7 +57,7 @@ def main(dev: Path) -> int:
         tsc = [str(node.path), str(MODULES / "typescript" / "bin" / "tsc"), "-p", f"tsconfig.{name}.json"]
         kept = ["--incremental", "--tsBuildInfoFile", str(MODULES / f".{name}.tsbuildinfo")]
         checks.append(subprocess.Popen([*tsc, *kept], cwd=PROJECT, stdin=subprocess.DEVNULL))
-    return max(check.wait(timeout=120) for check in checks)
+    return max(check.wait(timeout=600) for check in checks)
 
 
 if __name__ == "__main__":
