@@ -11,6 +11,7 @@ import secrets
 import statistics
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.chaos.table import ROWS
 from tests.chaos.trial import Result, Row, run
