@@ -18,7 +18,7 @@ import pytest
 from ramure.agents.toolchain import Toolchain, find_tmux, set_up
 from ramure.home import private_dir
 from ramure.testing.blocking import BlockingCall, detect_blocking_calls
-from ramure.testing.leaks import LeakCheck
+from ramure.testing.leaks import CACHES, LeakCheck
 from tests import scale  # noqa: F401, it chooses the profile of Hypothesis
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +91,22 @@ def ramure_home(toolchain: Toolchain, leak_check: LeakCheck) -> Path:
     """The test's own ``RAMURE_HOME``, with the newest pi set up in it; what is left of the run fails the test."""
     lend_toolchain(toolchain, leak_check.home)
     return leak_check.home
+
+
+@pytest.fixture
+def leak_check(leak_check: LeakCheck) -> LeakCheck:
+    """As ramure's own, with Node's caches shared."""
+    share_caches(leak_check)
+    return leak_check
+
+
+def share_caches(run: LeakCheck) -> None:
+    """Let every run use what Node has compiled for others: a start of pi without it takes a second and a half longer."""
+    for name in CACHES:
+        shared, own = private_dir(DEV / "caches") / name, run.temporary / name
+        shared.mkdir(exist_ok=True)
+        if not own.exists():
+            own.symlink_to(shared)
 
 
 def lend_toolchain(toolchain: Toolchain, home: Path) -> None:

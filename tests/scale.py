@@ -1,6 +1,6 @@
 """How many examples a property is tried with, and whether they are the same ones each time.
 
-``make test`` tries a fifth of what the issue of each property names, and the same examples in every run: a change is
+``make test`` tries a tenth of what the issue of each property names, and the same examples in every run: a change is
 never stopped by what it did not do. ``make soak`` tries all of them (``N=3``: three times as many), new ones each time.
 """
 
@@ -21,7 +21,7 @@ settings.load_profile("soak" if SOAK else "test")
 
 def examples(full: int) -> int:
     """How many to try now of what are ``full`` in a soak."""
-    return max(1, round(full * (SOAK or 0.2)))
+    return max(1, round(full * (SOAK or 0.1)))
 
 
 long_in_a_soak = pytest.mark.timeout(0 if SOAK >= 1 else 300)

@@ -55,7 +55,7 @@ async def task(toolchain: Toolchain, steps: int, kills: int, seed: int) -> Figur
                 await trial.program.ends(30)
                 figures = _measure(trial, steps, kills, end["restarts"], end["result"], time.monotonic() - began)
         left = await asyncio.to_thread(home.wait_until_clean)
-        assert not find_leaks(home), left
+        assert not await asyncio.to_thread(find_leaks, home), left
     return figures
 
 

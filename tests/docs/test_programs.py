@@ -36,14 +36,21 @@ def parameters() -> list[object]:
     return found
 
 
-@pytest.mark.parametrize("program", parameters())
-async def test_it_runs(program: Program, leak_check: LeakCheck, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+@pytest.fixture
+def environ(program: Program, leak_check: LeakCheck, request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """What a program is started with; pi is there for those that need it."""
+    if program.needs.get("pi"):
+        request.getfixturevalue("ramure_home")
     environ = {k: v for k, v in os.environ.items() if k not in PROVIDER_VARIABLES}
+    if "pi" in program.needs:
+        environ["PATH"] = f"{pi_command(request, tmp_path).parent}{os.pathsep}{environ['PATH']}"
+    return environ
+
+
+@pytest.mark.parametrize("program", parameters())
+async def test_it_runs(program: Program, environ: dict[str, str], tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        if "pi" in program.needs:
-            environ["PATH"] = f"{pi_command(request, tmp_path).parent}{os.pathsep}{environ['PATH']}"
         if program.needs.get("pi"):
-            request.getfixturevalue("ramure_home")
             model = await stack.enter_async_context(ScriptedModel(SCRIPTS[program.needs["pi"]]))
             environ |= model.write_config(tmp_path / "agent")
         if "morph" in program.needs:

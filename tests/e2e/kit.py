@@ -21,7 +21,7 @@ from ramure.agents.toolchain import Toolchain
 from ramure.agents.toolchain.models import PROVIDER_VARIABLES
 from ramure.testing import ScriptedModel
 from ramure.testing.leaks import LeakCheck
-from tests.conftest import ROOT, lend_toolchain
+from tests.conftest import ROOT, lend_toolchain, share_caches
 
 START = 40.0
 """Seconds that a program has to come to where a test wants it: pi starts cold, beside other tests."""
@@ -126,6 +126,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         lend_toolchain(self.toolchain, self.run.home)
+        share_caches(self.run)
         for directory in (self.user, self.sockets, self.work):
             directory.mkdir(mode=0o700, exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if name not in PROVIDER_VARIABLES}

@@ -187,7 +187,7 @@ async def check_relations(system: ActorSystem, world: World) -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))
-@settings(max_examples=scale.examples(1000))
+@settings(max_examples=scale.examples(2000))
 def test_tree_and_inspect_equal_the_kernels_truth(seed: int, steps: int) -> None:
     async def main() -> None:
         async with ActorSystem(report=lambda report: None) as system:
