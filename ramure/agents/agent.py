@@ -289,19 +289,21 @@ class AgentActor(Actor):
 
     def _append(self, type: str, data: dict[str, Any], origin: str, caller: Ask | None = None) -> int:
         """Make the log's next entry. It is delivered, and ``caller`` answered, once it is written."""
+        if type not in DELIVERED_TYPES:  # it goes nowhere else but into the log, so nothing waits for it
+            self._write(type, data, origin, None)
+            return self.delivery.last_seq
         written = _Written(self.delivery.last_seq + 1, caller)
-        if type not in DELIVERED_TYPES:
-            self._write(type, data, origin, None)  # it goes nowhere else but into the log, so nothing waits for it
-        elif self._write(type, data, origin, written):
+        if self._write(type, data, origin, written):
             self._on_written(written)
         return written.seq
 
     def _write(self, type: str, data: dict[str, Any], origin: str, token: object) -> bool:
         """Make the log's next entry. True if it is written; else ``token`` comes back as a message when it is."""
-        entry = self.delivery.append(type, data, origin, self.system.clock.wall())
-        line = {"seq": entry.seq, "ts": entry.ts, "type": type, "data": data, "origin": origin}
-        text = _to_line(line).encode("utf-8", "surrogatepass") + b"\n"
-        return self.services.append(self.address, text, None if token is None else self.ref, token)
+        now = self.system.clock.wall()
+        seq = self.delivery.append(type, data, origin, now)
+        line = _to_line({"seq": seq, "ts": now, "type": type, "data": data, "origin": origin}) + "\n"
+        reply_to = None if token is None else self.ref
+        return self.services.append(self.address, line.encode("utf-8", "surrogatepass"), reply_to, token)
 
     def _on_written(self, written: _Written | _CallWritten) -> None:
         if isinstance(written, _CallWritten):

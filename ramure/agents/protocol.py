@@ -158,19 +158,21 @@ class Delivery:
         """The ids of the calls under way."""
         return frozenset(self._running)
 
-    def append(self, type: str, data: dict[str, Any], origin: str, ts: float) -> Entry:
-        """Makes the log's next entry. It is offered to the extension once :meth:`written` covers it."""
-        self._last_seq += 1
-        entry = Entry(self._last_seq, ts, type, data, origin)
+    def append(self, type: str, data: dict[str, Any], origin: str, ts: float) -> int:
+        """Makes the log's next entry; its seq. It is offered to the extension once :meth:`written` covers it."""
+        self._last_seq = seq = self._last_seq + 1
+        if type not in DELIVERED_TYPES:
+            return seq
+        entry = Entry(seq, ts, type, data, origin)
         if type == MESSAGE:
-            self._messages[entry.seq] = entry
+            self._messages[seq] = entry
         elif type in (TOOL, TOOL_REMOVED):
             self._latest[f"tool {data['name']}"] = entry
         elif type == SYSTEM_PROMPT:
             self._latest[SYSTEM_PROMPT] = entry
         elif type == INTERRUPT:
-            self._interrupts[entry.seq] = entry
-        return entry
+            self._interrupts[seq] = entry
+        return seq
 
     def written(self, upto: int) -> list[Effect]:
         """All entries up to ``upto`` are in the log's file: those the extension has not been sent may go."""

@@ -106,7 +106,7 @@ class Protocol(RuleBasedStateMachine):
                     self.reported[data["id"]] += 1
 
     def append(self, type: str, data: dict[str, object]) -> int:
-        return self.run.append(type, data, "run", 0.0).seq
+        return self.run.append(type, data, "run", 0.0)
 
     @rule()
     def kill(self) -> None:
