@@ -51,6 +51,7 @@ class Agent:
         self.echo = command.get("echo", "")
         self.text = command["text"]
         self.applied = self.made = 0
+        self.read_at = 0.0
         self.answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.has_tool = asyncio.Event()
 
@@ -63,7 +64,9 @@ class Agent:
         helpers = [asyncio.create_task(self.beat()), asyncio.create_task(self.work())]
         try:
             async for text in self.socket:
-                if not await self.take(json.loads(text)):
+                frame = json.loads(text)
+                self.read_at = time.perf_counter()
+                if not await self.take(frame):
                     break
         except Exception as error:  # told, and counted by who reads it
             tell(failed=name, error=repr(error))
@@ -114,11 +117,11 @@ class Agent:
             for _ in range(self.calls + CALM):
                 began = time.perf_counter()
                 await self.call()
-                between = time.perf_counter()
+                times[0].append(self.read_at - began)  # both until the answer is read: what comes then is the client's
+                began = time.perf_counter()
                 await socket.send(json.dumps(self.report()))
                 json.loads(await socket.recv())
-                times[0].append(between - began)
-                times[1].append(time.perf_counter() - between)
+                times[1].append(time.perf_counter() - began)
         ours, bare = (statistics.median(each[CALM:]) for each in times)
         tell(done=self.config["agent"], ours=ours, bare=bare)
 
