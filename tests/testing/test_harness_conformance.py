@@ -79,8 +79,8 @@ class Recorder:
                         self.carry_out(self.delivery.call_done(call_id, n != 13, f"echo {n}"))
 
     def say(self, type: str, data: dict[str, Any]) -> None:
-        entry = self.delivery.append(type, data, "test", 0.0)
-        self.carry_out(self.delivery.written(entry.seq))
+        seq = self.delivery.append(type, data, "test", 0.0)
+        self.carry_out(self.delivery.written(seq))
 
     async def until(self, kind: str, count: int = 1) -> None:
         async with asyncio.timeout(30):
