@@ -77,7 +77,7 @@ async def test_ls_shows_the_live_runs_and_what_their_agents_do(stage: Stage) -> 
             assert worker.split()[5:7] == ["worker", "busy"]
             assert other.split()[:2] == ["other.one", "idle"]
             program.signal(2)
-            await program.ends(60)
+            await program.ends(20)
     async with stage.ramure("ls") as ls:
         assert await ls.ends(20) == 0
     assert ls.said.strip() == "no run is live"
@@ -102,7 +102,7 @@ async def test_connect_shows_the_agent_takes_keys_and_leaves_it_alive(stage: Sta
             for pi in pis:
                 os.kill(pi, 0)
             program.signal(2)
-            await program.ends(60)
+            await program.ends(20)
 
 
 async def test_connect_read_only_takes_no_keys(stage: Stage, terminal: Screen) -> None:
@@ -122,7 +122,7 @@ async def test_connect_read_only_takes_no_keys(stage: Stage, terminal: Screen) -
             assert len(model.requests) == 1
             assert len(stage.panes(run_id)) == 2
             program.signal(2)
-            await program.ends(60)
+            await program.ends(20)
 
 
 async def test_an_agent_with_a_dot_in_its_name_can_be_shown(stage: Stage, terminal: Screen) -> None:
@@ -136,7 +136,7 @@ async def test_an_agent_with_a_dot_in_its_name_can_be_shown(stage: Stage, termin
             await terminal.shows("status 0")
             await model.wait_for_requests(1, timeout=20)
             program.signal(2)
-            await program.ends(60)
+            await program.ends(20)
 
 
 async def test_what_connect_cannot_show_is_said(stage: Stage) -> None:
@@ -154,4 +154,4 @@ async def test_what_connect_cannot_show_is_said(stage: Stage) -> None:
                 assert await connect.ends(20) == 2
             assert "needs a terminal" in connect.said
             program.signal(2)
-            await program.ends(60)
+            await program.ends(20)
