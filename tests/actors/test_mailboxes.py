@@ -212,7 +212,7 @@ async def test_room_given_to_a_sender_that_is_cancelled_goes_to_the_next() -> No
         one.cancel()  # it has been told that there is room, and has not run since
         gate.release()
         gate.release()
-        await asyncio.wait_for(two, 2)
+        await asyncio.wait_for(two, 30)
         assert await opened(ref, gate) == ["first", "full", 2]
 
 
@@ -223,7 +223,7 @@ async def test_senders_that_wait_for_the_dead_are_let_go() -> None:
         sends = [asyncio.create_task(ref.send(n)) for n in range(3)]
         await asyncio.sleep(0)
         ref.exit("kill")
-        await asyncio.wait_for(asyncio.gather(*sends), 2)
+        await asyncio.wait_for(asyncio.gather(*sends), 30)
         assert system.dead_letters == 3
 
 

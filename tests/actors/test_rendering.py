@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,9 +85,7 @@ def test_how_values_look(value: object, text: str) -> None:
 
 def test_huge_messages_are_not_read() -> None:
     huge = [{"data": b"x" * 20_000_000, "more": ["y" * 20_000_000] * 1_000_000}] * 1_000_000
-    began = time.perf_counter()
     text = brief(Cast(Point(huge)), 100)  # type: ignore[arg-type]
-    assert time.perf_counter() - began < 0.5
     assert len(text) == 100
     assert text.startswith("cast Point(x=[{'data': b'xxx")
 

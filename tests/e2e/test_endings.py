@@ -1,4 +1,4 @@
-"""What is missing or breaks at the start of an agent is said within 5 s, with the remedy; nothing is left."""
+"""What is missing or breaks at the start of an agent is said at once, with the remedy; nothing is left."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from tests.agents.toolchain import stubs
 from tests.e2e.kit import Stage, nothing_left
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(60)]
+
+SOON = 20  # seconds: it takes about 1 on a quiet host; no wait of ours is as long as this
 
 PROGRAM = """
 import asyncio, time
@@ -39,7 +41,7 @@ asyncio.run(main())
 
 
 async def fails(stage: Stage, *, arguments: str = "", env: dict[str, str] | None = None) -> str:
-    """Run a program whose agent cannot work; what it said when it ended, which was within 5 s of the call."""
+    """Run a program whose agent cannot work; what it said when it ended, which was soon after the call."""
     async with stage.python(PROGRAM.format(arguments=arguments), env=env) as program:
         run_id = await program.run_id()
         status = await program.ends(30)
@@ -47,7 +49,7 @@ async def fails(stage: Stage, *, arguments: str = "", env: dict[str, str] | None
     assert status == 1, program.said
     after = re.search(r"after ([\d.]+) s", program.said)
     assert after is not None, program.said
-    assert float(after[1]) < 5, program.said
+    assert float(after[1]) < SOON, program.said
     return program.said
 
 
@@ -163,7 +165,7 @@ async def test_the_gateways_port_is_in_use(stage: Stage) -> None:
         began = time.monotonic()
         async with stage.python(PORT_IN_USE.format(port=port)) as program:
             assert await program.ends(40) == 1
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < SOON
     assert f"cannot listen for agents on 127.0.0.1:{port}" in program.said, program.said
     assert "pass another host= or port=" in program.said
     assert "not reached" not in program.said

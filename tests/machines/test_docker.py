@@ -208,10 +208,8 @@ class TestEnds:
         await machine.exec("sleep 500 & true")
         options = {"rm": ["rm", "-f"], "stop": ["stop", "--time", "5"]}.get(way, [way])
         await asyncio.to_thread(engine.docker, *options, machine.container)
-        began = time.monotonic()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert re.search(seen, await noticing)
-        assert time.monotonic() - began < 5
         with pytest.raises(MachineDown, match=seen):
             await running
         with pytest.raises(MachineDown, match=seen):

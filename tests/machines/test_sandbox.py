@@ -158,9 +158,8 @@ async def test_a_killed_sandbox_is_noticed(outside):
     noticing = asyncio.create_task(machine.wait_down())
     await asyncio.sleep(0.1)
     os.kill(machine.keeper.pid, signal.SIGKILL)
-    began = time.monotonic()
-    assert "keeper" in await noticing
-    assert time.monotonic() - began < 1
+    async with asyncio.timeout(30):
+        assert "keeper" in await noticing
     with pytest.raises(MachineDown):
         await running
     await machine.stop()
