@@ -36,9 +36,14 @@ __all__ = ["Cancel", "Connection", "HostKeyRefused", "LoginRefused", "Output", "
 
 TCP_USER_TIMEOUT = 18
 WINDOW = 1 << 24
-READ_SIZE = 1 << 18
+READ_SIZE = 1 << 20
 QUIET = 0.1
 """Seconds without output after a command's status came, until its output is taken as complete."""
+MUCH = 1 << 20
+NAP = 0.002
+"""Once a command has written so many bytes, so many seconds pass between two looks at its output: paramiko's thread
+takes it off the wire a packet at a time, and would lose the interpreter's lock to us after each. Nothing waits for us
+meanwhile: a nap's worth of output is a small part of the window."""
 
 Output = Callable[[str, bytes], None]
 
@@ -238,12 +243,14 @@ class Connection:
     ) -> int | None:
         cancel.news = news
         head = b""
+        read = 0
         quiet_until = math.inf
         while True:
             news.rearm()
             busy = False
             if channel.recv_ready():
                 data = channel.recv(READ_SIZE)
+                read += len(data)
                 busy = bool(data)
                 if started is not None:
                     head += data
@@ -257,9 +264,13 @@ class Connection:
                     output("stdout", data)
             if channel.recv_stderr_ready():
                 busy = True
-                output("stderr", channel.recv_stderr(READ_SIZE))
+                errors = channel.recv_stderr(READ_SIZE)
+                read += len(errors)
+                output("stderr", errors)
             if busy:
                 quiet_until = math.inf
+                if read >= MUCH:
+                    time.sleep(NAP)
                 continue
             now = time.monotonic()
             if channel.exit_status_ready() or channel.closed:
