@@ -456,11 +456,20 @@ class SSHMachine(Machine):
         for tunnel in list(self._tunnels.values()):
             if tunnel.transport is not None and self._pool.of(tunnel.transport) is not None:
                 continue
+            opening = asyncio.ensure_future(self._open_tunnel(tunnel))
+            losing = asyncio.ensure_future(self._pool.lost.wait())
             try:
-                await self._open_tunnel(tunnel)
+                await asyncio.wait((opening, losing), return_when=asyncio.FIRST_COMPLETED)
+                if not opening.done():  # more has broken: whether the host is there at all comes first
+                    return
+                await opening
             except MachineError:  # it has broken again, or the port is not free yet: look again
                 await asyncio.sleep(RETRY)
                 self._pool.lost.set()
+            finally:
+                opening.cancel()
+                losing.cancel()
+                await asyncio.gather(opening, losing, return_exceptions=True)
 
     async def stop(self) -> None:
         if self._stopped:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -65,6 +66,38 @@ _held: dict[int, Any] = {}
 _listeners: list[Interruption] = []
 
 
+class _Wakeup:
+    """Has a signal wake the loop. Python runs a handler between two bytecodes of the main thread: for a signal that
+    another thread got, or that came just before the loop went to sleep, that is whenever the loop wakes next."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._read, self._write = socket.socketpair()
+        for end in (self._read, self._write):
+            end.setblocking(False)
+        loop.add_reader(self._read, self._drain)
+        self._before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        if self._before != -1:  # somebody else's does it
+            signal.set_wakeup_fd(self._before)
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._read.recv(4096):
+                pass
+
+    def close(self) -> None:
+        mine = self._write.fileno()
+        if (present := signal.set_wakeup_fd(-1)) != mine:  # somebody has set another meanwhile: theirs
+            signal.set_wakeup_fd(present)
+        self._loop.remove_reader(self._read)
+        self._read.close()
+        self._write.close()
+
+
+_wakeup: list[_Wakeup] = []
+"""The one that is open, while a signal is held."""
+
+
 @contextlib.asynccontextmanager
 async def interruptible() -> AsyncIterator[Interruption]:
     """While a root process runs, SIGINT and SIGTERM cancel it; then KeyboardInterrupt or :class:`Terminated` is
@@ -94,6 +127,8 @@ def _take(interruption: Interruption) -> None:
             present = signal.getsignal(number)
             if present in (signal.SIG_DFL, signal.default_int_handler) or _is_asyncio(present):
                 _held[number] = signal.signal(number, _on_signal)
+        if _held:
+            _wakeup.append(_Wakeup(interruption._loop))
     _listeners.append(interruption)
 
 
@@ -106,6 +141,8 @@ def _release(interruption: Interruption) -> None:
             if signal.getsignal(number) is _on_signal:  # else somebody set another meanwhile: theirs
                 signal.signal(number, before)
         _held.clear()
+        while _wakeup:
+            _wakeup.pop().close()
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -26,6 +26,8 @@ from tests.conftest import ROOT, lend_toolchain, share_caches
 START = 40.0
 """Seconds that a program has to come to where a test wants it: pi starts cold, beside other tests."""
 
+SITE = Path(__file__).parent / "site"
+"""What makes the programs say where they hang, when asked."""
 
 AT_TERMINAL = """
 import fcntl, os, sys, termios
@@ -90,8 +92,18 @@ class Program:
                 status = await self.process.wait()
                 await self._reading
         except TimeoutError:
-            raise AssertionError(f"still runs after {within} s; it said:\n{self.said}") from None
+            raise AssertionError(f"{await self._hanging()} after {within} s; it said:\n{self.said}") from None
         return status
+
+    async def _hanging(self) -> str:
+        """What does not end: the program, which says then where it is, or who still has its output open."""
+        if self.process.returncode is not None:
+            return f"it has ended with {self.process.returncode}, but its output is still open"
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            with contextlib.suppress(ProcessLookupError):  # the first has woken it
+                self.signal(number)
+            await asyncio.sleep(1)
+        return "still runs (it says where)"
 
     def signal(self, number: int) -> None:
         """Send the process (alone) a signal."""
@@ -131,7 +143,7 @@ class Stage:
             directory.mkdir(mode=0o700, exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if name not in PROVIDER_VARIABLES}
         kept |= self.run.environment
-        kept |= {"HOME": str(self.user), "XDG_RUNTIME_DIR": str(self.sockets), "PYTHONPATH": str(ROOT)}
+        kept |= {"HOME": str(self.user), "XDG_RUNTIME_DIR": str(self.sockets), "PYTHONPATH": f"{ROOT}:{SITE}"}
         self.environ = kept | self.environ
 
     @property

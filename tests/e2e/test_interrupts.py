@@ -203,6 +203,33 @@ async def test_the_users_own_handlers_are_left_alone(stage: Stage) -> None:
     assert "cancelled" in program.said
 
 
+OTHER_THREAD = """
+import asyncio, signal, threading, time
+from ramure.runtime.signals import interruptible
+
+started = threading.Event()
+
+def get_it():
+    started.wait()
+    time.sleep(1)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    threading.Event().wait()
+
+async def main():
+    async with interruptible():  # nothing else of a run, whose timers would wake the loop some time
+        started.set()
+        await asyncio.Event().wait()
+
+threading.Thread(target=get_it, daemon=True).start()
+asyncio.run(main())
+"""
+
+
+async def test_a_signal_that_another_thread_gets_wakes_a_loop_that_sleeps(stage: Stage) -> None:
+    async with stage.python(OTHER_THREAD) as program:
+        assert await program.ends(40) in STATUS[signal.SIGINT], program.said
+
+
 async def test_ctrl_c_in_the_demo(stage: Stage) -> None:
     async with stage.ramure("demo") as program:
         await program.says("calls submit_haiku")
