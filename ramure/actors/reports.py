@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,19 @@ class CrashReport:
     who: str
     ref: Ref[Any] | None
     """The actor that ended; None where a child did not start."""
-    path: str
-    """Its place in the tree: the labels of its ancestors and its own, outermost first."""
+    place: Ref[Any]
+    """The actor; where a child did not start, its supervisor."""
     reason: object
-    text: str
+    write: Callable[[], str]
+    """Makes the text: when somebody reads it, since a storm of crashes has other things to do first."""
     did: str = ""
     attempt: int = 0
     """Which restart in a row this leads to; 0 where there is none."""
+
+    @property
+    def path(self) -> str:
+        """Its place in the tree: the labels of its ancestors and its own, outermost first."""
+        return path_of(self.place)
 
     @property
     def doing(self) -> str:
@@ -38,7 +45,7 @@ class CrashReport:
         return str(phase if phase is not None else Phase("running"))
 
     def __str__(self) -> str:
-        return self.text
+        return self.write()
 
 
 def path_of(ref: Ref[Any]) -> str:

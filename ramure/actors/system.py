@@ -18,7 +18,7 @@ from ramure.actors.deadlines import Deadlines
 from ramure.actors.mailbox import Mailbox
 from ramure.actors.names import Names, Registry
 from ramure.actors.ref import Ref
-from ramure.actors.reports import CrashReport, path_of
+from ramure.actors.reports import CrashReport
 from ramure.actors.starting import Starter
 from ramure.actors.threads import Threads
 from ramure.actors.timers import Timer
@@ -430,8 +430,11 @@ class ActorSystem:
     def _log_crash(self, ref: Ref[Any], reason: object) -> None:
         detail = reason.detail if isinstance(reason, Shutdown) else reason
         if isinstance(detail, Crashed):
-            text = f"{ref.label} ended: {format_exit(reason)}\n{format_traceback(reason)}"
-            self.report(CrashReport(ref.label, ref, path_of(ref), reason, text))
+
+            def text() -> str:
+                return f"{ref.label} ended: {format_exit(reason)}\n{format_traceback(reason)}"
+
+            self.report(CrashReport(ref.label, ref, ref, reason, text))
 
     def dead_letter(self, cell: Cell, message: object) -> None:
         self.dead_letters += 1

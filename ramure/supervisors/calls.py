@@ -8,7 +8,6 @@ refused while the supervisor is shutting down (where OTP's would not answer).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from typing import Any, Final
 
 from ramure.supervisors.errors import (
@@ -33,7 +32,9 @@ from ramure.supervisors.messages import (
     CountChildren,
     DeleteChild,
     GetChildSpec,
+    Refuse,
     RenewChild,
+    Reply,
     RestartChild,
     StartChild,
     Stray,
@@ -42,18 +43,26 @@ from ramure.supervisors.messages import (
     WhichChildren,
 )
 from ramure.supervisors.spec import ChildSpec, check_child
-from ramure.supervisors.state import Child, Waiting
+from ramure.supervisors.state import Child, State, Waiting, in_order
 from ramure.supervisors.turn import Turn
 
-__all__ = ["admit", "on_call"]
+__all__ = ["admit", "answered", "on_call", "read"]
+
+
+def read(state: State, request: object) -> Any:
+    """The answer to a request that only reads, or None for one that changes something. Refusals are answers too."""
+    reader = _READERS.get(type(request))
+    return None if reader is None else reader(state, request)
+
+
+def answered(call: Hashable, answer: Any) -> Reply | Refuse:
+    """The effect that gives the call what :func:`read` has found."""
+    return Refuse(call, answer) if isinstance(answer, SupervisorError) else Reply(call, answer)
 
 
 def on_call(turn: Turn, event: Call) -> None:
     request = event.request
-    reader = _READERS.get(type(request))
-    if reader is not None:
-        reader(turn, event.call, request)
-    elif turn.phase in ("stopping", "ended"):
+    if turn.phase in ("stopping", "ended"):
         turn.refuse(event.call, SupervisorStopping())
     elif turn.busy:
         turn.deferred += (event,)
@@ -64,37 +73,35 @@ def on_call(turn: Turn, event: Call) -> None:
 # ------------------------------------------------------------------ reading
 
 
-def _which_children(turn: Turn, call: Hashable, request: WhichChildren) -> None:
-    order = turn.order()  # OTP lists the last started first; of a dynamic supervisor's it promises no order
-    turn.reply(call, tuple(_info(turn, turn.children[key]) for key in (order if turn.dynamic else reversed(order))))
+def _which_children(state: State, request: WhichChildren) -> tuple[ChildInfo, ...]:
+    children, dynamic = in_order(state.children), state.dynamic
+    if not dynamic:  # OTP lists the last started first; of a dynamic supervisor's it promises no order
+        children.reverse()
+    return tuple([_info(child, dynamic) for child in children])
 
 
-def _info(turn: Turn, child: Child) -> ChildInfo:
+def _info(child: Child, dynamic: bool) -> ChildInfo:
     ref = child.ref if child.status in ("running", "stopping") else None
-    id = None if turn.dynamic else child.spec.id
-    return ChildInfo(id, ref, child.spec.type, child.status, child.incarnation)
+    return ChildInfo(None if dynamic else child.spec.id, ref, child.spec.type, child.status, child.incarnation)
 
 
-def _count_children(turn: Turn, call: Hashable, request: CountChildren) -> None:
-    children = list(turn.children.values())
+def _count_children(state: State, request: CountChildren) -> ChildCounts:
+    children = list(state.children.values())
     active = sum(child.status in ("running", "stopping") for child in children)
     supervisors = sum(child.spec.type == "supervisor" for child in children)
-    specs = 1 if turn.dynamic else len(children)
-    turn.reply(call, ChildCounts(specs, active, supervisors, len(children) - supervisors))
+    specs = 1 if state.dynamic else len(children)
+    return ChildCounts(specs, active, supervisors, len(children) - supervisors)
 
 
-def _get_childspec(turn: Turn, call: Hashable, request: GetChildSpec) -> None:
-    child = _find(turn, request.target)
-    spec = _template(turn, request.target) if child is None else child.spec
-    if spec is None:
-        turn.refuse(call, ChildNotFound(_shown(request.target)))
-    else:
-        turn.reply(call, spec)
+def _get_childspec(state: State, request: GetChildSpec) -> ChildSpec | ChildNotFound:
+    child = _find(state, request.target)
+    spec = _template(state, request.target) if child is None else child.spec
+    return ChildNotFound(_shown(request.target)) if spec is None else spec
 
 
-def _template(turn: Turn, target: Target) -> ChildSpec | None:
+def _template(state: State, target: Target) -> ChildSpec | None:
     """What an instance that is gone was started from (as OTP's: a dead pid finds the template)."""
-    spec = turn.template
+    spec = state.template
     if isinstance(target, ById):
         return spec if spec is not None and target.id == spec.id else None
     return None if isinstance(target, Stray) and target.alive else spec
@@ -156,7 +163,7 @@ def _terminate_child(turn: Turn, call: Hashable, request: TerminateChild) -> Non
     elif child.status == "running":
         turn.stop(child, (call,))
     elif child.status == "stopping":
-        turn.put(replace(child, waiters=(*child.waiters, call)))
+        turn.put(child._replace(waiters=(*child.waiters, call)))
     elif child.status == "restarting":
         turn.end_retries(child)
         turn.reply(call, None)
@@ -184,7 +191,7 @@ def _renew_child(turn: Turn, call: Hashable, request: RenewChild) -> None:
     elif child.spec.restart == "temporary":
         turn.refuse(call, ChildTemporary(child.spec.id))
     elif child.status == "running":
-        turn.stop(replace(child, again=True), (call,))
+        turn.stop(child._replace(again=True), (call,))
     elif child.status == "undefined":
         turn.start(child, "restart_child", call)
     else:
@@ -212,12 +219,12 @@ _WHY_NOT_IDLE: Final[dict[str, Callable[[object], SupervisorError]]] = {
 }
 
 
-def _find(turn: Turn, target: Target) -> Child | None:
+def _find(where: State | Turn, target: Target) -> Child | None:
     match target:
-        case ById(id=id) if not turn.dynamic:
-            return turn.children.get(id)
+        case ById(id=id) if not where.dynamic:
+            return where.children.get(id)
         case ByKey(key=key):
-            return turn.children.get(key)
+            return where.children.get(key)
         case _:
             return None
 
@@ -226,9 +233,10 @@ def _shown(target: Target) -> Any:
     return target.id if isinstance(target, ById) else target.ref
 
 
+Reader = Callable[[State, Any], Any]
 Handler = Callable[[Turn, Hashable, Any], None]
 
-_READERS: Final[dict[type, Handler]] = {
+_READERS: Final[dict[type, Reader]] = {
     WhichChildren: _which_children,
     CountChildren: _count_children,
     GetChildSpec: _get_childspec,

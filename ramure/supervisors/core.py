@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ramure.supervisors.calls import admit, on_call
+from ramure.supervisors.calls import admit, answered, on_call, read
 from ramure.supervisors.decisions import on_exited, on_outcome, on_timer
 from ramure.supervisors.groups import boot, shut_down
 from ramure.supervisors.messages import (
@@ -36,6 +36,8 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     Every event is legal in every state: stale news are ignored, and what cannot be decided now is put off.
     After a Start effect, its outcome must be given before any other event that is to be decided at once.
     """
+    if type(event) is Call and (answer := read(state, event.request)) is not None:
+        return state, (answered(event.call, answer),)
     turn = Turn(state, event.at)
     _HANDLERS[type(event)](turn, event)
     while not turn.busy and turn.phase == "running":

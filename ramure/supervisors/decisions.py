@@ -5,7 +5,6 @@ Pure: no clock, no asyncio, no I/O. After OTP's supervisor: restart_child, do_re
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 from ramure.exits import SHUTDOWN, Shutdown, is_clean
@@ -38,7 +37,7 @@ def on_exited(turn: Turn, event: Exited) -> None:
     if child.status == "stopping":
         turn.stopped(child, event.reason)
         if turn.group is not None and (turn.group.awaiting == event.serial or turn.group.awaiting is None):
-            turn.group = replace(turn.group, awaiting=None)
+            turn.group = turn.group._replace(awaiting=None)
             advance(turn)
     elif child.status == "running":
         if turn.group is not None and event.key in turn.group.stop:
@@ -52,7 +51,7 @@ def on_exited(turn: Turn, event: Exited) -> None:
 def _decide(turn: Turn, child: Child, reason: object) -> None:
     if child.spec.restarts_after(reason):
         attempt = 1 if turn.recovered(child) else child.attempt + 1
-        _restart(turn, replace(child, attempt=attempt, reason=reason), reason, turn.delay(child, attempt))
+        _restart(turn, child._replace(attempt=attempt, reason=reason), reason, turn.delay(child, attempt))
         return
     if not is_clean(reason):
         turn.report("child_terminated", child, reason, f"none: it is {child.spec.restart}")
@@ -111,7 +110,7 @@ def on_timer(turn: Turn, event: TimerFired) -> None:
         if turn.busy:
             turn.deferred += (event,)
         elif child.counted:
-            _start_again(turn, replace(child, counted=False), 0.0)
+            _start_again(turn, child._replace(counted=False), 0.0)
         else:
             _restart(turn, child, child.reason, 0.0)
 
@@ -128,7 +127,7 @@ def on_outcome(turn: Turn, event: Started | StartIgnored | StartFailed) -> None:
     if isinstance(event, Started):
         _started(turn, child, pending, event)
     elif isinstance(event, StartIgnored):
-        turn.settle(replace(child, ref=None))
+        turn.settle(child._replace(ref=None))
         if pending.call is not None:
             turn.reply(pending.call, ChildStarted(None))
     else:
@@ -141,8 +140,7 @@ def _started(turn: Turn, child: Child, pending: Pending, event: Started) -> None
     again = child.incarnation > 0 and pending.call is None
     reason = child.reason
     child = turn.put(
-        replace(
-            child,
+        child._replace(
             spec=spec,
             status="running",
             ref=event.ref,
@@ -165,11 +163,11 @@ def _failed(turn: Turn, child: Child, pending: Pending, reason: object) -> None:
         turn.refuse(pending.call, ChildStartFailed(child.spec.id, reason))
     elif turn.phase == "starting":
         turn.report("start_error", child, reason, "the supervisor does not start")
-        turn.put(replace(child, status="undefined"))
+        turn.put(child._replace(status="undefined"))
         shut_down(turn, Shutdown(FailedToStartChild(child.spec.id, reason)))
     else:
         turn.group = None  # the others of the group wait for the retry, which starts them too
         attempt = child.attempt + 1
         delay = turn.delay(child, attempt)
         turn.report("start_error", child, reason, "try again")
-        turn.retry(replace(child, attempt=attempt), reason, delay)
+        turn.retry(child._replace(attempt=attempt), reason, delay)

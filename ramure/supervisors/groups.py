@@ -6,7 +6,6 @@ Pure: no clock, no asyncio, no I/O.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import replace
 
 from ramure.supervisors.errors import SupervisorStopping
 from ramure.supervisors.messages import Call, End, Exited, Ready
@@ -25,7 +24,7 @@ def boot(turn: Turn) -> None:
 
 def group_restart(turn: Turn, cause: Child, members: tuple[Hashable, ...], pause: float) -> None:
     """Stop the members, last to first, and start them, first to last. ``cause`` has no process any more."""
-    turn.put(replace(cause, status="restarting" if pause else "undefined"))
+    turn.put(cause._replace(status="restarting" if pause else "undefined"))
     others = tuple(key for key in members if key != cause.key)
     turn.group = Group("restart", stop=others, start=members, cause=cause.key, pause=pause)
     advance(turn)
@@ -56,16 +55,16 @@ def advance(turn: Turn) -> None:
     """Carry the group on as far as it goes: to the next awaited end or start, or to its own end."""
     while (group := turn.group) is not None and group.awaiting is None:
         if group.stop:
-            turn.group = replace(group, stop=group.stop[:-1])
+            turn.group = group._replace(stop=group.stop[:-1])
             _stop_one(turn, turn.group, group.stop[-1])
         elif group.pause:
             turn.group = None
             cause = turn.children[group.cause]
             turn.retry(cause, cause.reason, group.pause, counted=True)
         elif group.start and group.start[0] not in turn.children:
-            turn.group = replace(group, start=group.start[1:])
+            turn.group = group._replace(start=group.start[1:])
         elif group.start:
-            turn.group = replace(group, start=group.start[1:])
+            turn.group = group._replace(start=group.start[1:])
             turn.start(turn.children[group.start[0]], "group")
             return
         elif group.kind == "shutdown" and turn.dynamic and len(turn.children):
@@ -81,9 +80,9 @@ def _stop_one(turn: Turn, group: Group, key: Hashable) -> None:
         return
     if child.status == "running":
         turn.stop(child)
-        turn.group = replace(group, awaiting=child.serial)
+        turn.group = group._replace(awaiting=child.serial)
     elif child.status == "stopping":  # a terminate_child call was first
-        turn.group = replace(group, awaiting=child.serial)
+        turn.group = group._replace(awaiting=child.serial)
     elif child.status == "restarting":
         turn.end_retries(child)
 

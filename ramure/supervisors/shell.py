@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Ref, Stop, Timer
-from ramure.actors.reports import CrashReport, path_of
+from ramure.actors.reports import CrashReport
 from ramure.clock import TimerHandle
 from ramure.supervisors import messages as m
+from ramure.supervisors.calls import read
 from ramure.supervisors.core import step
 from ramure.supervisors.errors import InvalidSpec
 from ramure.supervisors.report import format_report
@@ -124,11 +125,11 @@ class SupervisorShell(Actor):
 
     async def which_children(self) -> tuple[m.ChildInfo, ...]:
         """The children, last started first (a dynamic supervisor's: in order of starting)."""
-        return await self._answer(m.WhichChildren())  # type: ignore[no-any-return]
+        return read(self._state, m.WhichChildren())  # type: ignore[no-any-return]
 
     async def count_children(self) -> m.ChildCounts:
         """How many there are; see :class:`ChildCounts`."""
-        return await self._answer(m.CountChildren())  # type: ignore[no-any-return]
+        return read(self._state, m.CountChildren())  # type: ignore[no-any-return]
 
     async def get_childspec(self, child: Hashable) -> ChildSpec:
         """The specification of a child, by id or (dynamic) by ref. Raises ChildNotFound."""
@@ -216,10 +217,13 @@ class SupervisorShell(Actor):
         _DO[type(effect)](self, effect)
 
     def _do_report(self, effect: m.CrashReport) -> None:
-        child = effect.ref
-        who, path = (child.label, path_of(child)) if child is not None else (str(effect.id), path_of(self.ref))
-        text = format_report(self.ref.label, effect)
-        self.system.report(CrashReport(who, child, path, effect.reason, text, effect.action, effect.attempt))
+        child, me = effect.ref, self.ref
+        who, place = (str(effect.id), me) if child is None else (child.label, child)
+
+        def text() -> str:
+            return format_report(me.label, effect)
+
+        self.system.report(CrashReport(who, child, place, effect.reason, text, effect.action, effect.attempt))
 
     def _do_stop(self, effect: m.Stop) -> None:
         ref = effect.ref

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Hashable
-from dataclasses import replace
 from typing import Any, Literal
 
 from ramure.exits import KILLED, SHUTDOWN, is_clean
@@ -31,7 +30,7 @@ from ramure.supervisors.messages import (
 )
 from ramure.supervisors.pmap import PMap
 from ramure.supervisors.spec import ChildSpec, Flags
-from ramure.supervisors.state import Child, Group, Pending, Phase, State, Waiting
+from ramure.supervisors.state import Child, Group, Pending, Phase, State, Waiting, in_order
 from ramure.supervisors.strategies import SIMPLE_ONE_FOR_ONE
 
 __all__ = ["Turn"]
@@ -92,7 +91,7 @@ class Turn:
 
     def order(self) -> tuple[Hashable, ...]:
         """The children's keys in start order."""
-        return tuple(child.key for child in sorted(self.children.values(), key=_position))
+        return tuple(child.key for child in in_order(self.children))
 
     def new_serial(self) -> int:
         serial = self.next_serial
@@ -107,20 +106,20 @@ class Turn:
         if self.dynamic or child.spec.restart == "temporary":
             self.remove(child)
         else:
-            self.put(replace(child, status="undefined", waiters=(), again=False))
+            self.put(child._replace(status="undefined", waiters=(), again=False))
 
     # -------------------------------------------------------------- processes
 
     def start(self, child: Child, why: Why, call: Hashable = None) -> None:
         """Start a process for the child; its outcome is the next event but for news that is put off."""
         serial = self.new_serial()
-        self.put(replace(child, status="starting", serial=serial))
+        self.put(child._replace(status="starting", serial=serial))
         self.pending = Pending(child.key, serial, why, call)
         self.effects.append(Start(child.key, serial, child.spec))
 
     def stop(self, child: Child, waiters: tuple[Hashable, ...] = ()) -> None:
         """Tell a running child to end; its Exited comes later."""
-        self.put(replace(child, status="stopping", waiters=waiters))
+        self.put(child._replace(status="stopping", waiters=waiters))
         shutdown = child.spec.shutdown
         signal: Literal["shutdown", "kill"] = "kill" if shutdown == "brutal_kill" else "shutdown"
         self.effects.append(Stop(child.key, child.serial, child.ref, signal))
@@ -137,14 +136,14 @@ class Turn:
             for call in child.waiters:
                 self.reply(call, None)
             self.notify("restarting", child, reason)
-            self.retry(replace(child, again=False, waiters=()), reason, 0.0, counted=True)
+            self.retry(child._replace(again=False, waiters=()), reason, 0.0, counted=True)
             return
         self.notify("child_ended", child, reason)
         self.settle(child)
 
     def retry(self, child: Child, reason: object, delay: float, *, counted: bool = False) -> None:
         """Start the child again after ``delay`` seconds; with 0, after what is in the mailbox now."""
-        self.put(replace(child, status="restarting", reason=reason, counted=counted))
+        self.put(child._replace(status="restarting", reason=reason, counted=counted))
         self.effects.append(SetTimer(RetryTimer(child.key, child.serial), delay))
 
     def end_retries(self, child: Child) -> None:
@@ -219,10 +218,6 @@ class Turn:
                 flags.period,
             )
         )
-
-
-def _position(child: Child) -> int:
-    return child.position
 
 
 def _as_told(child: Child, reason: object) -> bool:

@@ -76,9 +76,9 @@ class World:
 
     def feed(self, event: m.Event) -> None:
         before = self.state
-        copy = State(*(getattr(before, name) for name in State.__slots__))
+        copy, children = State(*before), list(before.children.values())
         self.state, effects = step(before, event)
-        assert before == copy, "a step must not change the state it was given"
+        assert (before, list(before.children.values())) == (copy, children), "a step must not change what it was given"
         self.past.append(event)
         assert not (self.ended and any(isinstance(e, (m.Start, m.Stop, m.End, m.Ready)) for e in effects))
         unread = {each.serial for each in before.deferred if isinstance(each, m.Exited)}
