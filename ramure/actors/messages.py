@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from ramure.data import data
 from ramure.exits import NORMAL, safe_repr
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ NO_REPLY: Final = _NoReply()
 """Returned by ``handle_call`` (or a public method) that answers later, with ``caller.reply(value)``."""
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Exit:
     """An exit signal, as a message to an actor that traps exits (Erlang's ``{'EXIT', Pid, Reason}``)."""
 
@@ -36,7 +36,7 @@ class Exit:
     reason: object
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Down:
     """A monitored actor ended (Erlang's ``'DOWN'``). ``sender`` is its ref, or the name it was monitored by."""
 
@@ -45,12 +45,12 @@ class Down:
     reason: object
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Timeout:
     """No message came within the time given to ``Actor.set_timeout``."""
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Cast:
     """A one-way request: goes to ``handle_cast``."""
 

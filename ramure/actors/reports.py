@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ramure.actors.addresses import labels_to
+from ramure.data import data
 from ramure.exits import Crashed, Phase, Shutdown
 
 if TYPE_CHECKING:
@@ -15,22 +15,28 @@ if TYPE_CHECKING:
 __all__ = ["CrashReport", "path_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class CrashReport:
     """One abnormal end, told by the kernel (``did`` is empty), or by the supervisor that acts on it. ``str(report)``
     is the text for people."""
 
-    who: str
     ref: Ref[Any] | None
     """The actor that ended; None where a child did not start."""
     place: Ref[Any]
     """The actor; where a child did not start, its supervisor."""
+    id: object
+    """The actor's label is shown; where a child did not start, its id in its supervisor."""
     reason: object
     write: Callable[[], str]
     """Makes the text: when somebody reads it, since a storm of crashes has other things to do first."""
     did: str = ""
     attempt: int = 0
     """Which restart in a row this leads to; 0 where there is none."""
+
+    @property
+    def who(self) -> str:
+        """What ended, as people call it."""
+        return str(self.id) if self.ref is None else self.ref.label
 
     @property
     def path(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ramure.actors import relations
@@ -13,6 +12,7 @@ from ramure.actors.body import BodyCell
 from ramure.actors.cell import BOUNDED, DEAD, Cell, current_cell
 from ramure.actors.mailbox import Mailbox
 from ramure.actors.server import ServerCell
+from ramure.data import data
 from ramure.errors import NotInActor, OperationalError, StartFailed
 from ramure.exits import SHUTDOWN, Crashed
 
@@ -39,7 +39,7 @@ class StartTimeout(StartFailed, TimeoutError):
         super().__init__(target, f"init did not return within {seconds:g} s")
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Starter:
     """How to start actors: what :meth:`ActorSystem.options` returns."""
 

@@ -434,7 +434,7 @@ class ActorSystem:
             def text() -> str:
                 return f"{ref.label} ended: {format_exit(reason)}\n{format_traceback(reason)}"
 
-            self.report(CrashReport(ref.label, ref, ref, reason, text))
+            self.report(CrashReport(ref, ref, None, reason, text))
 
     def dead_letter(self, cell: Cell, message: object) -> None:
         self.dead_letters += 1

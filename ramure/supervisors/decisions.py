@@ -139,16 +139,7 @@ def _started(turn: Turn, child: Child, pending: Pending, event: Started) -> None
     spec = child.spec.without_arguments() if child.spec.restart == "temporary" else child.spec
     again = child.incarnation > 0 and pending.call is None
     reason = child.reason
-    child = turn.put(
-        child._replace(
-            spec=spec,
-            status="running",
-            ref=event.ref,
-            incarnation=child.incarnation + 1,
-            started_at=turn.at,
-            reason=None,
-        )
-    )
+    child = turn.put(child.running(spec, event.ref, turn.at))
     if pending.call is not None:
         turn.reply(pending.call, ChildStarted(event.ref, event.info))
     turn.notify("restarted" if again else "child_started", child, reason)

@@ -8,9 +8,9 @@ news of its successor. ``ref`` is whatever the shell gave for the process. ``at`
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from ramure.data import data
 from ramure.supervisors.spec import ChildSpec, ChildType
 
 Status = Literal["starting", "running", "stopping", "restarting", "undefined"]
@@ -19,7 +19,7 @@ Status = Literal["starting", "running", "stopping", "restarting", "undefined"]
 # ------------------------------------------------------------------ timers
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class StopTimer:
     """Runs while a child has time to end by itself."""
 
@@ -27,7 +27,7 @@ class StopTimer:
     serial: int
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class RetryTimer:
     """Runs until a child is started again."""
 
@@ -41,14 +41,14 @@ Timer = StopTimer | RetryTimer
 # ------------------------------------------------------------------ requests
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class ById:
     """A child by its id."""
 
     id: Hashable
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class ByKey:
     """A child by its place; the shell looked its ref up."""
 
@@ -56,7 +56,7 @@ class ByKey:
     ref: Any
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Stray:
     """A ref that is none of this supervisor's children; ``alive`` says whether it runs."""
 
@@ -67,7 +67,7 @@ class Stray:
 Target = ById | ByKey | Stray
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class StartChild:
     """Start a child. ``wait``: where there is no room (``max_children``), wait for some."""
 
@@ -75,39 +75,39 @@ class StartChild:
     wait: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class TerminateChild:
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class RestartChild:
     id: Hashable
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class DeleteChild:
     id: Hashable
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class RenewChild:
     """Stop a running child and start it again. Not OTP's: there, terminate_child and restart_child."""
 
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class GetChildSpec:
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class WhichChildren:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class CountChildren:
     pass
 
@@ -120,7 +120,7 @@ Request = (
 # ------------------------------------------------------------------ answers
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class ChildInfo:
     """One row of which_children. ``ref`` is None unless the child runs or is being stopped; ``id`` is None
     under a dynamic supervisor, as OTP's is ``undefined``."""
@@ -132,7 +132,7 @@ class ChildInfo:
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class ChildCounts:
     """The answer of count_children: specifications, live processes, supervisors and workers (live or not)."""
 
@@ -142,7 +142,7 @@ class ChildCounts:
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class ChildStarted:
     """A child was started. ``ref`` is None when its start said that it is not needed (ignore)."""
 
@@ -153,14 +153,14 @@ class ChildStarted:
 # ------------------------------------------------------------------ events
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Boot:
     """Start the children that are specified."""
 
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Started:
     key: Hashable
     serial: int
@@ -169,14 +169,14 @@ class Started:
     info: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class StartIgnored:
     key: Hashable
     serial: int
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class StartFailed:
     key: Hashable
     serial: int
@@ -184,7 +184,7 @@ class StartFailed:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Exited:
     """The process of a child's start number ``serial`` has ended."""
 
@@ -194,13 +194,13 @@ class Exited:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class TimerFired:
     timer: Timer
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Call:
     """A request; its answer is a Reply or Refuse effect with the same ``call``."""
 
@@ -209,7 +209,7 @@ class Call:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Forget:
     """Nobody waits for the answer of ``call`` any more."""
 
@@ -217,7 +217,7 @@ class Forget:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Terminate:
     """Stop every child and end with ``reason``."""
 
@@ -231,7 +231,7 @@ Event = Boot | Started | StartIgnored | StartFailed | Exited | TimerFired | Call
 # ------------------------------------------------------------------ effects
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Start:
     """Start the child, then give its outcome (Started, StartIgnored, StartFailed) before any other event."""
 
@@ -240,7 +240,7 @@ class Start:
     spec: ChildSpec
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Stop:
     """Send the child an exit signal; ``signal`` is ``"shutdown"`` or ``"kill"``."""
 
@@ -250,7 +250,7 @@ class Stop:
     signal: Literal["shutdown", "kill"]
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class SetTimer:
     """Give TimerFired after ``seconds``; with 0 s, after what is in the mailbox now."""
 
@@ -258,29 +258,29 @@ class SetTimer:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class CancelTimer:
     timer: Timer
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Reply:
     call: Hashable
     answer: Any
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Refuse:
     call: Hashable
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Ready:
     """Every child that was specified has been started: the supervisor's own start has succeeded."""
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class Removed:
     """The child's place is gone; ``ref`` was its last process."""
 
@@ -288,7 +288,7 @@ class Removed:
     ref: Any
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class End:
     """Every child has ended: the supervisor ends with ``reason``. Always the last effect there is."""
 
@@ -298,7 +298,7 @@ class End:
 EventKind = Literal["child_started", "child_ended", "restarting", "restarted", "gave_up"]
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class SupervisorEvent:
     """What subscribers are told.
 
@@ -318,7 +318,7 @@ class SupervisorEvent:
     delay: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@data
 class CrashReport:
     """What went wrong with a child, and what was done: see :func:`ramure.supervisors.report.format_report`.
 

@@ -9,7 +9,8 @@ dict of them all each time would make starting n children cost n². Here the ent
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable
+from itertools import chain
 from typing import Generic, TypeVar, overload
 
 K = TypeVar("K", bound=Hashable)
@@ -50,10 +51,10 @@ class PMap(Generic[K, V]):
     def get(self, key: K, default: object = None) -> object:
         return self._buckets[hash(key) & (len(self._buckets) - 1)].get(key, default)
 
-    def values(self) -> Iterator[V]:
+    def values(self) -> Iterable[V]:
         """The values, in no particular order."""
-        for bucket in self._buckets:
-            yield from bucket.values()
+        buckets = self._buckets
+        return buckets[0].values() if len(buckets) == 1 else chain.from_iterable(b.values() for b in buckets)
 
     def put(self, key: K, value: V) -> PMap[K, V]:
         """This map with ``key`` set to ``value``."""

@@ -218,12 +218,12 @@ class SupervisorShell(Actor):
 
     def _do_report(self, effect: m.CrashReport) -> None:
         child, me = effect.ref, self.ref
-        who, place = (str(effect.id), me) if child is None else (child.label, child)
 
         def text() -> str:
             return format_report(me.label, effect)
 
-        self.system.report(CrashReport(who, child, place, effect.reason, text, effect.action, effect.attempt))
+        place = me if child is None else child
+        self.system.report(CrashReport(child, place, effect.id, effect.reason, text, effect.action, effect.attempt))
 
     def _do_stop(self, effect: m.Stop) -> None:
         ref = effect.ref

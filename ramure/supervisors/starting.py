@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ramure.actors import Ignore, Ref, StartIgnored, Stop
+from ramure.actors import Ignore, Ref, Starter, StartIgnored, Stop
 from ramure.errors import StartFailed
 from ramure.exits import Crashed, Phase
 from ramure.supervisors.errors import InvalidSpec
@@ -64,7 +63,7 @@ async def _start(system: ActorSystem, order: Start) -> Any:
     spec = order.spec
     if isinstance(spec.start, StartWith):
         return await spec.start(*spec.args, **spec.kwargs)
-    options = system.options(link=True, label=spec.id if isinstance(spec.id, str) else None)
-    if inspect.isclass(spec.start):
+    options = Starter(system, link=True, label=spec.id if isinstance(spec.id, str) else None)
+    if isinstance(spec.start, type):
         return await options.start(spec.start, *spec.args, **spec.kwargs)
     return options.spawn(spec.start, *spec.args, **spec.kwargs)

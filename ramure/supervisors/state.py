@@ -7,6 +7,7 @@ four times as long to make.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from ramure.supervisors.errors import InvalidSpec
@@ -39,6 +40,20 @@ class Child(NamedTuple):
     waiters: tuple[Hashable, ...] = ()
     counted: bool = False
     again: bool = False
+
+    def starting(self, serial: int) -> Child:
+        """It, while its start number ``serial`` is under way. (``_replace`` takes three times as long.)"""
+        key, position, spec, _, _, ref, incarnation, attempt, at, reason, waiters, counted, again = self
+        return Child(
+            key, position, spec, "starting", serial, ref, incarnation, attempt, at, reason, waiters, counted, again
+        )
+
+    def running(self, spec: ChildSpec, ref: Any, at: float) -> Child:
+        """It, with a process that has started."""
+        key, position, _, _, serial, _, incarnation, attempt, _, _, waiters, counted, again = self
+        return Child(
+            key, position, spec, "running", serial, ref, incarnation + 1, attempt, at, None, waiters, counted, again
+        )
 
 
 class Group(NamedTuple):
@@ -96,11 +111,7 @@ class State(NamedTuple):
 
 def in_order(children: PMap[Hashable, Child]) -> list[Child]:
     """Children in start order."""
-    return sorted(children.values(), key=_position)
-
-
-def _position(child: Child) -> int:
-    return child.position
+    return sorted(children.values(), key=attrgetter("position"))
 
 
 def new(flags: Flags, specs: Iterable[ChildSpec] = (), *, seed: int = 0) -> State | InvalidSpec:

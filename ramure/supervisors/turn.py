@@ -43,19 +43,23 @@ class Turn:
 
     def __init__(self, state: State, at: float) -> None:
         self.at = at
-        self.flags: Flags = state.flags
-        self.dynamic = state.flags.strategy == SIMPLE_ONE_FOR_ONE
-        self.children: PMap[Hashable, Child] = state.children
-        self.phase: Phase = state.phase
-        self.restarts: tuple[tuple[int, int], ...] = state.restarts
-        self.next_serial: int = state.next_serial
-        self.seed: int = state.seed
-        self.group: Group | None = state.group
-        self.pending: Pending | None = state.pending
-        self.deferred: tuple[Event, ...] = state.deferred
-        self.queue: tuple[Waiting, ...] = state.queue
-        self.reason: Any = state.reason
-        self.template: ChildSpec | None = state.template
+        self.flags: Flags
+        self.children: PMap[Hashable, Child]
+        self.phase: Phase
+        self.restarts: tuple[tuple[int, int], ...]
+        self.next_serial: int
+        self.seed: int
+        self.group: Group | None
+        self.pending: Pending | None
+        self.deferred: tuple[Event, ...]
+        self.queue: tuple[Waiting, ...]
+        self.reason: Any
+        self.template: ChildSpec | None
+        (
+            self.flags, self.children, self.phase, self.restarts, self.next_serial, self.seed, self.group,
+            self.pending, self.deferred, self.queue, self.reason, self.template,
+        ) = state  # fmt: skip
+        self.dynamic = self.flags.strategy == SIMPLE_ONE_FOR_ONE
         self.effects: list[Effect] = []
 
     def freeze(self) -> State:
@@ -113,7 +117,7 @@ class Turn:
     def start(self, child: Child, why: Why, call: Hashable = None) -> None:
         """Start a process for the child; its outcome is the next event but for news that is put off."""
         serial = self.new_serial()
-        self.put(child._replace(status="starting", serial=serial))
+        self.put(child.starting(serial))
         self.pending = Pending(child.key, serial, why, call)
         self.effects.append(Start(child.key, serial, child.spec))
 
@@ -155,7 +159,7 @@ class Turn:
         """Note a restart; False when that is more than the intensity allows (as OTP's, add_restart)."""
         now = math.floor(self.at)
         oldest = now - self.flags.period
-        kept = [(second, count) for second, count in self.restarts if second >= oldest]
+        kept = [entry for entry in self.restarts if entry[0] >= oldest]
         if kept and kept[0][0] == now:
             kept[0] = (now, kept[0][1] + 1)
         else:
@@ -165,7 +169,7 @@ class Turn:
 
     def restart_count(self) -> int:
         """Restarts in the window."""
-        return sum(count for _, count in self.restarts)
+        return sum([count for _, count in self.restarts])
 
     def backoff(self, child: Child) -> Backoff | None:
         return child.spec.backoff or self.flags.backoff
