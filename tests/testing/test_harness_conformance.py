@@ -15,7 +15,7 @@ from ramure.agents.protocol import BeginCall, Delivery, Effect, Reported, Send
 from ramure.agents.session_file import seed
 from ramure.agents.wire import Ack, Bye, Delivered, Frame, Hello, Report, Resend
 from ramure.runtime.gateway import AgentConnection, Gateway
-from ramure.testing import Delay, Finish, Hang, HTTPError, ScriptedModel, Text, Thinking, ToolCall, Usage
+from ramure.testing import Conversation, Delay, Finish, Hang, HTTPError, ScriptedModel, Text, Thinking, ToolCall, Usage
 from ramure.testing.scripts import ScriptPlayer
 from ramure.testing.sim_memory import Memory
 from ramure.testing.sim_model import SimulatedModel
@@ -238,12 +238,19 @@ async def test_an_error_that_is_not_tried_again(tmp_path: Path, pi_argv: tuple[s
 
 
 async def test_an_interrupt_of_the_model(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
-    script = [["Half", Hang()], "again"]
+    asked: list[str] = []
+
+    def script(conversation: Conversation) -> Any:
+        asked.append(conversation.last_user_text)
+        return ["Half", Hang()] if conversation.last_user_text == "first" else "again"
 
     async def scenario(run: Recorder) -> None:
+        asked.clear()
         run.say("message", {"text": "first", "how": "steer"})
-        await run.until("user")
-        await asyncio.sleep(0.5)  # pi shows no event when a stream has begun
+        async with asyncio.timeout(30):
+            while not asked:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(1.5)  # pi shows no event when a stream has begun
         run.say("interrupt", {})
         await run.until_idle()
         run.say("message", {"text": "second", "how": "steer"})
