@@ -54,6 +54,7 @@ class Cell(Steps):
         "base",
         "current",
         "flags",
+        "given_label",
         "links",
         "monitoring",
         "monitors",
@@ -78,7 +79,6 @@ class Cell(Steps):
     mailbox: Rare[Mailbox | None] = Rare(None)
     room: Rare[deque[asyncio.Future[None]] | None] = Rare(None)
     dropped: Rare[int] = Rare(0)
-    given_label: Rare[str | None] = Rare(None)
     probe: Rare[Any] = Rare(None)
     tasks: Rare[set[asyncio.Task[Any]] | None] = Rare(None)
 
@@ -98,6 +98,7 @@ class Cell(Steps):
         self.monitors: dict[relations.Monitor, None] | None = None
         self.monitoring: dict[relations.Monitor, None] | None = None
         self.names: tuple[str, ...] = ()
+        self.given_label: str | None = None
         self.parent: Cell | None = None
         self.reason: object = None
         self.started_at = system.moment()
@@ -366,6 +367,14 @@ class Cell(Steps):
             self.probe.ended(reason)
         self._close()
         self.system.forget(self)
+        if self.queue or self.current is not None or self._rare:
+            self._abandon(reason)
+        self._released()
+        self.system.report_end(self)
+        relations.ended(self)
+
+    def _abandon(self, reason: object) -> None:
+        """Whoever waits for something of it is told, and what it has under way ends."""
         for timer in list(self.timers or ()):
             timer.cancel()
         queue, self.queue = self.queue, EMPTY
@@ -380,13 +389,10 @@ class Cell(Steps):
             task.cancel()
         self.tasks = None
         self._give_room()
-        self._released()
         for waiter in self.waiters or ():
             if not waiter.done():
                 waiter.set_result(reason)
         self.waiters = None
-        self.system.report_end(self)
-        relations.ended(self)
 
     def _released(self) -> None:
         """Let go of what the actor held, once it is dead."""

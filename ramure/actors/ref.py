@@ -159,6 +159,8 @@ class Ref(Generic[A_co]):
             cell.queue.append(ask)
             if not cell.scheduled:
                 cell.wake()
+            elif asker is None and system.may_run_next(cell):
+                cell.run_now()  # it alone is ready
         else:
             cell.queue = deque((ask,))
             if asker is None and system.may_run_now():

@@ -86,7 +86,7 @@ class ActorSystem:
         self.ready: deque[Cell] = deque()
         self.dispatching = False
         self._credit = CREDIT
-        self._moment: float | None = None
+        self._moment = 0.0
         self._base: contextvars.Context | None = None
         self.pending_signals: deque[tuple[Cell, Cell, Monitor | None]] = deque()
         self.delivering = False
@@ -307,22 +307,32 @@ class ActorSystem:
         return self._base
 
     def moment(self) -> float:
-        """The time of day, to the accuracy of one round of the event loop: actors started together share it."""
-        if self._moment is None:
-            self._moment = self.clock.wall()
-            self.loop.call_soon(self._forget_moment, context=self._context)
+        """The time of day, to a hundredth of a second: actors started together share the number."""
+        now = self.clock.wall()
+        if not 0 <= now - self._moment < 0.01:
+            self._moment = now
         return self._moment
-
-    def _forget_moment(self) -> None:
-        self._moment = None
 
     def may_run_now(self) -> bool:
         """True when an ask from plain code may give its idle target a turn at once: nobody else is waiting for one,
         and the event loop had its turn not long ago."""
-        if self.dispatching or self._random is not None:
+        if self.ready or self._random is not None:
             return False
         self._credit -= 1
         if self._credit > 0:
+            return True
+        self._credit = CREDIT
+        return False
+
+    def may_run_next(self, cell: Cell) -> bool:
+        """As :meth:`may_run_now`, for a target that has been told something already: it is the only one that is ready,
+        and is taken from the list."""
+        ready = self.ready
+        if len(ready) != 1 or ready[0] is not cell or self._random is not None:
+            return False
+        self._credit -= 1
+        if self._credit > 0:
+            ready.clear()
             return True
         self._credit = CREDIT
         return False

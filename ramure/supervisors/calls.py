@@ -140,9 +140,9 @@ def _start_instance(turn: Turn, call: Hashable, spec: ChildSpec) -> None:
 
 
 def admit(turn: Turn) -> bool:
-    """Start the first of those that wait for room, if there is some; False when nothing was done."""
+    """Start the first of those that wait for room, if there is some now; False when there is none."""
     limit = turn.flags.max_children
-    if not turn.queue or limit is None or len(turn.children) >= limit:
+    if limit is None or len(turn.children) >= limit:
         return False
     waiting, turn.queue = turn.queue[0], turn.queue[1:]
     _start_instance(turn, waiting.call, waiting.request.spec)

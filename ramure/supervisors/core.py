@@ -40,7 +40,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
         return state, (answered(event.call, answer),)
     turn = Turn(state, event.at)
     _HANDLERS[type(event)](turn, event)
-    while not turn.busy and turn.phase == "running":
+    while (turn.deferred or turn.queue) and not turn.busy and turn.phase == "running":
         if turn.deferred:
             event, turn.deferred = turn.deferred[0], turn.deferred[1:]
             _HANDLERS[type(event)](turn, event)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,22 +78,23 @@ class SupervisorShell(Actor):
 
     # -------------------------------------------------------------- news
 
-    async def handle_info(self, message: Any) -> None:
+    def handle_info(self, message: Any) -> Awaitable[None] | None:
         """Exits of children, and timers. What is from strangers is ignored, as OTP's supervisor does."""
         match message:
             case Exit(sender=Ref() as sender, reason=reason) | Down(sender=Ref() as sender, reason=reason):
                 if (place := self._places.get(sender)) is not None:
-                    await self._exited(sender, place, reason)
+                    return self._exited(sender, place, reason)
             case _Fired(timer=timer):
                 if timer in self._timers:
                     del self._timers[timer]
-                    await self._feed(m.TimerFired(timer, self._now()))
+                    return self._feed(m.TimerFired(timer, self._now()))
             case _Forgotten(call=call):
-                await self._feed(m.Forget(call, self._now()))
+                return self._feed(m.Forget(call, self._now()))
             case Exit():
                 pass
             case _:
                 logger.warning("%s got an unexpected message: %r", self.ref.label, message)
+        return None
 
     async def handle_stop(self, reason: object) -> None:
         """Stop every child, and end then; calls are answered meanwhile."""
@@ -204,7 +205,7 @@ class SupervisorShell(Actor):
                         self._places.pop(self._state.children[effect.key].ref, None)
                         self._places[following.ref] = (effect.key, effect.serial)
                 else:
-                    self._do(effect)
+                    _DO[type(effect)](self, effect)
 
     async def _exited(self, ref: Ref[Any], place: Place, reason: object) -> None:
         self._stopping.pop(ref, None)
@@ -212,9 +213,6 @@ class SupervisorShell(Actor):
         child = self._state.children.get(place[0])
         if child is None or child.ref is not ref:
             self._places.pop(ref, None)
-
-    def _do(self, effect: m.Effect) -> None:
-        _DO[type(effect)](self, effect)
 
     def _do_report(self, effect: m.CrashReport) -> None:
         child, me = effect.ref, self.ref
@@ -273,7 +271,7 @@ class SupervisorShell(Actor):
         if self._timers.pop(timer, None) is not None:
             self._state, effects = step(self._state, m.TimerFired(timer, self._now()))
             for effect in effects:
-                self._do(effect)
+                _DO[type(effect)](self, effect)
 
     def _do_event(self, event: m.SupervisorEvent) -> None:
         if self._listener is not None:

@@ -41,9 +41,17 @@ class StartWith:
 
 async def start_child(system: ActorSystem, order: Start, clock: Callable[[], float]) -> Outcome:
     """Start the child that the core ordered, linked to the current actor; never raises."""
-    key, serial = order.key, order.serial
+    key, serial, spec = order.key, order.serial, order.spec
+    start = spec.start
     try:
-        started = await _start(system, order)
+        if isinstance(start, StartWith):
+            started = await start(*spec.args, **spec.kwargs)
+        else:
+            options = Starter(system, link=True, label=spec.id if isinstance(spec.id, str) else None)
+            if isinstance(start, type):
+                started = await options.start(start, *spec.args, **spec.kwargs)
+            else:
+                started = options.spawn(start, *spec.args, **spec.kwargs)
     except (Ignore, StartIgnored):
         return StartIgnoredEvent(key, serial, clock())
     except StartFailed as error:
@@ -57,13 +65,3 @@ async def start_child(system: ActorSystem, order: Start, clock: Callable[[], flo
         wrong = InvalidSpec(f"ChildSpec {order.spec.id!r}", "start", started, "its function must return a Ref")
         return StartFailedEvent(key, serial, wrong, clock())
     return StartedEvent(key, serial, ref, clock(), info)
-
-
-async def _start(system: ActorSystem, order: Start) -> Any:
-    spec = order.spec
-    if isinstance(spec.start, StartWith):
-        return await spec.start(*spec.args, **spec.kwargs)
-    options = Starter(system, link=True, label=spec.id if isinstance(spec.id, str) else None)
-    if isinstance(spec.start, type):
-        return await options.start(spec.start, *spec.args, **spec.kwargs)
-    return options.spawn(spec.start, *spec.args, **spec.kwargs)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-COPIED = ("ramure", "tests", "examples", "pyproject.toml")
+COPIED = ("ramure", "tests", "examples", "docs", "README.md", "pyproject.toml")
 SECONDS = 300.0
 """For each command, or four times what it takes on the unchanged code: a mutant that hangs is noticed too."""
 SHOWN = 20
