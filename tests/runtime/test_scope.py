@@ -27,8 +27,8 @@ from ramure import (
     trap_exit,
     wait,
 )
+from ramure.runtime import run
 from ramure.runtime.errors import NoProcess, WaitsForItself
-from ramure.runtime.run import KEPT_ENDED
 from ramure.testing import InProcessHarness, virtual_time
 
 VERBS: dict[str, Any] = {
@@ -352,15 +352,18 @@ async def test_a_process_may_answer_as_an_erlang_process_does() -> None:
 
 
 @virtual_time()
-async def test_a_run_forgets_processes_that_ended_long_ago() -> None:
+async def test_a_run_forgets_processes_that_ended_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = 50
+    monkeypatch.setattr(run, "KEPT_ENDED", kept)
+
     @agent_process
     async def job() -> None:
         return None
 
     @agent_process
     async def pool() -> int:
-        for _ in range(2 * KEPT_ENDED + 500):
+        for _ in range(3 * kept):
             await job()
         return len(current_runtime().processes)
 
-    assert await pool() < 2 * KEPT_ENDED + 10
+    assert await pool() < 2 * kept + 10

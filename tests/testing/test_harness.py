@@ -300,9 +300,9 @@ async def test_commands_are_answered_by_the_test() -> None:
 
 
 @virtual_time()
-async def test_hundreds_start_at_once() -> None:
+async def test_a_hundred_start_at_once() -> None:
     async with running({"*": ["Ready."]}) as run:
         machine = await run.machine()
-        agents = await asyncio.gather(*(run.agent(f"w{n}", machine=machine) for n in range(200)))
+        agents = await asyncio.gather(*(run.agent(f"w{n}", machine=machine) for n in range(100)))
         answers = await asyncio.gather(*(agent.ask(AskModel("hi"), timeout=None) for agent in agents))
-    assert answers == ["Ready."] * 200
+    assert answers == ["Ready."] * 100

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ramure.agents.toolchain import Toolchain
 from ramure.testing import DropConnection, Hang, HTTPError, ScriptedModel, ScriptError, Text, Thinking, ToolCall, Usage
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(60)]
@@ -50,8 +51,9 @@ class Pi:
 
 
 @pytest.fixture
-def pi(pi_argv: tuple[str, ...], tmp_path: Path) -> Pi:
-    return Pi(pi_argv, tmp_path)
+def pi(toolchain: Toolchain, tmp_path: Path) -> Pi:
+    """The newest; the harness's tests, which compare with pi, run on the oldest too."""
+    return Pi(toolchain.pi_argv, tmp_path)
 
 
 async def test_text_thinking_and_usage_arrive(pi: Pi) -> None:
