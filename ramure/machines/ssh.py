@@ -315,8 +315,19 @@ class SSHMachine(Machine):
         else:
             shown = command
         line = self.wrapped(shown, mark, prefix)
-        running = asyncio.ensure_future(self._leased_exec(line, mark, output, timeout, cancel))
+        connection = await self._pool.take()
+        if self._stopped:  # meanwhile
+            connection.in_use -= 1
+            self._check()
+        work = functools.partial(self._blocking_exec, connection, line, mark, output, timeout, cancel)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
         self._running[running] = cancel
+
+        def ended(_: object) -> None:
+            connection.in_use -= 1
+            del self._running[running]
+
+        running.add_done_callback(ended)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -325,8 +336,6 @@ class SSHMachine(Machine):
             if not running.cancelled():
                 running.exception()  # nobody is left to be told
             raise
-        finally:
-            del self._running[running]
 
     async def _prepare_again(self, private: str) -> None:
         """After the host has lost ``private``. A working directory that it lost too is made again, empty."""
@@ -338,17 +347,6 @@ class SSHMachine(Machine):
         """What the host's shell is given for a command: it is begun in the right place, and can be found again."""
         where = [self._private, mark, self.workdir, self._shell]
         return "exec " + shlex.join([*self._reaper, "/bin/sh", "-c", RUN, "sh", *where, command, *prefix])
-
-    async def _leased_exec(
-        self,
-        line: str,
-        mark: str,
-        output: Callable[[str, bytes], None],
-        timeout: float | None,
-        cancel: Cancel,
-    ) -> int | None:
-        async with self._pool.lease() as connection:
-            return await self._call(self._blocking_exec, connection, line, mark, output, timeout, cancel)
 
     def _blocking_exec(
         self,

@@ -121,11 +121,15 @@ class Pool:
 
         Raises :class:`MachineDown` when that did not succeed for ``patience`` seconds.
         """
-        connection = self._take() or await self._open()
+        connection = await self.take()
         try:
             yield connection
         finally:
             connection.in_use -= 1
+
+    async def take(self) -> Connection:
+        """As :meth:`lease`, for who gives it back by counting ``in_use`` down."""
+        return self._take() or await self._open()
 
     def alive(self) -> bool:
         """Whether any connection is."""
