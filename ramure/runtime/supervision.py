@@ -258,7 +258,8 @@ class _Tree:
         """The tree ends: nothing that has ended is started again."""
         held, self._held = self._held, None
         for slot, outcome in (held or {}).items():
-            self._settle(slot, outcome)
+            if slot.record is None or slot.record.outcome is not None:  # else it is being started again just now
+                self._settle(slot, outcome)
 
     def close(self) -> None:
         """The tree ends, and starts nothing any more: a child that is still running settles with its next ending."""

@@ -56,6 +56,18 @@ FOUND: dict[str, tuple[Step, ...]] = {
         ExitSelf("kill"),
     ),
     "a task that is cancelled before its first step is no warning": (Task((Emit(),)),),
+    "a child that is being started again when its tree is stopped ends after that": (
+        _child(
+            Sleep(0.0),
+            Supervise(
+                ((Program(()), "transient"), (Program((ExitSelf("kill"),)), "transient")),
+                "one_for_all",
+                1,
+                bubbled=False,
+            ),
+        ),
+        Sleep(0.5),
+    ),
     "a tree that is stopped while it starts gives each of its places an ending": (
         _child(_tree("rest_for_one", "transient", (Sleep(0.5),), ()), Done()),
         Sleep(0.5),

@@ -186,6 +186,7 @@ async def check_relations(system: ActorSystem, world: World) -> None:
             assert details.specification.supervisor.id == details.actor.parent
 
 
+@scale.long_in_a_soak
 @given(st.integers(0, 2**32), st.integers(1, 60))
 @settings(max_examples=scale.examples(2000))
 def test_tree_and_inspect_equal_the_kernels_truth(seed: int, steps: int) -> None:

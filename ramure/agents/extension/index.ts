@@ -47,6 +47,9 @@ function configuration(): Config {
 	return instance === 1 ? config : { ...config, launch: `${config.launch}+${instance}` };
 }
 
+/** Milliseconds that pi waits at its start for what the run has for us. */
+const CATCHING_UP = 500;
+
 type Handler = (event: never, ctx: ExtensionContext) => unknown;
 
 export default function ramure(pi: ExtensionAPI): void {
@@ -86,7 +89,17 @@ export default function ramure(pi: ExtensionAPI): void {
 
 	on("project_trust", () => ({ trusted: "no" }));
 
-	on("session_start", (_event: unknown, ctx) => {
+	let context: ExtensionContext | undefined;
+	const connect = (): Link =>
+		new Link(config, {
+			hello: () => session?.hello(),
+			frame: (frame) => session?.frame(frame),
+			gone: (why) => (context ? end(context, why, 1) : die(why, 1)),
+		});
+	link = connect(); // while pi gets ready: after session_start it would wait for pi's screen
+
+	on("session_start", async (_event: unknown, ctx) => {
+		context = ctx;
 		session = new Session(
 			pi,
 			ctx,
@@ -94,13 +107,11 @@ export default function ramure(pi: ExtensionAPI): void {
 			{ send: (frame) => link?.send(frame) ?? false, end: (why, status) => end(ctx, why, status) },
 		);
 		const started = session;
-		link = new Link(config, {
-			hello: () => started.hello(),
-			frame: (frame) => started.frame(frame),
-			gone: (why) => end(ctx, why, 1),
-		});
+		link ??= connect();
+		link.greet();
 		ticking = setInterval(() => started.tick(), 100);
 		ctx.ui.setStatus("ramure", `ramure: ${config.agent}`);
+		await started.caughtUpWithin(CATCHING_UP); // pi's screen comes after that, and takes a tenth of a second or more
 	});
 
 	on("session_shutdown", (event: { reason?: string }) => {

@@ -13,8 +13,8 @@ interface Socket {
 type SocketClass = new (url: string, protocols: string[]) => Socket;
 
 export interface LinkOwner {
-	/** The first frame of a new connection. */
-	hello(): Frame;
+	/** The first frame of a new connection; undefined before there is a session (then `greet` says when there is one). */
+	hello(): Frame | undefined;
 	/** A frame from the run, in order; `welcome` is the first of a connection. */
 	frame(frame: Frame): void;
 	/** The run will not have us, or has been gone for the grace time. Called once. */
@@ -66,6 +66,12 @@ export class Link {
 		return true;
 	}
 
+	/** Introduces us on a connection that is open: who is connected before there is a session waits for this. */
+	greet(): void {
+		const hello = this.opened ? this.owner.hello() : undefined;
+		if (hello) this.send(hello);
+	}
+
 	close(): void {
 		this.closed = true;
 		clearInterval(this.timer);
@@ -84,7 +90,7 @@ export class Link {
 			"open",
 			mine(() => {
 				this.opened = true;
-				this.send(this.owner.hello());
+				this.greet();
 			}),
 		);
 		socket.addEventListener("message", (event) => {

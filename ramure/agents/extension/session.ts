@@ -68,6 +68,8 @@ export class Session {
 	private scanned = 0;
 	private upto: number | undefined;
 	private resumed = false;
+	private tellCaughtUp = (): void => {};
+	private readonly hasCaughtUp = new Promise<void>((resolve) => (this.tellCaughtUp = resolve));
 	private ready = false;
 	private welcomed = false;
 
@@ -252,13 +254,22 @@ export class Session {
 
 	// ---- going on after a restart -----------------------------------------------------------------------------------
 
+	/** Waits, so many milliseconds at most, until what the run has for us is applied. */
+	async caughtUpWithin(milliseconds: number): Promise<void> {
+		let timer: NodeJS.Timeout | undefined;
+		const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, milliseconds)));
+		await Promise.race([this.hasCaughtUp, late]);
+		clearTimeout(timer);
+	}
+
 	/** Once, when what the run had for us at the first welcome is applied: settle what a killed pi left behind. */
 	private caughtUp(): void {
 		if (this.resumed || this.upto === undefined || this.inbox.applied < this.upto) return;
 		this.resumed = true;
 		// Said also where there was nothing to apply: the agent is ready.
 		this.host.send({ type: "ack", applied: this.inbox.applied });
-		void this.resume();
+		this.tellCaughtUp();
+		setTimeout(() => void this.resume()); // what it has pi do comes after pi's own start
 	}
 
 	private async resume(): Promise<void> {
