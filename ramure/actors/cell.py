@@ -7,7 +7,7 @@ import contextvars
 from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from ramure.actors import relations
 from ramure.actors.messages import Ask, Continue, Down, Exit, StopRequest, SysRequest, TimeoutFired
@@ -72,6 +72,9 @@ class Cell(Steps):
         "trap_exit",
     )
 
+    ref_class: ClassVar[type[Ref[Any]]]
+    """Set by the module of it, which needs this one: an import here, at each start, would be a quarter of its cost."""
+
     timers: Rare[dict[Timer, None] | None] = Rare(None)
     deferred: Rare[dict[Ask, None] | None] = Rare(None)
     waiting_for: Rare[Cell | None] = Rare(None)
@@ -102,9 +105,7 @@ class Cell(Steps):
         self.parent: Cell | None = None
         self.reason: object = None
         self.started_at = system.moment()
-        from ramure.actors.ref import Ref
-
-        self.ref: Ref[Any] = Ref(self)
+        self.ref = self.ref_class(self)
 
     @property
     def context(self) -> contextvars.Context:

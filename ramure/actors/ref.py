@@ -8,13 +8,12 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from ramure.actors import relations
-from ramure.actors.cell import EMPTY, current_cell
+from ramure.actors.cell import EMPTY, Cell, current_cell
 from ramure.actors.messages import Ask, Call, Cast, Request, StopRequest
 from ramure.errors import ActorDied, NotInActor, StopTimeout, UsageError, WouldDeadlock
 from ramure.exits import NOPROC, NORMAL
 
 if TYPE_CHECKING:
-    from ramure.actors.cell import Cell
     from ramure.actors.threaded import ThreadedActor
 
     class _PykkaActor(Protocol):
@@ -297,6 +296,9 @@ class Ref(Generic[A_co]):
     def monitor(self, *, alias: bool = False) -> relations.Monitor:
         """Have the current actor get a :class:`~ramure.actors.Down` when this one ends."""
         return self._cell.system.call(relations.monitor, _me("monitor"), self._cell, self, alias)
+
+
+Cell.ref_class = Ref
 
 
 def _me(what: str) -> Cell:
