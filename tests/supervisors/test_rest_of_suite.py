@@ -156,12 +156,12 @@ async def test_scale_start_stop_many_children() -> None:
         cost = {}
         for count in (200, 2000):
             tree = await start(system)
-            began = time.perf_counter()
+            began = time.process_time()
             for number in range(count):
                 await tree.calls.start_child(spec(f"c{number}", restart="temporary"))
             for number in range(count):
                 await tree.calls.terminate_child(f"c{number}")
-            cost[count] = (time.perf_counter() - began) / count
+            cost[count] = (time.process_time() - began) / count
             assert await tree.counts() == (0, 0, 0, 0)
         assert cost[2000] < 4 * cost[200]
 
@@ -171,14 +171,14 @@ async def test_simple_one_for_one_scale_many_temporary_children() -> None:
         cost = {}
         for count in (200, 2000):
             tree = await start_dynamic(system, spec("w", restart="temporary"))
-            began = time.perf_counter()
+            began = time.process_time()
             refs = [await tree.calls.start_child() for _ in range(count)]
             for ref in refs:
                 ref.tell("normal")
             for ref in refs:
                 await ref.wait()
             assert await tree.counts() == (1, 0, 0, 0)
-            cost[count] = (time.perf_counter() - began) / count
+            cost[count] = (time.process_time() - began) / count
         assert cost[2000] < 4 * cost[200]
 
 
