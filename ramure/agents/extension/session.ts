@@ -269,7 +269,9 @@ export class Session {
 		// Said also where there was nothing to apply: the agent is ready.
 		this.host.send({ type: "ack", applied: this.inbox.applied });
 		this.tellCaughtUp();
-		setTimeout(() => void this.resume()); // what it has pi do comes after pi's own start
+		setTimeout(() => {
+			if (!this.closed) void this.resume();
+		}); // what it has pi do comes after pi's own start
 	}
 
 	private async resume(): Promise<void> {
