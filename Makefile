@@ -49,7 +49,7 @@ format: $(VENV)/.stamp  ## let ruff format, and mend what it can
 
 test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= to choose)
 	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git dockerd docker ip
-	$(BIN)/pytest -n 4 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
 	@tools/need.sh tmux ps sshd bwrap dockerd docker

@@ -240,6 +240,7 @@ class TestFiles:
         await machine.write_file("file", data)
         assert await machine.read_file("file") == data
 
+    @pytest.mark.timeout(180)
     async def test_200_megabytes(self, machine):
         data = os.urandom(MEGA) * 200
         await machine.write_file("big", data)
