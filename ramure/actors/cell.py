@@ -370,6 +370,7 @@ class Cell(Steps):
         self.system.forget(self)
         if self.queue or self.current is not None or self._rare:
             self._abandon(reason)
+        self.queue = EMPTY
         self._released()
         self.system.report_end(self)
         relations.ended(self)
@@ -378,7 +379,7 @@ class Cell(Steps):
         """Whoever waits for something of it is told, and what it has under way ends."""
         for timer in list(self.timers or ()):
             timer.cancel()
-        queue, self.queue = self.queue, EMPTY
+        queue = self.queue
         unanswered = [m for m in (self.current, *queue) if type(m) is Ask]
         for ask in (*unanswered, *(self.deferred or ())):
             fail_future(ask.future, ActorDied(self.label, reason, ask.request))

@@ -238,15 +238,16 @@ def test_two_runs_and_stop(shell: Shell, run: str) -> None:
             "killed": False,
         }
     with live_run(shell, "solo") as third:
+        scratch = Path(json.loads((shell.home / "runtimes" / f"{third}.json").read_text())["scratch"])
         assert re.fullmatch(rf"{third} was killed \(pid \d+\)\n", shell("stop", third, "--kill").out)
     ended = {each["execution_id"]: each for each in shell("ls", "--all", "--json").json["ended"]}
     assert ended[second]["outcome"] == "cancelled"
     assert (ended[second]["program"], ended[second]["agents"]) == ("main", 1)
     assert ended[third]["outcome"] == "died"
     assert "run_ended" in shell("logs", "--id", second, "-n", "1").out
-    for path in (shell.home / "runtimes").iterdir():
-        if third in path.name:
-            path.unlink()  # what `ramure gc` removes
+    assert shell("gc").code == 0
+    assert not [path for path in (shell.home / "runtimes").iterdir() if third in path.name]
+    assert not scratch.exists()
 
 
 def test_a_run_that_does_not_answer_does_not_hold_up_ls(shell: Shell, run: str) -> None:

@@ -153,9 +153,9 @@ class TestWorktrees:
             await LocalImage(workdir=tmp_path, worktree=True).spawn()
 
 
-async def test_tmux_of_a_machine_ends_with_it():
+async def test_tmux_of_a_machine_ends_with_it(tmp_path):
     machine = await LocalImage().spawn()
-    tmux = LocalTmux(machine=machine)
+    tmux = LocalTmux(str(tmp_path / "tmux"), machine=machine)
     await tmux.start()
     pane = await tmux.new_session("w1", ["sleep", "1000"], cwd="/")
     ending = asyncio.create_task(tmux.wait_end("w1"))

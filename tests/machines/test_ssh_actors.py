@@ -41,6 +41,7 @@ async def test_one_whose_connection_breaks_ends_by_itself(machine, own_sshd):
     own_sshd.cut()
     reason = await asyncio.wait_for(ref.wait(), 10)
     assert "the connection broke" in str(reason)
+    await machine.exec("true")  # over a new one, so that stop() finds a way to what is there
 
 
 async def test_none_is_alive_after_the_machine(own_sshd):
