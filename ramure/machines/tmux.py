@@ -99,7 +99,9 @@ class Pane:
 class Ending:
     """How a session ended: its command exited, somebody closed the session, or the whole server went.
 
-    ``screen`` is the last screen, without trailing blank lines; it is known only after ``"exited"``.
+    ``screen`` is the last screen, without trailing blank lines; it is known only after ``"exited"``. What a command
+    says in its last few microseconds may be missing on a busy host: tmux (before 3.7) closes an ended command's terminal
+    without another look, and Linux hands over a terminal's output a moment after it was written.
     """
 
     session: str

@@ -402,7 +402,7 @@ class TestCommands:
         machine = await marked.spawn()
         tmux = ExecTmux(machine)
         await tmux.start()
-        await tmux.new_session("w1", ["sh", "-c", "echo in the box; exit 4"], cwd=machine.workdir)
+        await tmux.new_session("w1", ["sh", "-c", "echo in the box; sleep 0.3; exit 4"], cwd=machine.workdir)
         ending = await tmux.wait_end("w1")
         assert (ending.exit_code, ending.screen) == (4, "in the box")
         await tmux.kill_server()

@@ -145,7 +145,7 @@ async def test_tmux_runs_in_it(outside):
     machine = await SandboxImage(workdir=outside / "work").spawn()
     tmux = ExecTmux(machine)
     await tmux.start()
-    await tmux.new_session("w1", ["sh", "-c", "echo in the box; exit 4"], cwd=machine.workdir)
+    await tmux.new_session("w1", ["sh", "-c", "echo in the box; sleep 0.3; exit 4"], cwd=machine.workdir)
     ending = await tmux.wait_end("w1")
     assert (ending.exit_code, ending.screen) == (4, "in the box")
     await tmux.kill_server()

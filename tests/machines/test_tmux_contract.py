@@ -123,13 +123,31 @@ async def test_arguments_arrive_as_they_are(tmux, tmp_path):
 
 
 @pytest.mark.parametrize("status", [0, 3])
-async def test_an_exit_status_and_last_screen_can_be_read(tmux, status):
-    await tmux.new_session("w1", ["sh", "-c", f"echo last words; exit {status}"], cwd="/")
+async def test_an_exit_status_and_last_screen_can_be_read(tmux, tmp_path, status):
+    script = f"echo last words; while [ ! -e go ]; do sleep 0.02; done; exit {status}"
+    await tmux.new_session("w1", ["sh", "-c", script], cwd=str(tmp_path))
+    await screen_with(tmux, "w1", "last words")
+    (tmp_path / "go").touch()
     ending = await tmux.wait_end("w1")
     assert (ending.how, ending.exit_code, ending.screen) == ("exited", status, "last words")
     pane = await tmux.pane("w1")
     assert pane.dead
     assert pane.exit_code == status
+
+
+async def test_a_busy_server_loses_no_last_words(tmux, tmp_path):
+    script = "while [ ! -e go$0 ]; do sleep 0.02; done; echo last words $0"
+    server = await server_pid(tmux)
+    panes = [await tmux.new_session(f"w{i}", ["sh", "-c", script, str(i)], cwd=str(tmp_path)) for i in range(5)]
+    os.kill(server, signal.SIGSTOP)  # so that it learns of words and end at once
+    try:
+        for i, pane in enumerate(panes):
+            (tmp_path / f"go{i}").touch()
+            await gone(pane.pid, within=NOTICE)
+    finally:
+        os.kill(server, signal.SIGCONT)
+    endings = await asyncio.gather(*(tmux.wait_end(f"w{i}") for i in range(5)))
+    assert [ending.screen for ending in endings] == [f"last words {i}" for i in range(5)]
 
 
 async def test_a_killed_command_is_noticed(tmux):
