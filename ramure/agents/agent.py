@@ -247,6 +247,7 @@ class AgentActor(Actor):
         self._interrupted = self.state == "busy"
         if self._interrupted:
             self._append("interrupt", {}, "person")
+            self._questions.on_pause()
         self.delivery.hold()
         self._event("paused", {"interrupted": self._interrupted})
 
@@ -255,7 +256,7 @@ class AgentActor(Actor):
             return
         self.paused = False
         if self._interrupted:
-            self._append("message", {"text": RESUMED, "how": "steer"}, "ramure")
+            self._questions.on_resume(self._append("message", {"text": RESUMED, "how": "steer"}, "ramure"))
         self._event("resumed", {})
         self._carry_out(self.delivery.release())
 

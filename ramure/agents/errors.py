@@ -7,6 +7,7 @@ from ramure.errors import OperationalError, RequestRefused
 __all__ = [
     "AgentEnded",
     "HandlerTimeout",
+    "Interrupted",
     "LaunchFailed",
     "MessageTooLarge",
     "ModelError",
@@ -51,6 +52,13 @@ class ModelError(OperationalError):
 
     def __init__(self, agent: str, why: str) -> None:
         super().__init__(f"agent {agent!r}: the model failed: {why}")
+
+
+class Interrupted(OperationalError):
+    """The model was interrupted before it had answered a question: by ``agent.interrupt()``, or by a person."""
+
+    def __init__(self, agent: str) -> None:
+        super().__init__(f"agent {agent!r} was interrupted before it had answered; ask again, or `send` what it is to do")
 
 
 class HandlerTimeout(OperationalError, TimeoutError):

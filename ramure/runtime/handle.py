@@ -282,7 +282,8 @@ class Agent:
     async def ask(self, text: str) -> str:
         """Send it a message and return the last thing it says in the run that the message starts.
 
-        Raises ModelError, MessageTooLarge, AgentDied. A handler of one of its own tools cannot ask it: the answer would
+        Raises ModelError, MessageTooLarge, AgentDied, and Interrupted if its answer was interrupted; one that ``ramure
+        pause`` holds up comes after ``ramure resume``. A handler of one of its own tools cannot ask it: the answer would
         come when the handler has ended.
         """
         check_text("agent.ask()", text)

@@ -14,8 +14,8 @@ import pytest
 
 from ramure.actors import ActorSystem, Ref
 from ramure.agents.agent import AgentActor
-from ramure.agents.errors import ModelError, PiExited
-from ramure.agents.requests import AddTool, AgentOptions, AskModel, Interrupt, Ready, Say
+from ramure.agents.errors import Interrupted, ModelError, PiExited
+from ramure.agents.requests import AddTool, AgentOptions, AskModel, Interrupt, Pause, Ready, Say, Unpause
 from ramure.agents.schema import Tool
 from ramure.exits import Crashed
 from ramure.machines.actor import MachineActor
@@ -193,6 +193,72 @@ async def test_an_interrupt_ends_a_hanging_model_and_a_pending_tool() -> None:
         await cancelled.wait()
         assert await agent.ask(AskModel("three"), timeout=60) == "again"
         assert run.harness.requests[2].conversation.tool_results[0].text == "The call was cancelled."
+
+
+async def interrupt(agent: Ref[Any]) -> None:
+    await agent.ask(Interrupt())
+
+
+async def pause_and_resume(agent: Ref[Any]) -> None:
+    await agent.ask(Pause())
+    await asyncio.sleep(5)
+    await agent.ask(Unpause())
+
+
+async def pause_shortly(agent: Ref[Any]) -> None:
+    await agent.ask(Pause())
+    await agent.ask(Unpause())
+
+
+async def pause_twice(agent: Ref[Any]) -> None:
+    await pause_shortly(agent)
+    await pause_and_resume(agent)
+
+
+@virtual_time()
+async def test_an_interrupted_question_is_no_empty_answer() -> None:
+    async with running([["Half", Hang()], "to the second"]) as run:
+        agent = await run.agent("worker")
+        first = asyncio.ensure_future(agent.ask(AskModel("one"), timeout=None))
+        second = asyncio.ensure_future(agent.ask(AskModel("two"), timeout=None))
+        await run.event("worker", "user")
+        await interrupt(agent)
+        with pytest.raises(Interrupted, match="'worker' was interrupted before it had answered"):
+            await first
+        assert await second == "to the second"
+
+
+@pytest.mark.parametrize("pausing", [pause_and_resume, pause_shortly, pause_twice])
+@virtual_time()
+async def test_a_question_outlives_a_pause(pausing: Callable[[Ref[Any]], Any]) -> None:
+    async with running([["Half", Hang()], "whole", ["Half", Hang()], "the next"]) as run:
+        agent = await run.agent("worker")
+        asked = asyncio.ensure_future(agent.ask(AskModel("one"), timeout=None))
+        await run.event("worker", "user")
+        await asyncio.sleep(1)
+        await pausing(agent)
+        assert await asked == "whole"
+        asked = asyncio.ensure_future(agent.ask(AskModel("two"), timeout=None))
+        while len(run.harness.requests) < 3:
+            await asyncio.sleep(1)
+        await interrupt(agent)  # the pause before has not made it deaf to this
+        with pytest.raises(Interrupted):
+            await asked
+
+
+@virtual_time()
+async def test_an_interrupt_after_a_pause_ends_the_question() -> None:
+    async with running([["Half", Hang()], ["Half", Hang()], "the next"]) as run:
+        agent = await run.agent("worker")
+        asked = asyncio.ensure_future(agent.ask(AskModel("one"), timeout=None))
+        await run.event("worker", "user")
+        await pause_and_resume(agent)
+        while len(run.harness.requests) < 2:
+            await asyncio.sleep(1)
+        await interrupt(agent)
+        with pytest.raises(Interrupted):
+            await asked
+        assert await agent.ask(AskModel("two"), timeout=None) == "the next"
 
 
 @virtual_time()
