@@ -58,7 +58,9 @@ class Interrupted(OperationalError):
     """The model was interrupted before it had answered a question: by ``agent.interrupt()``, or by a person."""
 
     def __init__(self, agent: str) -> None:
-        super().__init__(f"agent {agent!r} was interrupted before it had answered; ask again, or `send` what it is to do")
+        super().__init__(
+            f"agent {agent!r} was interrupted before it had answered; ask again, or `send` what it is to do"
+        )
 
 
 class HandlerTimeout(OperationalError, TimeoutError):

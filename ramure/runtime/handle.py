@@ -21,7 +21,7 @@ from ramure.machines.base import AGENT
 from ramure.runtime.checks import check_text
 from ramure.runtime.errors import AgentDied, ProcessEnded, WaitsForItself
 from ramure.runtime.messages import CallEndpoint, Cancel
-from ramure.runtime.record import AgentRecord, ProcessRecord
+from ramure.runtime.record import AgentRecord, Outcome, ProcessRecord
 from ramure.runtime.run import cancel_and_wait
 from ramure.runtime.scope import current_process, process_here
 
@@ -69,7 +69,7 @@ class ProcessHandle(Generic[R]):
         record, waiting = self._record, current_process()
         if waiting is not None and (waiting is record or record in waiting.ancestors()):
             raise WaitsForItself(waiting.path, record.path)
-        outcome = await record.wait_ended()
+        outcome = await (record.wait_ended() if waiting is None else _ended(record, waiting))
         record.retrieved = True
         result: R = outcome.result(record.label)
         return result
@@ -131,6 +131,22 @@ class ProcessHandle(Generic[R]):
     def __repr__(self) -> str:
         state = self._record.outcome.kind if self._record.outcome else "running"
         return f"<process {self._record.path}: {state}>"
+
+
+async def _ended(record: ProcessRecord, waiting: ProcessRecord) -> Outcome:
+    """Wait for the end of ``record`` in the process ``waiting``. If they wait for each other, that is told: the wait is
+    not refused, for it may have a limit, and any of them may be cancelled."""
+    if waiting.body is None or asyncio.current_task() is not waiting.body:
+        return await record.wait_ended()
+    waiting.awaits = record
+    try:
+        circle = waiting.circle()
+        if circle and record.outcome is None:
+            names = " → ".join(one.path for one in circle)
+            waiting.run.warn(waiting.path, f"these processes wait for each other, and none will end by itself: {names}")
+        return await record.wait_ended()
+    finally:
+        waiting.awaits = None
 
 
 class TreeHandle(ProcessHandle[dict[Any, Any]]):

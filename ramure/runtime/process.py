@@ -98,7 +98,7 @@ class Process(Actor):
         record.started(self.ref)
         if plan.timeout is not None:
             self.send_after(plan.timeout, Timeout(plan.timeout))
-        self.body = self._start_body()
+        self.body = record.body = self._start_body()
         record.work.add(self.body)
 
     def _start_body(self) -> asyncio.Task[None]:

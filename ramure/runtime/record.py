@@ -128,6 +128,10 @@ class ProcessRecord:
     """All of its supervisors: of child processes, of agents, of machines."""
     work: set[asyncio.Task[Any]] = field(default_factory=set)
     """Its function, its running endpoints, and the tasks that it owns."""
+    body: asyncio.Task[None] | None = None
+    """Its function's task."""
+    awaits: ProcessRecord | None = None
+    """The process whose end its function waits for now."""
     outcome: Outcome | None = None
     agents: dict[str, AgentRecord] = field(default_factory=dict)
     endpoints: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -165,6 +169,14 @@ class ProcessRecord:
             found.append(record)
             record = record.parent
         return found
+
+    def circle(self) -> list[ProcessRecord]:
+        """The processes that wait for each other's end, from this one to itself; empty if it may hope."""
+        path, record = [self], self.awaits
+        while record is not None and record not in path:
+            path.append(record)
+            record = record.awaits
+        return [*path, self] if record is self else []
 
     # -- endpoints ---------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import pytest
 
 from ramure import (
     Event,
+    ProcessCancelled,
     ProcessEnded,
     UsageError,
     agent_process,
@@ -226,6 +227,60 @@ async def test_awaiting_oneself_is_refused() -> None:
             await box[0]
 
     await main()
+
+
+@virtual_time()
+async def test_processes_that_await_each_other_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    box: dict[str, Any] = {}
+
+    @agent_process
+    async def one(other: str) -> None:
+        await asyncio.sleep(1)
+        await box[other]
+
+    @agent_process
+    async def main() -> None:
+        for name, other in [("a", "b"), ("b", "c"), ("c", "a")]:
+            box[name] = spawn(one, other)
+        await asyncio.sleep(5)
+        assert not any(handle.ended for handle in box.values())
+        await box["a"].cancel()
+        for name in "bc":
+            with pytest.raises(ProcessCancelled):
+                await box[name]
+
+    await main()
+    told = [record.getMessage() for record in caplog.records if "wait for each other" in record.getMessage()]
+    assert told == [
+        "main#1/one#4: these processes wait for each other, and none will end by itself: "
+        "main#1/one#4 → main#1/one#2 → main#1/one#3 → main#1/one#4"
+    ]
+
+
+@virtual_time()
+async def test_an_await_that_has_ended_counts_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    box: dict[str, Any] = {}
+
+    @agent_process
+    async def first() -> str:
+        await asyncio.sleep(1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await box["second"]
+        return "first"
+
+    @agent_process
+    async def second() -> str:
+        await asyncio.sleep(3)
+        return "second, after " + await box["first"]
+
+    @agent_process
+    async def main() -> str:
+        box.update(first=spawn(first), second=spawn(second))
+        return await box["second"]
+
+    assert await main() == "second, after first"
+    assert "wait for each other" not in caplog.text
 
 
 # -- images ---------------------------------------------------------------------------------------------------
