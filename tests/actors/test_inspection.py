@@ -365,7 +365,7 @@ async def test_a_trace_is_an_async_iterator_and_ends_when_stopped() -> None:
         await asyncio.sleep(0)
         counter.tell(1)
         counter.tell(2)
-        await asyncio.wait_for(reading, 5)
+        await asyncio.wait_for(reading, 30)
         assert seen == [1, 2]
 
 

@@ -72,10 +72,10 @@ def test_futures_can_be_settled_from_outside() -> None:
     error = ValueError("x")
     future.set_exception((ValueError, error, None))
     with pytest.raises(ValueError, match="x"):
-        future.get(timeout=1)
+        future.get(timeout=20)
     future = Probe._create_future()
     future.set(1)
-    assert future.get(timeout=1) == 1
+    assert future.get(timeout=20) == 1
 
 
 def test_traversable_marks() -> None:
@@ -106,9 +106,9 @@ def test_a_worker_runs_jobs_in_one_daemon_thread_and_on_stop_is_its_last() -> No
     assert pykka.ActorRegistry.get_all() == []
     ref.tell("job")
     ref.stop(block=False)  # stopping an unregistered actor is fine
-    assert ended.wait(5)
+    assert ended.wait(20)
     first, second = where
     assert first is second
     assert first.daemon
-    first.join(5)
+    first.join(20)
     assert not first.is_alive()

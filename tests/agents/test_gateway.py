@@ -56,7 +56,7 @@ class Recorder:
         self.told.put_nowait(("disconnected", reason))
 
     async def next(self) -> tuple[str, Any]:
-        return await asyncio.wait_for(self.told.get(), 5)
+        return await asyncio.wait_for(self.told.get(), 30)
 
 
 def dial(gateway: Gateway, token: str, **options: Any) -> connect:
@@ -65,11 +65,11 @@ def dial(gateway: Gateway, token: str, **options: Any) -> connect:
 
 
 async def hear(client: ClientConnection) -> dict[str, Any]:
-    return json.loads(await asyncio.wait_for(client.recv(), 5))
+    return json.loads(await asyncio.wait_for(client.recv(), 30))
 
 
 async def close_code(client: ClientConnection) -> int | None:
-    await asyncio.wait_for(client.wait_closed(), 5)
+    await asyncio.wait_for(client.wait_closed(), 30)
     return client.close_code
 
 
@@ -113,7 +113,7 @@ async def test_a_client_that_does_not_know_the_protocol_gets_a_bare_401() -> Non
         assert not raised.value.response.body
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 30)
         writer.close()
         assert b"ramure" not in answer
 
@@ -227,7 +227,7 @@ async def test_a_frame_over_the_limit_ends_the_connection_with_that_reason() -> 
         client = await dial(gateway, "t")
         await greet(client)
         await client.send(json.dumps({"type": "report", "n": 1, "kind": "x", "data": {"x": "y" * MAX_FRAME}}))
-        await asyncio.wait_for(client.wait_closed(), 5)
+        await asyncio.wait_for(client.wait_closed(), 30)
         assert await sink.next() == ("connected", "l1")
         kind, reason = await sink.next()
         assert kind == "disconnected" and "1009" in reason

@@ -215,7 +215,7 @@ class Stage:
         """Ask a run's tmux server."""
         socket = self.scratch(run_id) / "tmux" / "server"
         argv = ["tmux", "-S", str(socket), *command]
-        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=5).stdout
+        return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=30).stdout
 
     def panes(self, run_id: str) -> list[int]:
         """The process ids in a run's panes: each a pi."""

@@ -148,12 +148,12 @@ async def stranger(port: int, offered: list[str]) -> tuple[str, list[str]]:
     told = []
     try:
         async with connect(
-            f"ws://127.0.0.1:{port}", subprotocols=[Subprotocol(name) for name in offered] or None, open_timeout=3
+            f"ws://127.0.0.1:{port}", subprotocols=[Subprotocol(name) for name in offered] or None, open_timeout=20
         ) as socket:
             try:
                 await socket.send(json.dumps({"type": "hello", "protocol": 1, "applied": 0}))
                 await socket.send(json.dumps({"type": "report", "kind": "tool_call", "data": {"name": "note"}}))
-                async with asyncio.timeout(3):
+                async with asyncio.timeout(20):
                     while True:
                         told.append(str(await socket.recv()))
             except ConnectionClosed as closed:

@@ -44,7 +44,7 @@ async def wait_gone(machine, row, pids: list[int]) -> None:
 
 async def pids_in(machine, path: str, count: int) -> list[int]:
     """The process ids that a command writes to a file, when all are there."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 lines = (await machine.read_file(path)).split()
@@ -80,7 +80,7 @@ class TestExec:
         assert (await machine.exec("if; fi")).exit_code == 2
 
     async def test_there_is_no_standard_input(self, machine):
-        assert (await machine.exec("cat; echo end", timeout=5)).stdout == "end\n"
+        assert (await machine.exec("cat; echo end", timeout=30)).stdout == "end\n"
 
     @real_commands
     async def test_50_megabytes_on_both_streams_at_once(self, machine):
@@ -136,7 +136,7 @@ class TestExec:
             return
         result = await machine.exec("sleep 100 & echo started")
         assert result.stdout == "started\n"
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 class TestUsers:
@@ -167,7 +167,7 @@ class TestTimeouts:
             await machine.exec("echo so far; echo oops >&2; sleep 100", timeout=0.5 + row.start)
         assert (caught.value.stdout, caught.value.stderr) == ("so far\n", "oops\n")
         assert isinstance(caught.value, TimeoutError)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 50
 
     @real_commands
     async def test_the_whole_group_is_ended(self, machine, row):
@@ -193,7 +193,7 @@ class TestTimeouts:
             end(pids)
 
     async def test_a_command_that_is_in_time(self, machine):
-        assert (await machine.exec("echo ok", timeout=10)).stdout == "ok\n"
+        assert (await machine.exec("echo ok", timeout=30)).stdout == "ok\n"
 
     @real_commands
     async def test_cancelling_ends_the_command(self, machine, row):

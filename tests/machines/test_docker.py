@@ -103,7 +103,7 @@ class TestOptions:
     async def test_a_command_of_its_own(self, marked):
         command = 'echo "$GREETING" > /greeting; exec sleep 1000'
         machine = await replace(marked, command=command, env={"GREETING": "hi there"}).spawn()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (said := (await machine.exec("cat /greeting")).stdout):
                 await asyncio.sleep(0.05)
         assert said == "hi there\n"

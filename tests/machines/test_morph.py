@@ -225,7 +225,7 @@ class TestLostAnswers:
 
     async def test_a_command_is_never_run_twice(self, fake, machine):
         running = asyncio.create_task(machine.exec("echo run >> log; sleep 2; echo done >> log"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (await machine.exec("cat log")).ok:
                 pass
         fake.cut(machine.id)
@@ -434,7 +434,7 @@ class TestServices:
         async with server:
             address = await machine.expose_port(server.sockets[0].getsockname()[1])
             command = f"exec 3<>/dev/tcp/{address.replace(':', '/')}; echo you >&3; cat <&3"
-            assert (await machine.exec(command, timeout=10)).stdout == "hello you\n"
+            assert (await machine.exec(command, timeout=30)).stdout == "hello you\n"
 
     async def test_a_gateway_that_gives_no_tunnels_is_told_of_with_the_way_round(self, fake, machine):
         fake.tunnels = False

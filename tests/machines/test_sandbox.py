@@ -99,7 +99,7 @@ async def test_it_cannot_change(way, outside, victim):
     marker = f"ramure-marker-{os.getpid()}"
     machine = await SandboxImage(workdir=outside / "work").spawn()
     command = ACTS[way].format(top=outside, marker=marker, victim=victim.pid)
-    await asyncio.gather(machine.exec(command, timeout=10), return_exceptions=True)
+    await asyncio.gather(machine.exec(command, timeout=30), return_exceptions=True)
     await machine.stop()
     assert (outside / "file").read_text() == (outside / "sibling/file").read_text() == SECRET
     assert victim.poll() is None
@@ -129,7 +129,7 @@ async def test_the_network_can_be_switched_off(outside, network):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         machine = await SandboxImage(workdir=outside / "work", network=network).spawn()
-        result = await machine.exec(f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo through; ls /sys/class/net", timeout=5)
+        result = await machine.exec(f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo through; ls /sys/class/net", timeout=20)
         await machine.stop()
     assert ("through" in result.stdout) is network
 

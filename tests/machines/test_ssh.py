@@ -105,7 +105,7 @@ class TestWays:
             address = await machine.expose_port(server.sockets[0].getsockname()[1])
             host, port = address.split(":")
             command = f"exec 3<>/dev/tcp/{host}/{port}; echo you >&3; cat <&3"
-            results = await asyncio.gather(*(machine.exec(command, timeout=10) for _ in range(20)))
+            results = await asyncio.gather(*(machine.exec(command, timeout=30) for _ in range(20)))
         assert {result.stdout for result in results} == {"hello you\n"}
 
     async def test_nothing_is_left(self, own_sshd, tmp_path):
@@ -131,7 +131,7 @@ class TestBrokenLinks:
 
     async def test_the_next_command_connects_again(self, machine, own_sshd):
         own_sshd.cut()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     result = await machine.exec("echo again")
@@ -159,7 +159,7 @@ class TestBrokenLinks:
             address = await machine.expose_port(server.sockets[0].getsockname()[1])
             own_sshd.cut()
             command = f"exec 3<>/dev/tcp/{address.replace(':', '/')}"
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     try:
                         if (await machine.exec(command)).ok and machine._tunnels:
@@ -178,7 +178,7 @@ class TestBrokenLinks:
         own_sshd.process.wait()
         for connection in machine._pool._connections.values():
             connection.transport.sock.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert "refused" in (await watching) or watching.done()
         with pytest.raises(MachineDown):
             await machine.exec("true")

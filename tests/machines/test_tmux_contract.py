@@ -51,7 +51,7 @@ async def server_pid(tmux: Tmux) -> int:
 
 
 async def screen_with(tmux: Tmux, name: str, text: str) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(NOTICE):
         while text not in (screen := await tmux.capture(name, history=1000)):
             await asyncio.sleep(0.02)
     return screen
@@ -309,7 +309,7 @@ async def test_secrets_in_an_env_file_are_seen_nowhere_else(tmux, tmp_path, monk
     await tmux.new_session(
         "w1", wrapped(["sh", "-c", 'printf %s "$API_KEY" > got; exec sleep 1000'], str(file)), cwd=str(tmp_path)
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(NOTICE):
         while not (tmp_path / "got").exists() or (tmp_path / "got").read_text() != canary:
             await asyncio.sleep(0.02)
     needle = f"canary-{os.getpid()}"

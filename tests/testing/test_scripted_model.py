@@ -274,9 +274,9 @@ async def test_nothing_is_left_when_it_is_closed() -> None:
 def test_serving_in_a_thread_from_blocking_code() -> None:
     with ScriptedModel(["a"], models=("m1", "m2")).serve_in_thread() as model:
         request = urllib.request.Request(f"{model.base_url}/chat/completions", b"{}")
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=30) as reply:
             assert json.load(reply)["choices"][0]["message"]["content"] == "a"
-        with urllib.request.urlopen(f"{model.base_url}/models", timeout=10) as reply:
+        with urllib.request.urlopen(f"{model.base_url}/models", timeout=30) as reply:
             assert [entry["id"] for entry in json.load(reply)["data"]] == ["m1", "m2"]
         assert model.wait_for_requests_sync(1)[0].outcome == "served"
         with pytest.raises(TimeoutError):
@@ -288,7 +288,7 @@ def test_a_thread_raises_script_errors_and_errors_of_starting() -> None:
         with ScriptedModel([]).serve_in_thread() as model:
             request = urllib.request.Request(f"{model.base_url}/chat/completions", b"{}")
             with pytest.raises(urllib.error.HTTPError):
-                urllib.request.urlopen(request, timeout=10)
+                urllib.request.urlopen(request, timeout=30)
 
     with pytest.raises(ScriptError):
         run()
@@ -329,7 +329,7 @@ def test_as_a_process_it_serves_a_json_script_and_records(tmp_path: Path) -> Non
         ) as reply:
             assert json.load(reply)["usage"]["prompt_tokens"] == 1
         process.stdin.close()
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=30) == 0
     assert [json.loads(line)["event"] for line in record.read_text().splitlines()] == ["request", "end"]
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     assert (tmp_path / "agent" / "models.json").exists()
@@ -345,9 +345,9 @@ def test_as_a_process_it_ends_on_sigterm_and_says_what_the_script_lacked(tmp_pat
         assert process.stderr
         up = json.loads(process.stdout.readline())
         with pytest.raises(urllib.error.HTTPError):
-            urllib.request.urlopen(urllib.request.Request(f"{up['base_url']}/chat/completions", b"{}"), timeout=10)
+            urllib.request.urlopen(urllib.request.Request(f"{up['base_url']}/chat/completions", b"{}"), timeout=30)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 1
+        assert process.wait(timeout=30) == 1
         text = process.stderr.read()
     assert "nonsense" in text
     assert "Traceback" not in text
