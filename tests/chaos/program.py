@@ -81,8 +81,8 @@ async def main() -> None:
         await worker.ask("Hello.")
         tell("idle")
         await begin.wait()
-    await worker.send("Do the steps, then call finish.")
     try:
+        await worker.send("Do the steps, then call finish.")
         result, patience = await wait(), 0.0
     except AgentDied as died:
         result, patience = f"AgentDied: {format_exit(died.reason).splitlines()[0]}", 5.0
