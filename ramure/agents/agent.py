@@ -52,6 +52,7 @@ from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
     from ramure.agents.services import Connection
+    from ramure.agents.wire import Hello
     from ramure.machines.quarters import Quarters
 
 __all__ = ["AgentActor", "State"]
@@ -59,7 +60,6 @@ __all__ = ["AgentActor", "State"]
 ACK_DELAY: Final = 0.05
 """Seconds for which acknowledgements of reports are gathered."""
 
-RESUMED: Final = "(ramure) You were paused by a person, and may go on now with what you were doing."
 
 _to_line: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
@@ -129,7 +129,6 @@ class AgentActor(Actor):
         self._welcomed = False
         self._keeper: Ref[Supervisor] | None = None
         self.paused = False
-        self._interrupted = False
         self.link(options.machine)
         if options.system_prompt:
             self._append("system_prompt", {"text": options.system_prompt}, "run")
@@ -240,25 +239,19 @@ class AgentActor(Actor):
             self._append("message", {"text": request.text, "how": request.how}, request.origin, caller)
 
     def _pause(self) -> None:
-        """End what the model is doing, and hold what comes."""
+        """Hold up what the model is doing, and what comes."""
         if self.paused:
             return
         self.paused = True
-        self._interrupted = self.state == "busy"
-        if self._interrupted:
-            self._append("interrupt", {}, "person")
-            self._questions.on_pause()
-        self.delivery.hold()
-        self._event("paused", {"interrupted": self._interrupted})
+        self._append("pause", {"paused": True}, "person")
+        self._event("paused", {"interrupted": self.state == "busy"})
 
     def _unpause(self) -> None:
         if not self.paused:
             return
         self.paused = False
-        if self._interrupted:
-            self._questions.on_resume(self._append("message", {"text": RESUMED, "how": "steer"}, "ramure"))
+        self._append("pause", {"paused": False}, "person")
         self._event("resumed", {})
-        self._carry_out(self.delivery.release())
 
     def _add_peer(self, peer: Peer, caller: Ask) -> Any:
         """Offer the built-in tools. An agent that others only reach has them too: they say that it cannot answer."""
@@ -315,7 +308,7 @@ class AgentActor(Actor):
             written.caller.reply(written.seq)
 
     def _tell_pi(self, text: str) -> None:
-        self._append("message", {"text": text, "how": "steer"}, "ramure")
+        self._append("message", {"text": text, "how": "note"}, "ramure")
 
     def _event(self, type: str, data: Any) -> None:
         """Something happened: into the log (for readers; not delivered) and to the agent's stream."""
@@ -338,13 +331,7 @@ class AgentActor(Actor):
                     self._on_frame(frame)
             case Connected(session=session, connection=connection, hello=hello):
                 if session is self.session:
-                    self.connection = connection
-                    self._ack = None  # it may be about another launch's reports
-                    self.pi_version = hello.pi
-                    state = "back" if self._welcomed else "new"
-                    self._append("connection", {"state": state, "pi": hello.pi, "pid": hello.pid}, "agent")
-                    self._to("connecting" if not self._welcomed else self.state)
-                    self._carry_out(self.delivery.on_hello(hello))
+                    self._on_hello(connection, hello)
             case Disconnected(connection=connection, reason=reason):
                 if connection is self.connection:
                     self.connection = None
@@ -358,6 +345,18 @@ class AgentActor(Actor):
                 self._on_exit(sender, reason)
             case _:
                 super().handle_info(message)
+
+    def _on_hello(self, connection: Connection, hello: Hello) -> None:
+        self.connection = connection
+        self._ack = None  # it may be about another launch's reports
+        self.pi_version = hello.pi
+        state = "back" if self._welcomed else "new"
+        self._append("connection", {"state": state, "pi": hello.pi, "pid": hello.pid}, "agent")
+        if not self._welcomed:
+            self._to("connecting")
+        elif "+" in hello.launch:  # a person's other session, in the same pi: what the old one did has ended
+            self._to("busy" if hello.state == "busy" else "idle")
+        self._carry_out(self.delivery.on_hello(hello))
 
     def _send_ack(self) -> None:
         ack, self._ack = self._ack, None
@@ -431,6 +430,7 @@ class AgentActor(Actor):
     def _session_lost(self, seqs: tuple[int, ...], again: tuple[int, ...]) -> None:
         text = f"messages {list(seqs)} are gone from the conversation; delivered again: {list(again) or 'none'}"
         self._lifecycle("problem", {"code": "session_lost", "message": text})
+        self._questions.on_lost(set(seqs).difference(again))
         if again:
             self._tell_pi(deaths.LOST)
 

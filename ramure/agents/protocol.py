@@ -7,8 +7,9 @@ The rules, in short:
 
 * The run alone assigns seqs. An entry is offered only once it is written (:meth:`Delivery.written`).
 * Entries of the types in :data:`DELIVERED_TYPES` go to the extension, in order; each says which one came before it.
-* A new launch (pi was restarted) is told the present state: each tool's latest definition, the latest system prompt, and
-  the messages that are not in its session. A new connection of the same launch gets what it has not applied.
+* A new launch (pi was restarted) is told the present state: each tool's latest definition, the latest system prompt,
+  whether the agent is paused, the messages that are not in its session, and the interrupts that no launch has applied. A
+  new connection of the same launch gets what it has not applied.
 * A message once found in the session is sent again only to a new launch whose session has lost it. A call id once begun
   is never begun again.
 """
@@ -53,8 +54,9 @@ TOOL: Final = "tool"
 TOOL_REMOVED: Final = "tool_removed"
 SYSTEM_PROMPT: Final = "system_prompt"
 INTERRUPT: Final = "interrupt"
+PAUSE: Final = "pause"
 
-DELIVERED_TYPES: Final = frozenset({MESSAGE, TOOL, TOOL_REMOVED, SYSTEM_PROMPT, INTERRUPT})
+DELIVERED_TYPES: Final = frozenset({MESSAGE, TOOL, TOOL_REMOVED, SYSTEM_PROMPT, INTERRUPT, PAUSE})
 """The types of entries that go to the extension; all others are for the log alone."""
 
 KEPT_MESSAGES: Final = 1000
@@ -139,7 +141,6 @@ class Delivery:
         self._running: set[str] = set()
         self._results: dict[str, ToolResult | None] = {}
         self._kept: deque[str] = deque()
-        self._held: int | None = None
 
     # ---- what the run does ----
 
@@ -168,8 +169,8 @@ class Delivery:
             self._messages[seq] = entry
         elif type in (TOOL, TOOL_REMOVED):
             self._latest[f"tool {data['name']}"] = entry
-        elif type == SYSTEM_PROMPT:
-            self._latest[SYSTEM_PROMPT] = entry
+        elif type in (SYSTEM_PROMPT, PAUSE):
+            self._latest[type] = entry
         elif type == INTERRUPT:
             self._interrupts[seq] = entry
         return seq
@@ -177,17 +178,6 @@ class Delivery:
     def written(self, upto: int) -> list[Effect]:
         """All entries up to ``upto`` are in the log's file: those the extension has not been sent may go."""
         self._written = max(self._written, min(upto, self._last_seq))
-        return self._offer(self._sent) if self._connected else []
-
-    def hold(self) -> None:
-        """Entries after the newest one wait until :meth:`release`. To a launch that begins meanwhile nothing is sent: a
-        message that is not in its conversation would set it to work."""
-        if self._held is None:
-            self._held = self._last_seq
-
-    def release(self) -> list[Effect]:
-        """Undo :meth:`hold`: what has waited may go."""
-        self._held = None
         return self._offer(self._sent) if self._connected else []
 
     def call_done(self, call_id: str, ok: bool, text: str) -> list[Effect]:
@@ -212,10 +202,9 @@ class Delivery:
         if new_launch:
             self._launch = hello.launch
             self._reports = 0
-            # What was to be interrupted is dead.
-            self._interrupts.clear()
-            if self._held is not None:
-                self._held = 0
+            # One that comes before a message of the session has been applied; in a person's new session nothing is at work.
+            applied = self._last_seq if "+" in hello.launch else max(hello.delivered, default=0)
+            self._acknowledge(applied)
         elif hello.applied > self._last_seq:
             return [Refuse(f"the extension has applied entry {hello.applied}, the log ends at {self._last_seq}")]
         effects = self._known_in_session(hello.delivered)
@@ -309,8 +298,7 @@ class Delivery:
         # Messages wait in their order, so the new ones are found from the end.
         messages = takewhile(lambda entry: entry.seq > after, reversed(self._messages.values()))
         candidates = (*messages, *self._latest.values(), *self._interrupts.values())
-        upto = self._written if self._held is None else min(self._written, self._held)
-        due = sorted((e for e in candidates if after < e.seq <= upto), key=lambda entry: entry.seq)
+        due = sorted((e for e in candidates if after < e.seq <= self._written), key=lambda entry: entry.seq)
         effects: list[Effect] = []
         prev = after
         for entry in due:

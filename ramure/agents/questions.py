@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ramure.agents.errors import Interrupted, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from ramure.actors import Ask
 
@@ -20,12 +20,8 @@ __all__ = ["Questions"]
 class _Question:
     caller: Ask
     text: str
-    seq: int | None = 0
-    """The message whose run answers it; 0 until it is put, None while the agent is paused in the midst of it."""
-    pausing: bool = False
-    """True after the agent was paused, until the next run has ended: that end may be the pause's."""
-    resumed: int = 0
-    """The message that had the agent go on."""
+    seq: int = 0
+    """The message whose run answers it; 0 until it is put."""
 
 
 class Questions:
@@ -43,39 +39,26 @@ class Questions:
 
     def on_run_end(self, run: dict[str, Any]) -> None:
         """A run of the model has ended: it answers the question that it took in."""
-        if not self._waiting:
+        if not self._waiting or self._waiting[0].seq not in (run.get("seqs") or ()):
             return
-        question, aborted = self._waiting[0], run.get("stop_reason") == "aborted"
-        paused, question.pausing = question.pausing and aborted, False
-        if question.seq not in (run.get("seqs") or ()):
-            return
-        if paused:
-            question.seq = question.resumed or None
-            return
-        self._waiting.popleft()
+        caller = self._waiting.popleft().caller
         if run.get("error"):
-            question.caller.fail(ModelError(self._agent, str(run["error"])))
-        elif aborted:
-            question.caller.fail(Interrupted(self._agent))
+            caller.fail(ModelError(self._agent, str(run["error"])))
+        elif run.get("stop_reason") == "aborted":
+            caller.fail(Interrupted(self._agent))
         else:
-            question.caller.reply(str(run.get("text") or ""))
+            caller.reply(str(run.get("text") or ""))
         self._next()
 
-    def on_pause(self) -> None:
-        """What the model is doing is interrupted, and goes on after :meth:`on_resume`."""
-        if self._waiting:
-            self._waiting[0].pausing, self._waiting[0].resumed = True, 0
-
-    def on_resume(self, seq: int) -> None:
-        """The message ``seq`` has the model go on with what it was doing."""
-        if self._waiting:
-            question = self._waiting[0]
-            if question.seq is None:
-                question.seq = seq
-            else:  # the interrupted run's end is still to come
-                question.resumed = seq
+    def on_lost(self, seqs: Collection[int]) -> None:
+        """These messages are not in the conversation any more, and will not be: a person has begun another."""
+        if self._waiting and self._waiting[0].seq in seqs:
+            self._waiting.popleft().caller.fail(Interrupted(self._agent))
+            self._next()
 
     def _next(self) -> None:
+        while self._waiting and self._waiting[0].seq == 0 and self._waiting[0].caller.future.done():
+            self._waiting.popleft()  # who asked has given up, and nobody else has seen it
         if self._waiting and self._waiting[0].seq == 0:
             question = self._waiting[0]
             question.seq = self._put(question.text)

@@ -97,7 +97,7 @@ class Memory:
             return None
         replies = [message for message in spoken if message["role"] == "assistant"]
         tail = spoken[-1]
-        answered = tail["role"] == "assistant" and not calls_of(tail) and tail["stopReason"] != "error"
+        answered = tail["role"] == "assistant" and not calls_of(tail) and tail["stopReason"] not in ("error", "aborted")
         seqs = tuple(dict.fromkeys(seq for message in spoken if (seq := _seq_of(message)) is not None))
         return Unsettled(seqs, replies[-1] if replies else None, not answered)
 

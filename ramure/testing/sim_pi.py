@@ -32,7 +32,7 @@ from ramure.agents.wire import (
 )
 from ramure.testing.conversation import text_of
 from ramure.testing.sim_link import Link
-from ramure.testing.sim_memory import Memory, calls_of
+from ramure.testing.sim_memory import Memory, OpenCall, calls_of
 from ramure.testing.sim_model import SimulatedModel
 
 if TYPE_CHECKING:
@@ -77,11 +77,17 @@ class SimulatedPi:
         self._report_count = 0
         self._welcomed = False
         self._inbox: list[_Message] = []
-        self._inbox_grew = asyncio.Event()
+        self._news = asyncio.Event()
         self._waiting: dict[str, asyncio.Future[ToolResult]] = {}
         self._busy = False
         self._work: asyncio.Future[Any] | None = None
         self._interrupted = False
+        self._cut = False
+        """An interrupt has come before that began which it is to end."""
+        self._left = True
+        """Something may be left to go on with: of a killed pi, or of before a pause."""
+        self._paused = False
+        self._pausing = False
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.screen = ""
 
@@ -179,7 +185,7 @@ class SimulatedPi:
             case "message" if entry.seq not in self._memory.seqs():
                 how = str(data.get("how", "steer"))
                 self._inbox.append(_Message(entry.seq, str(data["text"]), how))
-                self._inbox_grew.set()
+                self._news.set()
                 if how == "interrupt":
                     self._interrupt()
             case "tool":
@@ -190,6 +196,8 @@ class SimulatedPi:
                 self._system_prompt = str(data["text"])
             case "interrupt":
                 self._interrupt()
+            case "pause":
+                self._pause(data["paused"] is True)
 
     def _look_whether_caught_up(self) -> None:
         if self._upto is not None and self._applied >= self._upto and not self._caught_up.is_set():
@@ -199,32 +207,52 @@ class SimulatedPi:
     # -- its life
 
     async def _live(self) -> None:
-        left = self._memory.unsettled()
         settled = self._memory.last_settled()
-        if left is None and settled is not None:
+        if self._memory.unsettled() is None and settled is not None:
             # The kill may have come between the record of the last run and its report.
             self._report_run(*settled)
         await self._caught_up.wait()
-        for call in self._memory.open_calls():
-            if call.name in self._tools:
-                result = await self._ask_run(call.key, call.call_id, call.name, call.arguments)
-                self._memory.add_outcome(call, ok=result.ok, text=result.text)
+        while True:
+            if self._left and (self._cut or not self._paused):
+                await self._go_on()
+            elif not self._paused and any(message.how != "note" for message in self._inbox):
+                await self._run([])
             else:
-                text = f"pi was stopped while {call.name} ran. Whether it took effect is not known."
-                self._memory.add_outcome(call, ok=False, text=text)
-        if left is not None and not left.waiting:
-            self._settle(list(left.seqs), left.last)
+                self._news.clear()
+                await self._news.wait()
+
+    async def _go_on(self) -> None:
+        """With what a killed pi or a pause has left; what becomes of its calls is asked for first."""
+        self._left = False
+        left, calls = self._memory.unsettled(), self._memory.open_calls()
+        self._interrupted, self._cut = self._cut, False
+        self._busy = bool(calls) or (left is not None and left.waiting)
+        if self._busy:
+            self._report("state", {"state": "busy"})
+        if calls:
+            await self._interruptible(asyncio.gather(*(self._adopt(call) for call in calls)))
+        if self._pausing:
+            self._hold_up()
+        elif left is not None and (self._interrupted or not left.waiting):
+            self._settle(list(left.seqs), left.last, cut=left.waiting)
+        elif left is not None and self._paused:
+            self._hold_up()
         elif left is not None:
             await self._run(list(left.seqs))
-        while True:
-            while self._inbox:
-                await self._run([])
-            self._inbox_grew.clear()
-            await self._inbox_grew.wait()
+        elif self._busy:
+            self._idle()
+
+    async def _adopt(self, call: OpenCall) -> None:
+        if call.name in self._tools:
+            result = await self._ask_run(call.key, call.call_id, call.name, call.arguments)
+            self._memory.add_outcome(call, ok=result.ok, text=result.text)
+        else:
+            text = f"pi was stopped while {call.name} ran. Whether it took effect is not known."
+            self._memory.add_outcome(call, ok=False, text=text)
 
     async def _run(self, seqs: list[int]) -> None:
-        """From a prompt (or what a killed pi left) until the model has nothing more to do."""
-        self._busy, self._interrupted = True, False
+        """From a prompt (or what was left) until the model has nothing more to do."""
+        self._busy, self._interrupted, self._cut = True, self._cut, False
         self._report("state", {"state": "busy"})
         if self._inbox:
             seqs.append(self._take_message())
@@ -250,7 +278,11 @@ class SimulatedPi:
                 seqs.append(self._take_message())
             elif not calls:
                 break
-        self._settle(seqs, last)
+        left = self._memory.unsettled()
+        if self._pausing and left is not None and left.waiting:
+            self._hold_up()
+        else:
+            self._settle(seqs, last)
 
     def _take_message(self) -> int:
         message = self._inbox.pop(0)
@@ -259,10 +291,18 @@ class SimulatedPi:
         self.link.send(Delivered((message.seq,)))
         return message.seq
 
-    def _settle(self, seqs: list[int], last: dict[str, Any] | None) -> None:
-        self._busy = False
+    def _settle(self, seqs: list[int], last: dict[str, Any] | None, *, cut: bool = False) -> None:
         self._memory.add_run(seqs)
-        self._report_run(seqs, last)
+        self._report_run(seqs, {**(last or self._model.new_message()), "stopReason": "aborted"} if cut else last)
+        self._idle()
+
+    def _hold_up(self) -> None:
+        """A pause has ended the run: it is gone on with after it."""
+        self._left = True
+        self._idle()
+
+    def _idle(self) -> None:
+        self._busy = self._pausing = False
         self._report("state", {"state": "idle"})
 
     def _report_run(self, seqs: list[int], last: dict[str, Any] | None) -> None:
@@ -275,7 +315,8 @@ class SimulatedPi:
         tools = [{"type": "function", "function": _definition(tool)} for tool in self._tools.values()]
         body = self._memory.request(self._system_prompt, tools, self._model.name)
         message = self._model.new_message()
-        await self._interruptible(self._model.reply(message, body, self._memory.session_id))
+        if not self._interrupted:
+            await self._interruptible(self._model.reply(message, body, self._memory.session_id))
         self._add_reply(message)
         return message
 
@@ -300,7 +341,7 @@ class SimulatedPi:
         tasks = [asyncio.ensure_future(self._call_tool(f"{message['entry']}/{call['id']}", call)) for call in calls]
         await self._interruptible(asyncio.gather(*tasks))
         for task, call in zip(tasks, calls, strict=True):
-            if task.cancelled():  # interrupted before it began
+            if task.cancelled() and not self._pausing:  # interrupted before it began
                 self._add_result(call, ToolResult("", False, "The call was cancelled."))
 
     async def _call_tool(self, key: str, call: dict[str, Any]) -> None:
@@ -330,9 +371,11 @@ class SimulatedPi:
         self._waiting[key] = future
         self._report("tool_call", {"call_id": key, "name": name, "arguments": arguments, "tool_call_id": call_id})
         try:
+            if self._interrupted:  # before it began
+                raise asyncio.CancelledError
             return await future
         except asyncio.CancelledError:
-            if not self._interrupted:
+            if not self._interrupted or self._pausing:
                 raise
             self._report("tool_cancel", {"call_id": key})
             return ToolResult(key, False, "The call was cancelled.")
@@ -342,8 +385,23 @@ class SimulatedPi:
     # -- interrupts
 
     def _interrupt(self) -> None:
-        if self._busy and self._work is not None:
-            self._interrupted = True
+        self._pausing = False
+        if self._busy:
+            self._stop_work()
+        elif self._left or (self._inbox and not self._paused):
+            self._cut = True
+            self._news.set()
+
+    def _pause(self, paused: bool) -> None:
+        self._paused = paused
+        if paused and self._busy:
+            self._pausing = True
+            self._stop_work()
+        self._news.set()
+
+    def _stop_work(self) -> None:
+        self._interrupted = True
+        if self._work is not None:
             self._work.cancel()
 
     async def _interruptible(self, work: Awaitable[object]) -> None:

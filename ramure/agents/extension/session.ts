@@ -22,10 +22,13 @@ import { SessionFile } from "./session_file.ts";
 import { Tools } from "./tools.ts";
 import { type Entry, type Frame, Inbox, PROTOCOL, Reports } from "./wire.ts";
 
+const HOWS = ["steer", "queue", "interrupt", "note"] as const;
+
 interface Outgoing {
 	seq: number;
 	text: string;
-	how: "steer" | "queue" | "interrupt";
+	/** A note goes along with what pi does next; it sets nothing going. */
+	how: (typeof HOWS)[number];
 }
 
 export interface Host {
@@ -61,7 +64,9 @@ export class Session {
 	private readonly reports = new Reports();
 	private readonly outbox: Outgoing[] = [];
 	private readonly delivered = new Set<number>();
-	private readonly adopting = new AbortController();
+	/** Aborted by an interrupt that comes before pi goes on: it is not to. */
+	private goingOn = new AbortController();
+	private resuming = false;
 	private readonly file = new SessionFile();
 	private outcomes: Outcome[] = [];
 	private systemPrompt = "";
@@ -86,6 +91,10 @@ export class Session {
 	private stalled = false;
 	private abortStart = false;
 	private aborting = false;
+	/** The run does not want pi to work now. */
+	private paused = false;
+	/** The abort under way is a pause's: the run that it ends is not over. */
+	private pausing = false;
 	/** What is to be told once an abort that was not ours has turned out to be somebody's wish; by pi's id of the call. */
 	private readonly undecided: { toolCallId: string; tell: () => void }[] = [];
 	private closed = false;
@@ -131,7 +140,7 @@ export class Session {
 			pid: process.pid,
 			session_file: this.ctx.sessionManager.getSessionFile() ?? null,
 			model: modelName(this.ctx) ?? null,
-			state: this.phase === "idle" ? "idle" : "busy",
+			state: this.phase === "idle" && !this.resuming ? "idle" : "busy",
 			applied: this.inbox.applied,
 			delivered: [...this.delivered],
 			calls: this.tools.pending(),
@@ -195,7 +204,7 @@ export class Session {
 		switch (entry.type) {
 			case "message": {
 				if (this.delivered.has(entry.seq)) break;
-				const how = data.how === "queue" || data.how === "interrupt" ? data.how : "steer";
+				const how = HOWS.find((one) => one === data.how) ?? "steer";
 				this.outbox.push({ seq: entry.seq, text: String(data.text), how });
 				if (how === "interrupt") this.interrupt();
 				this.pump();
@@ -213,11 +222,45 @@ export class Session {
 			case "interrupt":
 				this.interrupt();
 				break;
+			case "pause":
+				if (data.paused === true) this.pause();
+				else this.unpause();
+				break;
 		}
 	}
 
 	private interrupt(): void {
-		this.adopting.abort();
+		if (!this.ready) this.goingOn.abort();
+		if (this.ready || this.phase !== "idle") {
+			this.pausing = false;
+			this.stopRun();
+		} else if (this.paused && this.resumed) {
+			void this.resume(); // what was held up ends now, and not when the pause does
+		}
+	}
+
+	/** pi stops at once, but what it was doing is not over: the handlers of its calls go on, and it does when it may. */
+	private pause(): void {
+		this.paused = true;
+		if (!this.ready && this.phase === "idle") return; // whatever is to go on waits for the end of the pause
+		this.pausing = this.phase !== "idle" || this.inFlight !== undefined;
+		this.stopRun();
+	}
+
+	private unpause(): void {
+		this.paused = false;
+		if (!this.resumed) return;
+		if (this.phase !== "idle" || this.inFlight) {
+			// What the pause has stopped has not come to its end, or a person has pi work.
+			this.ready ||= !this.resuming;
+			this.pump();
+			return;
+		}
+		this.pausing = false;
+		void this.resume();
+	}
+
+	private stopRun(): void {
 		this.quietUntil = Math.min(this.quietUntil, now() + 200);
 		if (this.phase !== "idle") this.abort();
 		// Sent, and not begun: there is nothing to abort yet.
@@ -231,17 +274,17 @@ export class Session {
 	}
 
 	private callAborted(toolCallId: string, tell: () => void): void {
-		if (this.aborting || this.adopting.signal.aborted) {
+		if (!this.pausing && (this.aborting || this.goingOn.signal.aborted)) {
 			tell();
 			return;
 		}
 		this.undecided.push({ toolCallId, tell });
-		setTimeout(() => this.decide(), ABORT_MEANS);
+		if (!this.pausing) setTimeout(() => this.decide(), ABORT_MEANS);
 	}
 
 	/** The aborts so far were wanted. */
 	private decide(): void {
-		if (this.closed) return;
+		if (this.closed || this.pausing) return;
 		for (const { tell } of this.undecided.splice(0)) tell();
 	}
 
@@ -275,21 +318,41 @@ export class Session {
 	}
 
 	private async resume(): Promise<void> {
+		if (this.resuming) return;
+		this.resuming = true;
+		this.ready = false;
 		const left = unsettled(this.branch());
+		const open = openCalls(this.branch());
+		const busy = open.length > 0 || left?.waiting === true;
+		if (busy) this.report("state", { state: "busy" });
 		await Promise.all(
-			openCalls(this.branch()).map(async (call) => {
-				const outcome = await this.tools.adopt(call, this.adopting.signal);
+			open.map(async (call) => {
+				const outcome = await this.tools.adopt(call, this.goingOn.signal);
 				if (this.closed) return;
 				this.outcomes.push(outcome);
 				this.pi.appendEntry(CALL_ENTRY, outcome);
 			}),
 		);
+		this.resuming = false;
 		if (this.closed) return;
+		const interrupted = this.goingOn.signal.aborted;
+		if (left?.waiting && this.paused && !interrupted) {
+			this.report("state", { state: "idle" });
+			return;
+		}
+		this.goingOn = new AbortController();
 		this.ready = true;
-		const interrupted = this.adopting.signal.aborted && this.outbox.length === 0;
-		if (left && (!left.waiting || interrupted)) this.settle();
-		// A message that is due prompts pi as well as a nudge does, and shows nothing odd on the screen.
-		else if (left && this.outbox.length === 0) this.pi.sendUserMessage(NUDGE, { deliverAs: "steer" });
+		this.lastAssistant ??= left?.last;
+		if (left && (!left.waiting || interrupted)) {
+			this.aborting = left.waiting;
+			this.settle(true);
+		} else if (left) {
+			for (const note of this.outbox) if (note.how === "note") note.how = "steer";
+			// A message that is due prompts pi as well as a nudge does, and shows nothing odd on the screen.
+			if (this.outbox.length === 0) this.pi.sendUserMessage(NUDGE, { deliverAs: "steer" });
+		} else if (busy) {
+			this.report("state", { state: "idle" });
+		}
 		this.pump();
 	}
 
@@ -323,11 +386,12 @@ export class Session {
 
 	/** Sends the next message when it is its turn: one in flight, in the log's order, never between runs. */
 	private pump(): void {
-		if (!this.ready || this.closed) return;
+		if (!this.ready || this.paused || this.closed) return;
 		while (this.outbox.length > 0 && this.delivered.has(this.outbox[0].seq)) this.outbox.shift();
 		const next = this.outbox[0];
 		if (!next || this.inFlight || this.aborting || this.phase === "settling") return;
 		if (this.phase === "running" && next.how === "queue") return;
+		if (this.phase === "idle" && this.outbox.every(({ how }) => how === "note")) return;
 		if (this.phase === "idle" && !this.usableModel()) return;
 		this.inFlight = { seq: next.seq, at: now() };
 		this.pi.sendUserMessage(mark(next.seq, next.text), { deliverAs: "steer" });
@@ -429,21 +493,27 @@ export class Session {
 	}
 
 	/** The run is over for good: recorded in the session, then reported (by the next launch, if we are killed between). */
-	settle(): void {
+	settle(left = false): void {
 		// pi may say that it settled after we have seen so ourselves.
-		if (this.phase === "idle" && this.runSeqs.length === 0 && !this.lastAssistant) return;
+		if (!left && this.phase === "idle" && this.runSeqs.length === 0 && !this.lastAssistant) return;
 		this.phase = "idle";
 		this.retries = 0;
-		this.decide();
 		this.scan();
-		if (this.lastAssistant?.stopReason === "error" && UNWRITTEN.test(this.lastAssistant.errorMessage ?? "")) {
+		const cut = this.aborting && unsettled(this.branch())?.waiting === true;
+		if (this.pausing && cut) {
+			this.holdUp();
+			return;
+		}
+		this.pausing = this.aborting = false;
+		this.decide();
+		if (!cut && this.lastAssistant?.stopReason === "error" && UNWRITTEN.test(this.lastAssistant.errorMessage ?? "")) {
+			this.lastAssistant = undefined;
 			this.stalled = true;
 			this.ready = false;
 			return;
 		}
 		// A provider can make an error of our abort, and pi passes that on.
-		const last = this.aborting && this.lastAssistant ? { ...this.lastAssistant, stopReason: "aborted" } : this.lastAssistant;
-		this.aborting = false;
+		const last = cut ? { role: "assistant", ...this.lastAssistant, stopReason: "aborted" } : this.lastAssistant;
 		const seqs = this.runSeqs;
 		this.runSeqs = [];
 		this.lastAssistant = undefined;
@@ -457,6 +527,16 @@ export class Session {
 		if (last?.stopReason === "aborted") this.reclaim();
 		// Not from within pi's own event: on some versions a prompt from there is queued until the next one.
 		setTimeout(() => this.pump(), 0);
+	}
+
+	/** A run that a pause has ended: as one that a killed pi left, it is gone on with, after the pause. */
+	private holdUp(): void {
+		this.undecided.length = 0; // those calls are asked for again
+		this.lastAssistant = undefined;
+		this.aborting = this.pausing = this.ready = false;
+		this.report("state", { state: "idle" });
+		this.reclaim();
+		if (!this.paused) void this.resume();
 	}
 
 	/** An abort can put a message that was queued in pi back into its editor, as if typed: it is ours to send again. */
