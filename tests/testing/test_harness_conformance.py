@@ -293,3 +293,164 @@ async def test_a_second_life_goes_on_where_the_first_was_killed(tmp_path: Path, 
                 await start(config(gateway, token), session, script, scenario(recorder), *more)
         told.append([_comparable(kind, data) for kind, data in recorder.reports])
     assert told[0] == told[1]
+
+
+class Asked:
+    """A script as a function of the conversation, and what it was asked."""
+
+    def __init__(self, answers: Script) -> None:
+        self.answers = list(answers)
+        self.requests: list[list[str]] = []
+
+    def __call__(self, conversation: Conversation) -> Any:
+        self.requests.append([*conversation.user_texts, *(result.text for result in conversation.tool_results)])
+        return self.answers[len(self.requests) - 1]
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(30):
+            while len(self.requests) < count:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("busy", ["model", "tool"])
+async def test_a_pause_holds_everything_up(tmp_path: Path, pi_argv: tuple[str, ...], busy: str) -> None:
+    """What is going on, a message that waits, and one that comes: all that goes on after the pause, with the true result."""
+    first = ["Half", Hang()] if busy == "model" else [ToolCall("echo", {"n": 99})]
+    asked: list[Asked] = []
+
+    def script(conversation: Conversation) -> Any:
+        return asked[-1](conversation)
+
+    async def scenario(run: Recorder) -> None:
+        asked.append(Asked([first, "went on", "to the third"]))
+        run.say("tool", ECHO)
+        run.say("message", {"text": "first", "how": "steer"})
+        await asked[-1].until(1)
+        if busy == "tool":
+            await run.until("tool_start")
+        else:
+            await asyncio.sleep(1.5)  # pi shows no event when a stream has begun
+        run.say("message", {"text": "second", "how": "queue"})
+        run.say("pause", {"paused": True})
+        await run.until_idle()
+        run.say("message", {"text": "third", "how": "queue"})
+        for call in run.delivery.running:
+            run.carry_out(run.delivery.call_done(call, True, "the true outcome"))
+        await asyncio.sleep(1)
+        assert len(asked[-1].requests) == 1
+        assert ("run_end" in [kind for kind, _ in run.reports], run.reports[-1]) == (
+            False,
+            ("state", {"state": "idle"}),
+        )
+        run.say("pause", {"paused": False})
+        await run.until_idle(3)
+
+    simulated, real = await both(tmp_path, pi_argv, script, scenario)
+    assert simulated == real
+    for one in asked:
+        assert "the true outcome" in one.requests[1] or busy == "model"
+    ends = [data for kind, data in real if kind == "run_end"]
+    assert [(end["seqs"], end["text"]) for end in ends] == [([2, 3], "went on"), ([5], "to the third")]
+
+
+async def test_a_short_pause_and_one_of_a_message_that_is_on_its_way(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    async def scenario(run: Recorder) -> None:
+        run.say("message", {"text": "first", "how": "steer"})
+        await run.until("user")
+        for paused in (True, False, True, False):
+            run.say("pause", {"paused": paused})
+        await run.until("run_end")
+        run.say("pause", {"paused": True})
+        run.say("message", {"text": "second", "how": "steer"})
+        run.say("pause", {"paused": False})
+        run.say("pause", {"paused": True})
+        await asyncio.sleep(0.5)
+        run.say("pause", {"paused": False})
+        await run.until("run_end", 2)
+        await asyncio.sleep(0.3)
+        run.reports[:] = [report for report in run.reports if report[0] == "run_end"]
+
+    def script(conversation: Conversation) -> Any:
+        return [Delay(0.3), "to second" if any("second" in text for text in conversation.user_texts) else "to first"]
+
+    simulated, real = await both(tmp_path, pi_argv, script, scenario)
+    assert simulated == real
+    assert [data["text"] for _, data in real] == ["to first", "to second"]
+
+
+async def test_an_interrupt_ends_what_a_pause_has_held_up(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    async def scenario(run: Recorder) -> None:
+        run.say("tool", ECHO)
+        run.say("message", {"text": "first", "how": "steer"})
+        await run.until("tool_start")
+        run.say("pause", {"paused": True})
+        await run.until_idle()
+        run.say("interrupt", {})
+        await run.until("run_end")
+        assert run.reports[-2][1]["stop_reason"] == "aborted" or run.reports[-1][1]["stop_reason"] == "aborted"
+        run.say("message", {"text": "second", "how": "steer"})
+        await asyncio.sleep(0.5)
+        run.say("pause", {"paused": False})
+        await run.until("run_end", 2)
+        await run.until_idle(3)
+
+    simulated, real = await both(tmp_path, pi_argv, [[ToolCall("echo", {"n": 99})], "again"], scenario)
+    assert simulated == real
+
+
+@pytest.mark.parametrize("means", ["pause", "interrupt", "late interrupt"])
+async def test_what_comes_while_pi_is_down_holds_for_its_next_life(
+    tmp_path: Path, pi_argv: tuple[str, ...], means: str
+) -> None:
+    """Killed in a tool call. Paused meanwhile, it goes on after the pause; interrupted, it does not go on with that."""
+    told: list[list[Any]] = []
+    for start, more in ((simulated, ()), (real, (pi_argv,))):
+        directory = tmp_path / start.__name__
+        directory.mkdir()
+        session = directory / "session.jsonl"
+        session.write_text(seed(str(uuid.uuid4()), str(directory), "2026-01-31T12:00:00.000Z"))
+        recorder = Recorder()
+        asked = Asked([[ToolCall("echo", {"n": 99})], "went on", "to the second"])
+
+        async def first(run: Recorder) -> None:
+            run.say("tool", ECHO)
+            run.say("message", {"text": "go", "how": "steer"})
+            await run.until("tool_start")
+            await asyncio.sleep(0.3)  # until the call is under way
+
+        async def second(run: Recorder, asked: Asked = asked) -> None:
+            run.reports.append(("killed", {}))
+            [call] = run.delivery.running
+            if means == "late interrupt":
+                await run.until("state", 2)  # busy, as it was before: it waits for the call
+                await asyncio.sleep(0.3)
+                assert run.reports[-1] == ("state", {"state": "busy"})
+                run.say("interrupt", {})
+            if "interrupt" in means:
+                await run.until("run_end")
+                assert dict(run.reports)["run_end"]["stop_reason"] == "aborted"
+                await asyncio.sleep(0.5)
+                assert len(asked.requests) == 1
+                run.say("message", {"text": "second", "how": "steer"})
+            else:
+                run.carry_out(run.delivery.call_done(call, True, "the true outcome"))
+                await asyncio.sleep(1)
+                assert len(asked.requests) == 1
+                run.say("pause", {"paused": False})
+            await run.until("run_end", 2 if "interrupt" in means else 1)
+            await asyncio.sleep(0.3)
+            run.reports[:] = [report for report in run.reports if report[0] != "state"]
+
+        async with Gateway() as gateway:
+            for token, scenario in (("one", first), ("two", second)):
+                gateway.expect(token, recorder)
+                await start(config(gateway, token), session, asked, scenario(recorder), *more)
+                if token == "one":
+                    note = {"text": "You were killed. Go on.", "how": "note"}
+                    recorder.say("message", note)
+                    if means != "late interrupt":
+                        recorder.say(means, {"paused": True} if means == "pause" else {})
+        told.append([_comparable(kind, data) for kind, data in recorder.reports])
+        assert ("the true outcome" in asked.requests[1]) == (means == "pause")
+        assert any("You were killed. Go on." in text for text in asked.requests[1])
+    assert told[0] == told[1]

@@ -69,10 +69,13 @@ export function isNudge(message: Message): boolean {
 	return message.role === "user" && textOf(message).startsWith("[ramure continue]");
 }
 
+/** pi leaves replies that failed or were aborted out of its requests, with their calls. */
+function isLeftOut(message: Message): boolean {
+	return message.role === "assistant" && (message.stopReason === "error" || message.stopReason === "aborted");
+}
+
 export function callsOf(message: Message | undefined): Block[] {
-	if (message?.role !== "assistant" || !Array.isArray(message.content)) return [];
-	// pi leaves replies that failed or were aborted out of its requests, with their calls.
-	if (message.stopReason === "error" || message.stopReason === "aborted") return [];
+	if (message?.role !== "assistant" || !Array.isArray(message.content) || isLeftOut(message)) return [];
 	return message.content.filter((block) => block.type === "toolCall");
 }
 
@@ -170,8 +173,7 @@ export function unsettled(branch: readonly SessionEntry[]): Unsettled | undefine
 	const tail = spoken[spoken.length - 1];
 	const last = spoken.filter((message) => message.role === "assistant").pop();
 	// An abort that somebody wanted has settled; one that has not was pi's own, when it was ended.
-	const failed = tail.stopReason === "error" || tail.stopReason === "aborted";
-	const answered = tail.role === "assistant" && callsOf(tail).length === 0 && !failed;
+	const answered = tail.role === "assistant" && callsOf(tail).length === 0 && !isLeftOut(tail);
 	const seqs = spoken.map(seqOf).filter((seq): seq is number => seq !== undefined);
 	return { seqs: [...new Set(seqs)], last, waiting: !answered };
 }
@@ -223,7 +225,7 @@ export function forRequest(messages: Message[], outcomes: readonly Outcome[]): M
 			});
 		}
 	}
-	const tail = kept[kept.length - 1];
+	const tail = kept.filter((message) => !isLeftOut(message)).pop();
 	// A request that ends with the assistant's own words is refused by some providers: there the nudge must stay.
 	if (nudge && (!tail || tail.role === "assistant")) kept.push(nudge);
 	return kept;
