@@ -1,4 +1,4 @@
-"""The extension's pure half, in Node, on the same test vectors as ours."""
+"""The extension in Node: its pure half on the same test vectors as ours, its session with a stand-in for pi."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import pytest
 
 from ramure.agents.toolchain import Toolchain
 
-VECTORS = Path(__file__).parent / "extension" / "vectors.test.mjs"
+TESTS = Path(__file__).parent / "extension"
 
 
 @pytest.mark.real_pi
-def test_the_extension_passes_the_vectors_of_the_protocol(toolchain: Toolchain) -> None:
+@pytest.mark.parametrize("name", ["vectors", "session"])
+def test_in_node(name: str, toolchain: Toolchain) -> None:
     command = [
         str(toolchain.harness.node),
+        "--experimental-transform-types",
+        "--disable-warning=ExperimentalWarning",
         "--test",
-        str(VECTORS),
-    ]  # Node runs TypeScript that has only types to take off
+        str(TESTS / f"{name}.test.mjs"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout

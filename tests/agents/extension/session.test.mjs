@@ -1,0 +1,210 @@
+// The session at moments that a real pi is hardly brought to: the disk is full, pi exits in the middle of a call. pi is a
+// stand-in of a few lines here. ../test_extension.py runs it.
+
+import assert from "node:assert/strict";
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { Session } from "../../../ramure/agents/extension/session.ts";
+
+const TOOL = { name: "work", description: "Works.", parameters: { type: "object", properties: {} } };
+const FULL = "ENOSPC: no space left on device, write";
+
+const until = async (what) => {
+	for (let tries = 0; !what(); tries++) {
+		assert.ok(tries < 1000, `not within 20 s: ${what}`);
+		await new Promise((resolve) => setTimeout(resolve, 20));
+	}
+};
+const later = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** As much of pi as a session needs: messages start runs, which end when the test says so. */
+class Pi {
+	constructor() {
+		this.directory = mkdtempSync(join(tmpdir(), "ramure-session-test-"));
+		this.file = join(this.directory, "session.jsonl");
+		this.header = { type: "session", id: "h" };
+		this.entries = [];
+		this.prompts = [];
+		this.reports = [];
+		this.seq = 0;
+		this.full = this.running = false;
+		writeFileSync(this.file, `${JSON.stringify(this.header)}\n`);
+		this.add({ type: "custom", customType: "seed", data: {} });
+		this.context = {
+			sessionManager: {
+				getBranch: () => this.entries,
+				getEntries: () => this.entries,
+				getSessionFile: () => this.file,
+				getHeader: () => this.header,
+			},
+			model: { provider: "p", id: "m" },
+			modelRegistry: {},
+			isIdle: () => !this.running,
+			hasPendingMessages: () => false,
+			abort: () => this.abort(),
+			ui: { getEditorText: () => "", setEditorText() {} },
+		};
+		const api = {
+			registerTool: (tool) => (this.tool = tool),
+			getActiveTools: () => [],
+			setActiveTools() {},
+			appendEntry: (customType, data) => this.add({ type: "custom", customType, data }),
+			sendUserMessage: (text) => setTimeout(() => this.prompt(text)),
+		};
+		const host = { send: (frame) => this.hear(frame), end() {} };
+		this.session = new Session(api, this.context, { agent: "w", launch: "l", piVersion: "1.6.0" }, host);
+		this.ticking = setInterval(() => this.session.tick(), 50);
+		this.session.frame({ type: "welcome", reports: 0, upto: 0 });
+	}
+
+	hear(frame) {
+		if (frame.type === "report") this.reports.push(frame);
+		return true;
+	}
+
+	reported(kind) {
+		return this.reports.filter((report) => report.kind === kind).map((report) => report.data);
+	}
+
+	add(entry) {
+		const whole = { id: `e${this.entries.length + 1}`, ...entry };
+		this.entries.push(whole);
+		if (!this.full) appendFileSync(this.file, `${JSON.stringify(whole)}\n`);
+	}
+
+	/** An entry of the log. */
+	say(type, data = {}) {
+		this.session.frame({ type: "entry", prev: this.seq, entry: { seq: ++this.seq, ts: 0, type, data } });
+	}
+
+	prompt(text) {
+		this.prompts.push(text);
+		this.running = true;
+		this.session.agentStart();
+		this.speak({ role: "user", content: text });
+	}
+
+	speak(message) {
+		this.add({ type: "message", message: { timestamp: this.entries.length, ...message } });
+		this.session.messageEnd(message);
+		this.session.tick(this.context);
+	}
+
+	/** The model calls the tool. */
+	call() {
+		this.speak({ role: "assistant", stopReason: "toolUse", content: [{ type: "toolCall", id: "c1", name: "work", arguments: {} }] });
+		this.aborting = new AbortController();
+		this.called = this.tool.execute("c1", {}, this.aborting.signal, undefined, this.context).catch((error) => error.message);
+	}
+
+	async abort() {
+		this.aborting?.abort();
+		if (this.aborting) this.speak({ role: "toolResult", toolCallId: "c1", isError: true, content: [{ type: "text", text: await this.called }] });
+		this.aborting = undefined;
+		this.end("aborted");
+	}
+
+	end(stopReason, errorMessage) {
+		this.speak({ role: "assistant", content: [], stopReason, errorMessage });
+		this.running = false;
+		this.session.agentEnd();
+		this.session.settled();
+	}
+
+	close() {
+		clearInterval(this.ticking);
+		rmSync(this.directory, { recursive: true, force: true });
+	}
+}
+
+const withPi = (what) => async () => {
+	const pi = new Pi();
+	try {
+		await later(50);
+		pi.say("tool", TOOL);
+		await what(pi);
+	} finally {
+		pi.close();
+	}
+};
+
+/** One run that is interrupted, or paused and gone on with. */
+const before = {
+	nothing: async () => {},
+	"an interrupt": async (pi) => {
+		pi.say("message", { text: "before" });
+		await until(() => pi.running);
+		pi.say("interrupt");
+		await until(() => pi.reported("run_end").length === 1);
+	},
+	"a pause": async (pi) => {
+		pi.say("message", { text: "before" });
+		await until(() => pi.running);
+		pi.say("pause", { paused: true });
+		await until(() => !pi.running);
+		pi.say("pause", { paused: false });
+		await until(() => pi.running);
+		pi.end("stop");
+		await until(() => pi.reported("run_end").length === 1);
+	},
+};
+
+for (const [name, past] of Object.entries(before)) {
+	test(`after ${name}, a pi that aborts in order to exit cancels no call`, withPi(async (pi) => {
+		await past(pi);
+		pi.say("message", { text: "now" });
+		await until(() => pi.running);
+		pi.call();
+		await pi.abort(); // nobody has asked for that
+		pi.session.close(true);
+		await later(1200); // longer than a person's abort would wait for its meaning
+		assert.deepEqual(pi.reported("tool_cancel"), []);
+	}));
+
+	test(`after ${name}, what a full disk has stopped goes on when there is room`, withPi(async (pi) => {
+		await past(pi);
+		pi.say("message", { text: "now" });
+		await until(() => pi.running);
+		const prompts = pi.prompts.length;
+		mkdirSync(`${pi.file}.new`); // the file cannot be written again
+		pi.full = true;
+		pi.end("error", FULL);
+		await later(300);
+		assert.equal(pi.prompts.length, prompts);
+		rmSync(`${pi.file}.new`, { recursive: true });
+		pi.full = false;
+		await until(() => pi.running);
+		assert.equal(pi.prompts.length, prompts + 1);
+	}));
+}
+
+test("an interrupt while the disk is full ends what that has stopped", withPi(async (pi) => {
+	pi.say("message", { text: "now" });
+	await until(() => pi.running);
+	mkdirSync(`${pi.file}.new`);
+	pi.full = true;
+	pi.end("error", FULL);
+	await later(300);
+	pi.say("interrupt");
+	rmSync(`${pi.file}.new`, { recursive: true });
+	pi.full = false;
+	await until(() => pi.reported("run_end").length === 1);
+	assert.equal(pi.reported("run_end")[0].stop_reason, "aborted");
+	pi.say("message", { text: "next" });
+	await until(() => pi.running);
+}));
+
+test("a person who works in a pause leaves nothing waiting after it", withPi(async (pi) => {
+	pi.say("message", { text: "first" });
+	await until(() => pi.running);
+	pi.say("pause", { paused: true });
+	await until(() => !pi.running && pi.reported("state").at(-1).state === "idle");
+	pi.prompt("by hand");
+	pi.say("message", { text: "second" });
+	pi.say("pause", { paused: false });
+	await until(() => pi.prompts.some((text) => text.endsWith("second")));
+	pi.end("stop");
+	await until(() => pi.reported("run_end").length === 1);
+}));
