@@ -107,7 +107,7 @@ class Interrupt:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """``ramure pause``: end what the model is doing now, and deliver nothing more until :class:`Unpause`."""
+    """``ramure pause``: hold up what the model is doing now and what comes until :class:`Unpause`. Handlers of calls go on."""
 
 
 @dataclass(frozen=True, slots=True)

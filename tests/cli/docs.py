@@ -41,7 +41,7 @@ one line, which says what to do. For completion of commands, runs, agents, actor
 `zsh_source`, `fish_source`).
 
 `pause` is for budgets: agents stop at once, and nothing is lost. What a model is doing is interrupted, messages wait in the log, and the program with its tool
-calls goes on; `resume` delivers what waited and tells those that were at work to go on.
+calls goes on; after `resume` those that were at work go on with it, with the results of their calls, and what waited is delivered.
 
 What follows is what the commands print about a program with two agents on real pi, and is checked by a test; `…` stands where a screen or a long output is
 left out. [inspection.md](inspection.md) says more about those that look into actors.

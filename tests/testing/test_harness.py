@@ -228,6 +228,38 @@ async def test_an_interrupted_question_is_no_empty_answer() -> None:
         assert await second == "to the second"
 
 
+@virtual_time()
+async def test_a_question_that_nobody_waits_for_any_more_is_not_put() -> None:
+    async with running([[Delay(10), "one"], "three"]) as run:
+        agent = await run.agent("worker")
+        first = asyncio.ensure_future(agent.ask(AskModel("one"), timeout=None))
+        await run.event("worker", "user")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(agent.ask(AskModel("two"), timeout=None), 1)
+        assert await agent.ask(AskModel("three"), timeout=None) == "three"
+        assert await first == "one"
+        assert run.harness.requests[-1].conversation.user_texts[-1].endswith("three")
+        assert not any("two" in text for text in run.harness.requests[-1].conversation.user_texts)
+
+
+@virtual_time()
+async def test_a_handler_goes_on_in_a_pause_and_its_result_is_the_calls() -> None:
+    async def slow() -> str:
+        await asyncio.sleep(60)
+        return "the true result"
+
+    async with running([[ToolCall("slow")], "done"]) as run:
+        agent = await run.agent("worker", slow)
+        asked = asyncio.ensure_future(agent.ask(AskModel("go"), timeout=None))
+        await run.event("worker", "tool_call")
+        await agent.ask(Pause())
+        await asyncio.sleep(300)
+        assert len(run.harness.requests) == 1
+        await agent.ask(Unpause())
+        assert await asked == "done"
+        assert [result.text for result in run.harness.requests[1].conversation.tool_results] == ["the true result"]
+
+
 @pytest.mark.parametrize("pausing", [pause_and_resume, pause_shortly, pause_twice])
 @virtual_time()
 async def test_a_question_outlives_a_pause(pausing: Callable[[Ref[Any]], Any]) -> None:

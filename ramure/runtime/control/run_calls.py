@@ -68,7 +68,7 @@ class RunCalls(Calls):
         return await self.request("call", endpoint=endpoint, arguments=arguments, process=process)
 
     async def pause(self, agent: str | None = None) -> list[str]:
-        """Pause an agent, or all and those to come: what its model is doing ends, and nothing is delivered to it."""
+        """Pause an agent, or all and those to come: what its model is doing is held up, and so is what comes."""
         paused: list[str] = await self.request("pause", agent=agent)
         return paused
 

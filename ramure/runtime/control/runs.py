@@ -113,7 +113,7 @@ class RunMethods:
 
     @method
     async def pause(self, agent: str | None = None) -> list[str]:
-        """End what an agent's model is doing, and deliver nothing to it until ``unpause``; without one, all agents,
+        """Hold up what an agent's model is doing, and all that comes, until ``unpause``; without one, all agents,
         and those to come. Answered with those that are paused by it."""
         if agent is None:
             self._run.ledger.paused = True
@@ -121,7 +121,7 @@ class RunMethods:
 
     @method
     async def unpause(self, agent: str | None = None) -> list[str]:
-        """Undo ``pause``: what has waited is delivered, and an agent that was at work is told to go on."""
+        """Undo ``pause``: an agent that was at work goes on, and what has waited is delivered."""
         if agent is None:
             self._run.ledger.paused = False
         return await self._each(agent, Unpause(), lambda actor: actor.paused)

@@ -1,0 +1,77 @@
+"""What becomes of `agent.ask` when a person steps in: at pi's own screen, or with `ramure pause`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ramure.testing import Conversation, Hang, ScriptedModel
+from tests.e2e.kit import Stage
+
+pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(120)]
+
+ASKS = """
+import asyncio
+from ramure import agent, agent_process, current_runtime
+from ramure.agents.errors import Interrupted
+
+@agent_process
+async def main():
+    print("run", current_runtime().execution_id, flush=True)
+    worker = await agent("worker")
+    for question in ("one", "two"):
+        try:
+            print("answer:", await worker.ask(question), flush=True)
+        except Interrupted as interrupted:
+            print("interrupted:", interrupted, flush=True)
+    print("state", worker.state, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("keys", [["Escape"], ["/new", "Enter"]])
+async def test_a_person_at_the_screen_ends_the_question(stage: Stage, keys: list[str]) -> None:
+    def script(conversation: Conversation) -> object:
+        return ["Half", Hang()] if conversation.last_user_text.endswith("one") else "the second"
+
+    async with ScriptedModel(script) as model:
+        stage.serve(model)
+        async with stage.python(ASKS) as program:
+            run_id = await program.run_id()
+            await model.wait_for_requests(1, timeout=40)
+            await asyncio.sleep(1.5)  # until pi shows that it works
+            for key in keys:
+                stage.tmux(run_id, "send-keys", "-t", "=worker:", key)
+                await asyncio.sleep(1)
+            assert await program.ends(40) == 0, program.said
+    assert "interrupted: agent 'worker' was interrupted before it had answered" in program.said
+    assert "answer: the second" in program.said
+
+
+async def test_a_question_outlives_a_pause_and_nothing_is_asked_in_it(stage: Stage) -> None:
+    asked: list[str] = []
+
+    def script(conversation: Conversation) -> object:
+        asked.append(conversation.last_user_text)
+        return ["Half", Hang()] if len(asked) == 1 else f"answer {len(asked)}"
+
+    async with ScriptedModel(script) as model:
+        stage.serve(model)
+        async with stage.python(ASKS) as program:
+            run_id = await program.run_id()
+            await model.wait_for_requests(1, timeout=40)
+            await command(stage, "pause", "--id", run_id)
+            await command(stage, "send", "--id", run_id, "worker", "a word from a person")
+            await asyncio.sleep(2)
+            assert len(asked) == 1
+            await command(stage, "resume", "--id", run_id)
+            assert await program.ends(40) == 0, program.said
+    assert "answer: answer " in program.said
+    assert "interrupted" not in program.said
+
+
+async def command(stage: Stage, *words: str) -> None:
+    async with stage.ramure(*words) as process:
+        assert await process.ends(40) == 0, process.said
