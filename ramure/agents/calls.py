@@ -82,6 +82,8 @@ class Calls:
             ok, done = await (self._outcome(entry, call) if entry.timeout is None else self._timed(entry, call))
         except asyncio.CancelledError:
             ok, done = False, Done("The call was cancelled.", call.call_id)
+        if not fits(done.text):  # an error's text can be as large as a result's
+            ok, done = False, Done(format_exit(ResultTooLarge(call.name, len(done.text))), call.call_id)
         self._running.pop(call.call_id, None)
         self._done(call.call_id, ok, done.text, done.by)
 
