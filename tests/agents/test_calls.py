@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ramure import agent, agent_process
+from ramure import agent, agent_process, current_runtime
+from ramure.actors.inspection import get_state
 from ramure.agents.schema import InvalidArguments
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
 
@@ -40,3 +41,31 @@ def test_an_error_whose_text_no_frame_can_hold_is_told_as_a_result_that_is_too_l
     told = [result.text for result in harness.requests[-1].conversation.tool_results]
     assert len(told) == 2
     assert all("is too large" in text and "ask for less of it" in text for text in told)
+
+
+def test_a_call_and_its_cancellation_in_one_burst_leave_no_call_under_way() -> None:
+    harness = InProcessHarness([])
+    called: list[str] = []
+
+    @agent_process(image=harness.image)
+    async def main() -> dict[str, Any]:
+        worker = await agent("worker")
+
+        @worker.on("work")
+        def work() -> None:
+            """Works."""
+            called.append("work")
+
+        pi = harness.pi("worker")
+        pi._report("tool_call", {"call_id": "e/c", "name": "work", "arguments": {}, "tool_call_id": "c"})
+        pi._report("tool_cancel", {"call_id": "e/c"})
+        async with asyncio.timeout(60):
+            event = await worker.events.listen_for("tool_result")
+        state = await get_state(current_runtime().agents["worker"].ref)
+        assert state["_calls"].running == []
+        assert state["delivery"].running == frozenset()
+        told: dict[str, Any] = event.data
+        return told
+
+    assert run_virtual(main()) == {"call_id": "e/c", "ok": False, "text": "The call was cancelled."}
+    assert called == []
