@@ -6,6 +6,7 @@ They belong to the agent that uses them, and find the other one among those it i
 from __future__ import annotations
 
 import posixpath
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -64,9 +65,9 @@ def builtin_tools(me: str, machine: Callable[[], Machine], peers: Mapping[str, P
             raise OperationalError(f"{peer.name!r} is no longer there: {format_exit(died.reason)}") from died
 
     async def copy(source: Machine, path: str, target: Machine, to_path: str | None) -> tuple[str, int]:
+        _check_size(path, await _size_of(source, path))
         data = await source.read_file(path)
-        if len(data) > FILE_LIMIT:
-            raise OperationalError(f"{path!r} has {len(data)} bytes; at most {FILE_LIMIT} can be passed on")
+        _check_size(path, len(data))
         where = to_path or posixpath.basename(path)
         await target.write_file(where, data)
         return where, len(data)
@@ -103,6 +104,20 @@ def builtin_tools(me: str, machine: Callable[[], Machine], peers: Mapping[str, P
     send_file.__doc__ = f"Copy a file from your machine to another agent's, and tell it. {connected}"
     download_file.__doc__ = f"Copy a file from another agent's machine to yours. {connected}"
     return [Tool.of(tool) for tool in (message, send_file, download_file)]
+
+
+async def _size_of(machine: Machine, path: str) -> int:
+    """The size of a file as a command tells it: to read one that is far too large would take the run's memory. 0 where
+    none does (there is no such file, say, or no shell): reading it tells the rest."""
+    quoted = shlex.quote(path)
+    told = await machine.exec(f"[ -f {quoted} ] && wc -c < {quoted}")
+    size = told.stdout.strip()
+    return int(size) if told.ok and size.isdecimal() else 0
+
+
+def _check_size(path: str, size: int) -> None:
+    if size > FILE_LIMIT:
+        raise OperationalError(f"{path!r} has {size} bytes; at most {FILE_LIMIT} can be passed on")
 
 
 async def _machine_of(peer: Peer) -> Machine:

@@ -70,18 +70,23 @@ class Calls:
             self._done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.", call.call_id)
             return
         name = f"tool {call.name} of {self._address}"
-        self._running[call.call_id] = self._own_task(self._run(entry, call), name, entry.context.copy())
+        task = self._running[call.call_id] = self._own_task(self._run(entry, call), name, entry.context.copy())
+        task.add_done_callback(lambda _: self._cancelled(call.call_id))
 
     def cancel(self, call_id: str) -> bool:
         """The model no longer waits for the call; False if it does not run."""
         task = self._running.get(call_id)
         return task is not None and task.cancel()
 
+    def _cancelled(self, call_id: str) -> None:
+        """The task is over: if it has not answered, it was cancelled, perhaps before its first step."""
+        if self._running.pop(call_id, None) is not None:
+            self._done(call_id, False, "The call was cancelled.", call_id)
+
     async def _run(self, entry: AddTool, call: BeginCall) -> None:
-        try:
-            ok, done = await (self._outcome(entry, call) if entry.timeout is None else self._timed(entry, call))
-        except asyncio.CancelledError:
-            ok, done = False, Done("The call was cancelled.", call.call_id)
+        ok, done = await (self._outcome(entry, call) if entry.timeout is None else self._timed(entry, call))
+        if not fits(done.text):  # an error's text can be as large as a result's
+            ok, done = False, Done(format_exit(ResultTooLarge(call.name, len(done.text))), call.call_id)
         self._running.pop(call.call_id, None)
         self._done(call.call_id, ok, done.text, done.by)
 

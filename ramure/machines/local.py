@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import errno
 import os
 import pwd
 import shutil
+import stat
 import uuid
 import weakref
 from collections.abc import Callable, Mapping
@@ -220,21 +222,49 @@ async def _made(make: Callable[[], T], remove: Callable[[T], object]) -> T:
 def _write(full: str, path: str, data: bytes, mode: int | None) -> None:
     try:
         os.makedirs(os.path.dirname(full), exist_ok=True)
-        descriptor = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666 if mode is None else mode)
+        descriptor = _open(full, path, os.O_WRONLY | os.O_CREAT, 0o666 if mode is None else mode)
         with open(descriptor, "wb") as file:
             if mode is not None:
                 os.fchmod(descriptor, mode)
             file.truncate()
             file.write(data)
+    except FileRefused:
+        raise
     except OSError as error:
         raise FileRefused(path, error.strerror or str(error)) from error
 
 
 def _read(full: str, path: str) -> bytes:
     try:
-        with open(full, "rb") as file:
-            return file.read()
+        with open(_open(full, path, os.O_RDONLY), "rb") as file:
+            data: bytes | None = file.read()
+    except FileRefused:
+        raise
     except FileNotFoundError as error:
         raise NoSuchFile(path) from error
     except OSError as error:
         raise FileRefused(path, error.strerror or str(error)) from error
+    if data is None:  # one of the kernel's, such as /proc/kmsg
+        raise FileRefused(path, "it has nothing to read yet, and a read would wait for more")
+    return data
+
+
+def _open(full: str, path: str, flags: int, mode: int = 0) -> int:
+    """A descriptor of a regular file; anything else is refused. Agents choose paths, and opening a FIFO waits for its
+    other end, in a thread that nothing ends, this program's exit neither: so this does not wait."""
+    try:
+        descriptor = os.open(full, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a FIFO that nobody reads
+            raise FileRefused(path, _what(os.stat(full).st_mode)) from error
+        raise
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor
+    os.close(descriptor)
+    raise FileRefused(path, _what(kind))
+
+
+def _what(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
+    return f"it is a {kinds.get(stat.S_IFMT(mode), 'device')}, not a regular file"

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ramure.agents.wire import fits
 from ramure.errors import UsageError
 from ramure.runtime.stream import ENDINGS
 from ramure.supervisors import Flags
@@ -101,8 +102,14 @@ def check_agent(what: str, options: Mapping[str, Any]) -> None:
     for name in ("system_prompt", "model"):
         if options[name] is not None:
             check_text(f"{what}: {name}", options[name])
+    prompt = options["system_prompt"]
+    if prompt is not None and not fits(prompt):
+        raise UsageError(
+            f"{what}: system_prompt has {len(prompt)} characters, and is too large (about 16 million are not, fewer "
+            "where they are not ASCII); write it to a file on its machine, and give its path"
+        )
     check_image(what, options["image"])
-    _check_seconds(what, "stale_after", options["stale_after"])
+    _check_seconds(what, "stale_after", options["stale_after"], zero=False)
     if options["restart"] not in ("transient", "temporary"):
         remedy = "choose transient (after it ended unasked) or temporary (never)"
         raise UsageError(f"{what}: restart={options['restart']!r}: {remedy}")
@@ -110,12 +117,13 @@ def check_agent(what: str, options: Mapping[str, Any]) -> None:
     Flags("one_for_one", options["max_restarts"], options["within"], backoff=options["backoff"])
 
 
-def _check_seconds(what: str, name: str, value: object, *, optional: bool = False) -> None:
+def _check_seconds(what: str, name: str, value: object, *, optional: bool = False, zero: bool = True) -> None:
     if value is None and optional:
         return
     good = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value) and value >= 0
-    if not good:
-        raise UsageError(f"{what}: {name}={value!r}: give seconds (0 or more){', or None' if optional else ''}")
+    if not good or (value == 0 and not zero):
+        least = "0 or more" if zero else "more than 0"
+        raise UsageError(f"{what}: {name}={value!r}: give seconds ({least}){', or None' if optional else ''}")
 
 
 def _is_int(value: object) -> bool:

@@ -145,6 +145,41 @@ async def test_an_unknown_model_is_said_with_what_pi_shows(stage: Stage) -> None
     assert "nobody/nothing" in said or "nobody" in said, said
 
 
+SLOW_TO_LOAD = """
+export default async function slow() {
+    await new Promise((resolve) => setTimeout(resolve, 12_000));
+}
+"""
+
+ASKS = """
+import asyncio
+from ramure import agent, agent_process, current_runtime
+
+@agent_process
+async def main():
+    print("run", current_runtime().execution_id, flush=True)
+    worker = await agent("worker")
+    print("it says", await worker.ask("Are you there?"), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(150)
+async def test_an_extension_of_the_users_may_take_longer_to_load_than_a_run_may_be_away(any_stage: Stage) -> None:
+    """Its seconds are none in which the run cannot be reached: pi says so by being connected."""
+    async with ScriptedModel(["Here."]) as model:
+        any_stage.serve(model)
+        extensions = any_stage.run.directory / "agent" / "extensions"
+        extensions.mkdir(mode=0o700)
+        (extensions / "slow.ts").write_text(SLOW_TO_LOAD)
+        async with any_stage.python(ASKS) as program:
+            run_id = await program.run_id()
+            assert await program.ends(100) == 0, program.said
+            await nothing_left(any_stage, run_id)
+    assert "it says Here." in program.said
+
+
 PORT_IN_USE = """
 import asyncio
 from ramure import agent_process

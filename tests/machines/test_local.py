@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines.errors import MachineDown, SpawnFailed
+from ramure.machines.errors import FileRefused, MachineDown, SpawnFailed
 from ramure.machines.local import LocalImage
 from ramure.machines.tmux_local import LocalTmux
 
@@ -112,6 +113,26 @@ async def test_an_other_users_command_does_not_inherit_our_home():
     assert "/root" not in result.stdout
     assert result.stdout.splitlines()[1].split() != ["0"]
     await machine.stop()
+
+
+async def test_what_is_no_regular_file_is_refused_and_nothing_waits_for_its_other_end(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    os.mkfifo(tmp_path / "read")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "socket"))
+    reader = os.open(tmp_path / "read", os.O_RDONLY | os.O_NONBLOCK)
+    machine = await LocalImage(workdir=tmp_path).spawn()
+    kinds = {"fifo": "a FIFO", "read": "a FIFO", "socket": "a socket", "/dev/zero": "a device", ".": "a directory"}
+    for path, kind in kinds.items():
+        async with asyncio.timeout(10):
+            with pytest.raises(FileRefused, match=f"{path}: it is {kind}, not a regular file"):
+                await machine.read_file(path)
+            with pytest.raises(FileRefused, match="(?i)is a directory" if path == "." else f"{path}: it is {kind}"):
+                await machine.write_file(path, b"x")
+    assert await machine.read_file("/proc/self/comm")
+    await machine.stop()
+    os.close(reader)
+    listener.close()
 
 
 class TestWorktrees:

@@ -141,6 +141,12 @@ async def test_what_agents_and_machines_are_made_from_is_checked_before_anything
     async def main() -> None:
         for name, value in refused.items():
             assert repr(value) in await wrong_awaited(agent("worker", **{name: value}))
+        said = await wrong_awaited(agent("worker", stale_after=0))
+        assert said == "agent('worker'): stale_after=0: give seconds (more than 0)"
+        for prompt in ("x" * 17_000_000, "\N{SNOWMAN}" * 3_000_000):
+            said = await wrong_awaited(agent("worker", system_prompt=prompt))
+            assert f"agent('worker'): system_prompt has {len(prompt)} characters, and is too large" in said
+            assert "write it to a file" in said
         assert "no image" in await wrong_awaited(machine(cast("Any", 5)))
         assert "two agents" in await wrong_awaited(connect(cast("Any", None), cast("Any", None)))
 

@@ -40,6 +40,8 @@ export class Link {
 	live = false;
 	private socket: Socket | undefined;
 	private opened = false;
+	/** Whether the present connection has had our hello. */
+	private greeted = false;
 	private heard = 0;
 	private pinged = 0;
 	private downSince = seconds();
@@ -69,7 +71,7 @@ export class Link {
 	/** Introduces us on a connection that is open: who is connected before there is a session waits for this. */
 	greet(): void {
 		const hello = this.opened ? this.owner.hello() : undefined;
-		if (hello) this.send(hello);
+		if (hello) this.greeted = this.send(hello);
 	}
 
 	close(): void {
@@ -129,7 +131,7 @@ export class Link {
 		if (this.live) this.downSince = seconds();
 		const socket = this.socket;
 		this.socket = undefined;
-		this.live = this.opened = false;
+		this.live = this.opened = this.greeted = false;
 		this.nextTry = seconds() + Math.min(1, 0.05 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
 		try {
 			socket?.close(1000, reason);
@@ -147,6 +149,8 @@ export class Link {
 			this.heard = Math.min(this.heard + late, now);
 			this.downSince = Math.min(this.downSince + late, now);
 		}
+		// The run is there: it is pi that is not ready, as another extension takes its time. How long it may is the run's affair.
+		if (this.opened && !this.greeted) this.downSince = now;
 		if (this.socket && now - this.heard > this.config.silence) this.drop("silence");
 		if (!this.live && now - this.downSince > this.config.grace) {
 			this.end(`the run has been unreachable for ${this.config.grace} s`);
