@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
