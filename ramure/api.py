@@ -38,6 +38,7 @@ from ramure.runtime.messages import (
     Fail,
     StartAgent,
     TrapExit,
+    Unseen,
     Wait,
 )
 from ramure.runtime.process import ProcessPlan
@@ -236,10 +237,17 @@ async def wait() -> Any:
     """
     record = process_here("wait()")
     assert record.ref is not None
+    answer = record.ref.request(Wait())
     try:
-        return await record.ref.ask(Wait(), timeout=None)
+        return await answer
     except ActorDied as died:
         raise ProcessEnded(record.label, "wait()", died.reason) from died
+    except asyncio.CancelledError:
+        # A timeout that fires in the turn in which the answer comes wins over it.
+        missed = None if answer.cancelled() else answer.exception()
+        if missed is not None:
+            record.ref.tell(Unseen(missed))
+        raise
 
 
 # -- agents and machines --------------------------------------------------------------------------------------

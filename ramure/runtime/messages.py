@@ -33,6 +33,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """A ``wait()`` was cancelled when ``error`` was its answer already, and has not raised it."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class Expose:
     """``expose(function)``."""
 

@@ -41,6 +41,7 @@ from ramure.runtime.messages import (
     StartMachine,
     Timeout,
     TrapExit,
+    Unseen,
     Wait,
 )
 from ramure.runtime.ownership import Ownership
@@ -81,7 +82,7 @@ class Process(Actor):
         self._waiting: list[Ask] = []
         self._early_calls: list[Ask] = []
         self._decided: Outcome | None = None
-        self._fail_seen = False
+        self._fail_seen = 0  # how many wait()s have raised it
         self._trapping = False
         self._has_waited = False
         self._watched: dict[Monitor, AgentRecord] = {}
@@ -182,17 +183,23 @@ class Process(Actor):
         for early in self._early_calls:
             self._no_endpoint(early)
         self._early_calls.clear()
+        if caller.future.done():
+            return  # it has left already: what it is told, nobody sees
         if self._decided is not None:
             self._tell_outcome(caller, self._decided)
         elif self._agent_died is not None:
             caller.fail(self._agent_died)
             self._agent_died = None
         else:
-            self._waiting.append(caller)
+            self._waiting = [*self._waiters(), caller]
+
+    def _waiters(self) -> list[Ask]:
+        """Who is in ``wait()`` now. Who has left it, as after a timeout, takes nothing: it is for the next."""
+        return [caller for caller in self._waiting if not caller.future.done()]
 
     def _tell_outcome(self, caller: Ask, outcome: Outcome) -> None:
         if outcome.error is not None:
-            self._fail_seen = True
+            self._fail_seen += 1
             caller.fail(outcome.error)
         else:
             caller.reply(outcome.value)
@@ -242,11 +249,17 @@ class Process(Actor):
         if self._agent_died is message.error:
             self._end(Outcome("failed", error=message.error))
 
+    def _on_unseen(self, message: Unseen) -> None:
+        if self._decided is not None and message.error is self._decided.error:
+            self._fail_seen -= 1
+        elif isinstance(message.error, AgentDied):
+            self._keep_death(message.error)
+
     def _decide(self, outcome: Outcome) -> None:
         """``done`` or ``fail``: the first wins."""
         if self._decided is None:
             self._decided = outcome
-            for caller in self._waiting:
+            for caller in self._waiters():
                 self._tell_outcome(caller, outcome)
             self._waiting.clear()
 
@@ -333,11 +346,16 @@ class Process(Actor):
         self.run.log("agent_died", {"agent": record.address, "reason": str(error)})
         if record.on_exit is not None:
             self._cell.own_task(self._on_exit_handler(record, reason), f"on_exit of {record.address}")
-        elif self._waiting:
-            for caller in self._waiting:
+        elif waiters := self._waiters():
+            for caller in waiters:
                 caller.fail(error)
             self._waiting.clear()
-        elif self._agent_died is None and self._decided is None:
+        else:
+            self._keep_death(error)
+
+    def _keep_death(self, error: AgentDied) -> None:
+        """Nobody is in ``wait()``: the next one raises it, within the grace."""
+        if self._agent_died is None and self._decided is None:
             self._agent_died = error
             self.send_after(AGENT_GRACE, _BodyElsewhere(error))
 
@@ -429,5 +447,6 @@ _INFO: Final[Mapping[type, Callable[[Process, Any], None]]] = {
     Down: Process._on_down,
     Exit: Process._on_exit,
     TrapExit: Process._on_trap_exit,
+    Unseen: Process._on_unseen,
     _BodyElsewhere: Process._on_elsewhere,
 }
