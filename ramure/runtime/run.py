@@ -20,6 +20,7 @@ from ramure.errors import OperationalError, StartFailed
 from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
 from ramure.machines.errors import NotSupported
+from ramure.machines.keeper import finished
 from ramure.machines.tmux import Tmux
 from ramure.marks import mark_context
 from ramure.runtime.control.server import ControlActor
@@ -169,7 +170,13 @@ class Run:
         await self.close()
 
     async def close(self) -> None:
-        """End everything, in order, and remove what is not to stay."""
+        """End everything, in order, and remove what is not to stay; a cancellation meanwhile is raised afterwards."""
+        try:
+            await finished(self._close())
+        finally:
+            mark_context(self._run_before)
+
+    async def _close(self) -> None:
         if self._sweeping is not None:
             await asyncio.wait([self._sweeping])
         self.crashes.flush()
@@ -183,7 +190,6 @@ class Run:
         if self._began and self._logs is not None and self._logs.lost:
             logger.error("the logs in %s lack the last %d lines", self.paths.logs, self._logs.lost)
         await asyncio.to_thread(_clean, self.paths)
-        mark_context(self._run_before)
 
     # -- processes ------------------------------------------------------------------------------------------
 
