@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
-from ramure.errors import ActorDied, OperationalError, UsageError
+from ramure.errors import OperationalError, UsageError
 from ramure.machines.errors import MachineDown
 from ramure.runtime.checks import (
     check_agent,
@@ -26,9 +26,9 @@ from ramure.runtime.checks import (
     check_process,
     check_source,
 )
-from ramure.runtime.errors import NoProcess, ProcessEnded, ProcessFailed
+from ramure.runtime.errors import NoProcess, ProcessFailed
 from ramure.runtime.handle import Agent, ChildHandle, ProcessHandle, TreeHandle
-from ramure.runtime.machine_handle import MachineHandle, start_machine
+from ramure.runtime.machine_handle import MachineHandle
 from ramure.runtime.messages import (
     Bubble,
     Connect,
@@ -37,8 +37,8 @@ from ramure.runtime.messages import (
     Expose,
     Fail,
     StartAgent,
+    StartMachine,
     TrapExit,
-    Unseen,
     Wait,
 )
 from ramure.runtime.process import ProcessPlan
@@ -235,19 +235,7 @@ async def wait() -> Any:
 
     Raises AgentDied when an agent of the process dies for good meanwhile (or died before, unseen).
     """
-    record = process_here("wait()")
-    assert record.ref is not None
-    answer = record.ref.request(Wait())
-    try:
-        return await answer
-    except ActorDied as died:
-        raise ProcessEnded(record.label, "wait()", died.reason) from died
-    except asyncio.CancelledError:
-        # A timeout that fires in the turn in which the answer comes wins over it.
-        missed = None if answer.cancelled() else answer.exception()
-        if missed is not None:
-            record.ref.tell(Unseen(missed))
-        raise
+    return await ask_process("wait()", Wait())
 
 
 # -- agents and machines --------------------------------------------------------------------------------------
@@ -276,6 +264,8 @@ async def agent(
     seconds, after a growing delay (``backoff``); ``restart="temporary"``: never. When that is used up, the
     agent dies: ``wait()`` raises AgentDied. A pi that has given no sign of life for ``stale_after`` seconds
     (it is stopped, or hangs) is ended, and treated like any other that died (``docs/faults.md``).
+
+    One that is left before it is ready, as with ``asyncio.timeout``, is ended; its name is free at once.
 
     Raises BadAgentName, AgentNameTaken, LaunchFailed (with pi's last screen), ToolMissing, MachineDown.
     """
@@ -314,9 +304,12 @@ def start_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) ->
 
 
 async def machine(image: Image | None = None) -> MachineHandle:
-    """Start a machine from ``image`` (or the process's image) and return when it runs."""
+    """Start a machine from ``image`` (or the process's image) and return when it runs.
+
+    Nothing stays of one that is left before, as with ``asyncio.timeout``. Raises what the image's ``spawn()`` did.
+    """
     check_image("machine()", image)
-    return await start_machine("machine()", image)
+    return MachineHandle(await ask_process("machine()", StartMachine(image)))
 
 
 async def connect(one: Agent, other: Agent, direction: Literal["both", "forward"] = "both") -> None:

@@ -34,9 +34,9 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """A ``wait()`` was cancelled when ``error`` was its answer already, and has not raised it."""
+    """Whoever asked was cancelled when ``answer``, a value or an error, was there already, and has not seen it."""
 
-    error: BaseException
+    answer: Any
 
 
 @dataclass(frozen=True, slots=True)

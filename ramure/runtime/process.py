@@ -17,6 +17,8 @@ from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Monitor, Ref
 from ramure.agents.requests import Ready
 from ramure.errors import ActorDied, UsageError
 from ramure.exits import NORMAL, SHUTDOWN, Crashed, format_exit, is_clean
+from ramure.machines.actor import GetMachine
+from ramure.machines.errors import MachineError
 from ramure.runtime import scope
 from ramure.runtime.cleanup import CLEANUP, end_tasks
 from ramure.runtime.errors import (
@@ -45,9 +47,10 @@ from ramure.runtime.messages import (
     Wait,
 )
 from ramure.runtime.ownership import Ownership
-from ramure.runtime.record import AgentRecord, Outcome, ProcessRecord
+from ramure.runtime.record import AgentRecord, MachineRecord, Outcome, ProcessRecord
 
 if TYPE_CHECKING:
+    from ramure.machines.base import Image
     from ramure.runtime.run import Run
 
 __all__ = ["Process", "ProcessPlan"]
@@ -156,9 +159,10 @@ class Process(Actor):
                 except UsageError as error:
                     caller.fail(error)
                 else:
-                    self._work(caller, f"start {request.name}", self._start_agent, record, request)
+                    caller.future.add_done_callback(lambda answer: record.free_name() if answer.cancelled() else None)
+                    self._work(caller, f"start {request.name}", self._start_agent, record, request, caller)
             case StartMachine(image=image):
-                self._work(caller, "start machine", self.owns.start_machine, image)
+                self._work(caller, "start machine", self._start_machine, image, caller)
             case Connect():
                 self._work(caller, "connect", self.owns.connect, request)
             case _:
@@ -250,10 +254,17 @@ class Process(Actor):
             self._end(Outcome("failed", error=message.error))
 
     def _on_unseen(self, message: Unseen) -> None:
-        if self._decided is not None and message.error is self._decided.error:
+        answer = message.answer
+        if isinstance(answer, AgentRecord):
+            answer.announced = False
+            answer.free_name()
+            self._cell.own_task(self.owns.end_agent(answer), f"end {answer.address}")
+        elif isinstance(answer, MachineRecord):
+            self._cell.own_task(self.owns.end_machine(answer), f"end {answer.name}")
+        elif self._decided is not None and answer is self._decided.error:
             self._fail_seen -= 1
-        elif isinstance(message.error, AgentDied):
-            self._keep_death(message.error)
+        elif isinstance(answer, AgentDied):
+            self._keep_death(answer)
 
     def _decide(self, outcome: Outcome) -> None:
         """``done`` or ``fail``: the first wins."""
@@ -321,12 +332,17 @@ class Process(Actor):
 
     # -- agents ---------------------------------------------------------------------------------------------
 
-    async def _start_agent(self, record: AgentRecord, request: StartAgent) -> AgentRecord:
-        """Start it, wait until it is ready, and from then on treat its end as a death."""
+    async def _start_agent(self, record: AgentRecord, request: StartAgent, caller: Ask) -> AgentRecord:
+        """Start it, wait until it is ready, and from then on treat its end as a death. If ``caller`` leaves before,
+        nobody would ever end it: its name is free from then on, and it ends."""
         try:
             record.ref = await self.owns.start_agent(record, request)
             self._watched[self.monitor(record.ref)] = record
-            await record.ref.ask(Ready(), timeout=None)
+            await _unless_left(caller, record.ref.request(Ready()))
+        except _Left:
+            await self.owns.end_agent(record)
+            record.release()
+            raise
         except ActorDied as died:
             record.release()
             raise _launch_error(record, died) from died
@@ -335,6 +351,20 @@ class Process(Actor):
             raise
         record.announced = True
         return record
+
+    async def _start_machine(self, image: Image | None, caller: Ask) -> MachineRecord:
+        """Start one, and wait until it runs; if ``caller`` leaves before, it ends."""
+        made = await self.owns.start_machine(image)
+        try:
+            await _unless_left(caller, made.ref.request(GetMachine()))
+        except _Left:
+            await self.owns.end_machine(made)
+            raise
+        except ActorDied as died:
+            if isinstance(died.reason, Crashed) and isinstance(died.reason.exception, MachineError):
+                raise died.reason.exception from died
+            raise
+        return made
 
     def _on_agent_down(self, record: AgentRecord, reason: object) -> None:
         record.ended = reason
@@ -405,6 +435,18 @@ class _BodyElsewhere:
     """The function has not looked at the death of an agent within its grace."""
 
     error: AgentDied
+
+
+class _Left(Exception):
+    """Whoever asked has left, before what it asked for was there."""
+
+
+async def _unless_left(caller: Ask, answer: asyncio.Future[Any]) -> None:
+    """Wait for ``answer``. Raises its error, or :class:`_Left` as soon as ``caller`` has left."""
+    await asyncio.wait([answer, caller.future], return_when=asyncio.FIRST_COMPLETED)
+    if caller.future.done():
+        raise _Left
+    answer.result()
 
 
 def _of_signal(sender: Ref[Any] | None, reason: object) -> Outcome:

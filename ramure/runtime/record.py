@@ -99,14 +99,20 @@ class AgentRecord:
     ended: object = None
     announced: bool = False
     """True once ``agent()`` has returned it: before that, its failure is that call's error."""
+    machine_is_own: bool = False
+    """True when its machine was made for it."""
     on_exit: Callable[[object], Any] | None = None
     tools: set[str] = field(default_factory=set)
     """The names of the tools that programs have given it."""
 
-    def release(self) -> None:
-        """The agent is gone, and cleaned up after: its name and address are free, its stream is closed."""
+    def free_name(self) -> None:
+        """Its process may have another agent of the name from now on."""
         if self.process.agents.get(self.name) is self:
             del self.process.agents[self.name]
+
+    def release(self) -> None:
+        """The agent is gone, and cleaned up after: its name and address are free, its stream is closed."""
+        self.free_name()
         self.process.run.free_address(self)
         self.stream.close()
 
