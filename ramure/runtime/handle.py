@@ -206,7 +206,7 @@ class ChildHandle:
         record = await self._slot.process()
         attachment = Attachment(agent._record, self.call, only, prefix)
         answers = attachment.present(record)
-        record.on_expose(attachment)
+        self._slot.on_expose(attachment)
         await asyncio.gather(*answers)
 
     def __repr__(self) -> str:
