@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import functools
 import logging
@@ -440,9 +441,12 @@ def _clean(paths: RunPaths) -> None:
     shutil.rmtree(paths.scratch, ignore_errors=True)
     paths.socket.unlink(missing_ok=True)
     paths.lease.unlink(missing_ok=True)
-    if not any(paths.sessions.iterdir()):
-        paths.sessions.rmdir()
-    paths.record.unlink(missing_ok=True)
+    try:
+        with contextlib.suppress(FileNotFoundError):  # the logs are the user's: who removes them needs no tidying
+            if not any(paths.sessions.iterdir()):
+                paths.sessions.rmdir()
+    finally:
+        paths.record.unlink(missing_ok=True)
 
 
 def _version() -> str:

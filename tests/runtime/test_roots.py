@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import signal
 import threading
 import time
@@ -122,6 +123,20 @@ async def test_log_dir_is_where_the_logs_go(tmp_path: Path) -> None:
 
     id = await main()
     assert (tmp_path / "mine" / id / "_runtime.jsonl").exists()
+
+
+@virtual_time()
+async def test_a_run_whose_logs_are_removed_meanwhile_has_its_result_and_leaves_nothing(tmp_path: Path) -> None:
+    paths: list[RunPaths] = []
+
+    @agent_process(log_dir=tmp_path / "mine")
+    async def main() -> str:
+        paths.append(current_runtime().paths)
+        shutil.rmtree(tmp_path / "mine")
+        return "the result"
+
+    assert await main() == "the result"
+    assert not any(path.exists() for path in (paths[0].scratch, paths[0].socket, paths[0].lease, paths[0].record))
 
 
 # -- the watchdog -----------------------------------------------------------------------------------------------------
