@@ -24,6 +24,7 @@ from ramure.machines.errors import NotSupported
 from ramure.machines.keeper import finished
 from ramure.machines.tmux import Tmux
 from ramure.marks import mark_context
+from ramure.runtime.aside import in_daemon_thread
 from ramure.runtime.control.server import ControlActor
 from ramure.runtime.crashes import CrashReports
 from ramure.runtime.gateway import Gateway
@@ -51,6 +52,9 @@ __all__ = ["Run", "RunFailed", "RunOptions"]
 
 PARTING: Final = 15.0
 """Seconds that processes have to clean up when the run itself has ended under them."""
+
+SWEEP_LIMIT: Final = 2.0
+"""Seconds for which the end of a run waits for the removal of what killed runs have left."""
 
 KEPT_ENDED: Final = 1000
 """Ended processes that a run still knows of; a pool that works for months has more."""
@@ -158,12 +162,23 @@ class Run:
     async def _sweep(self) -> None:
         """Remove what killed runs of this home have left."""
         try:
-            found = await asyncio.to_thread(sweep, Home.find().runtimes)
-        except OSError as error:
-            self.log("problem", {"text": f"what killed runs have left could not be removed: {error}"})
+            found = await in_daemon_thread("ramure sweep", sweep, Home.find().runtimes)
+        except Exception as error:  # another run's: whatever it is, it is not to cost this one its result
+            self.log("problem", {"text": f"what killed runs have left could not be removed: {format_exit(error)}"})
             return
         for leftover in found:
             self.log("removed", leftover.as_dict())
+
+    async def _leave_sweep(self, sweeping: asyncio.Task[None]) -> None:
+        """Others' leftovers do not hold up the end of this run."""
+        _, late = await asyncio.wait([sweeping], timeout=SWEEP_LIMIT)
+        if late:
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
+            text = (
+                "removing what killed runs have left takes longer than this run: the next one, or `ramure gc`, goes on"
+            )
+            self.log("problem", {"text": text})
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -179,7 +194,7 @@ class Run:
 
     async def _close(self) -> None:
         if self._sweeping is not None:
-            await asyncio.wait([self._sweeping])
+            await self._leave_sweep(self._sweeping)
         self.crashes.flush()
         if self._began:
             took = self.system.clock.wall() - self.started_at
