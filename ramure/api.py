@@ -19,6 +19,7 @@ from ramure.errors import OperationalError, UsageError
 from ramure.machines.errors import MachineDown
 from ramure.runtime.checks import (
     check_agent,
+    check_count,
     check_endpoint,
     check_event,
     check_image,
@@ -395,6 +396,7 @@ async def supervise(
     within: float = 600,
     backoff: Backoff | None = None,
     name: str = "supervise",
+    retain: int | None = None,
 ) -> TreeHandle:
     """Start ``children`` in a supervision tree of their own, and return its handle when all have been started::
 
@@ -408,14 +410,18 @@ async def supervise(
 
     The stream has ``child_started``, ``restarted``, ``done``, ``failed`` and ``gave_up``, and what the
     children emit, each with the child's id as its source; a child has one ``done``, ``failed`` or ``cancelled``,
-    its last end. The tree's own end closes the stream, and adds no event.
+    its last end. The tree's own end closes the stream, and adds no event. ``retain``: how many events it keeps for late
+    readers (default: all); the stream of a child's place keeps as many as its function's own ``retain`` says.
     """
     parent = process_here("supervise()")
     check_children(children)
+    check_count("supervise()", "retain", retain)
     options = {"strategy": strategy, "intensity": max_restarts, "period": within, "backoff": backoff}
     Flags(strategy, max_restarts, within, backoff=backoff)  # what is wrong with them is said here
-    record = parent.run.new_process(name, parent, None, of_tree=True, stream=EventStream(tells_end=tells_failure))
-    tree = TreePlan(children, options, {each.id: Slot(each.id, record) for each in children})
+    stream = EventStream(retain, tells_end=tells_failure)
+    record = parent.run.new_process(name, parent, None, of_tree=True, stream=stream)
+    slots = {each.id: Slot(each.id, record, EventStream(each.function.retain)) for each in children}
+    tree = TreePlan(children, options, slots)
     parent.run.start_process(ProcessPlan(record, run_tree, (tree,), {}, None, contextvars.copy_context()))
     await _running(record, tree)
     return TreeHandle(record, tree.slots)

@@ -63,6 +63,7 @@ class ProcessFunction(Protocol):
     function: Callable[..., Awaitable[Any]]
     image: Image | None
     timeout: float | None
+    retain: int | None
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Slot:
 
     id: Any
     tree: ProcessRecord
-    stream: EventStream = field(default_factory=EventStream)
+    stream: EventStream
     record: ProcessRecord | None = None
     outcome: Outcome | None = None
     incarnations: int = 0
@@ -208,7 +209,13 @@ class _Tree:
         self.record.stream.take_from(slot.stream)
         record.stream.watch(lambda event: self._forward(slot, record, event))
         plan = ProcessPlan(
-            record, function.function, child.args, child.kwargs, function.timeout, contextvars.copy_context()
+            record,
+            function.function,
+            child.args,
+            child.kwargs,
+            function.timeout,
+            contextvars.copy_context(),
+            function.retain,
         )
         try:
             ref = await run.system.options(link=True, label=record.label).start(Process, plan)
