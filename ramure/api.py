@@ -15,10 +15,11 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
-from ramure.errors import ActorDied, OperationalError, UsageError
+from ramure.errors import OperationalError, UsageError
 from ramure.machines.errors import MachineDown
 from ramure.runtime.checks import (
     check_agent,
+    check_count,
     check_endpoint,
     check_event,
     check_image,
@@ -26,9 +27,9 @@ from ramure.runtime.checks import (
     check_process,
     check_source,
 )
-from ramure.runtime.errors import NoProcess, ProcessEnded, ProcessFailed
+from ramure.runtime.errors import NoProcess, ProcessFailed
 from ramure.runtime.handle import Agent, ChildHandle, ProcessHandle, TreeHandle
-from ramure.runtime.machine_handle import MachineHandle, start_machine
+from ramure.runtime.machine_handle import MachineHandle
 from ramure.runtime.messages import (
     Bubble,
     Connect,
@@ -37,6 +38,7 @@ from ramure.runtime.messages import (
     Expose,
     Fail,
     StartAgent,
+    StartMachine,
     TrapExit,
     Wait,
 )
@@ -234,12 +236,7 @@ async def wait() -> Any:
 
     Raises AgentDied when an agent of the process dies for good meanwhile (or died before, unseen).
     """
-    record = process_here("wait()")
-    assert record.ref is not None
-    try:
-        return await record.ref.ask(Wait(), timeout=None)
-    except ActorDied as died:
-        raise ProcessEnded(record.label, "wait()", died.reason) from died
+    return await ask_process("wait()", Wait())
 
 
 # -- agents and machines --------------------------------------------------------------------------------------
@@ -268,6 +265,8 @@ async def agent(
     seconds, after a growing delay (``backoff``); ``restart="temporary"``: never. When that is used up, the
     agent dies: ``wait()`` raises AgentDied. A pi that has given no sign of life for ``stale_after`` seconds
     (it is stopped, or hangs) is ended, and treated like any other that died (``docs/faults.md``).
+
+    One that is left before it is ready, as with ``asyncio.timeout``, is ended; its name is free at once.
 
     Raises BadAgentName, AgentNameTaken, LaunchFailed (with pi's last screen), ToolMissing, MachineDown.
     """
@@ -306,9 +305,12 @@ def start_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) ->
 
 
 async def machine(image: Image | None = None) -> MachineHandle:
-    """Start a machine from ``image`` (or the process's image) and return when it runs."""
+    """Start a machine from ``image`` (or the process's image) and return when it runs.
+
+    Nothing stays of one that is left before, as with ``asyncio.timeout``. Raises what the image's ``spawn()`` did.
+    """
     check_image("machine()", image)
-    return await start_machine("machine()", image)
+    return MachineHandle(await ask_process("machine()", StartMachine(image)))
 
 
 async def connect(one: Agent, other: Agent, direction: Literal["both", "forward"] = "both") -> None:
@@ -394,6 +396,7 @@ async def supervise(
     within: float = 600,
     backoff: Backoff | None = None,
     name: str = "supervise",
+    retain: int | None = None,
 ) -> TreeHandle:
     """Start ``children`` in a supervision tree of their own, and return its handle when all have been started::
 
@@ -407,14 +410,18 @@ async def supervise(
 
     The stream has ``child_started``, ``restarted``, ``done``, ``failed`` and ``gave_up``, and what the
     children emit, each with the child's id as its source; a child has one ``done``, ``failed`` or ``cancelled``,
-    its last end. The tree's own end closes the stream, and adds no event.
+    its last end. The tree's own end closes the stream, and adds no event. ``retain``: how many events it keeps for late
+    readers (default: all); the stream of a child's place keeps as many as its function's own ``retain`` says.
     """
     parent = process_here("supervise()")
     check_children(children)
+    check_count("supervise()", "retain", retain)
     options = {"strategy": strategy, "intensity": max_restarts, "period": within, "backoff": backoff}
     Flags(strategy, max_restarts, within, backoff=backoff)  # what is wrong with them is said here
-    record = parent.run.new_process(name, parent, None, of_tree=True, stream=EventStream(tells_end=tells_failure))
-    tree = TreePlan(children, options, {each.id: Slot(each.id, record) for each in children})
+    stream = EventStream(retain, tells_end=tells_failure)
+    record = parent.run.new_process(name, parent, None, of_tree=True, stream=stream)
+    slots = {each.id: Slot(each.id, record, EventStream(each.function.retain)) for each in children}
+    tree = TreePlan(children, options, slots)
     parent.run.start_process(ProcessPlan(record, run_tree, (tree,), {}, None, contextvars.copy_context()))
     await _running(record, tree)
     return TreeHandle(record, tree.slots)

@@ -15,6 +15,7 @@ from ramure.supervisors import Flags
 
 __all__ = [
     "check_agent",
+    "check_count",
     "check_endpoint",
     "check_event",
     "check_image",
@@ -76,6 +77,12 @@ def check_source(source: object) -> None:
         raise UsageError(f"bubble(..., source={source!r}): give a text, or nothing for the process's name")
 
 
+def check_count(what: str, name: str, value: Any) -> None:
+    """A number of things to keep, or None for all."""
+    if value is not None and not (_is_int(value) and value >= 1):
+        raise UsageError(f"{what}: {name}={value!r}: give a whole number of at least 1, or None")
+
+
 def check_options(options: Mapping[str, Any]) -> None:
     """What ``@agent_process`` is given."""
     what = "@agent_process"
@@ -83,9 +90,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     _check_seconds(what, "timeout", options["timeout"], optional=True)
     _check_seconds(what, "disk_full_timeout", options["disk_full_timeout"])
     for name in ("retain", "rotate_logs"):
-        value = options[name]
-        if value is not None and not (_is_int(value) and value >= 1):
-            raise UsageError(f"{what}: {name}={value!r}: give a whole number of at least 1, or None")
+        check_count(what, name, options[name])
     port, host, base_url, log_dir = (options[name] for name in ("port", "host", "base_url", "log_dir"))
     if not _is_int(port) or not 0 <= port <= 65535:
         raise UsageError(f"{what}: port={port!r}: give a number from 1 to 65535, or 0 for any that is free")

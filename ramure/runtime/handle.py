@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import dataclasses
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from ramure.actors import Monitor, Ref
@@ -18,6 +17,7 @@ from ramure.agents.schema import Tool, check_tool
 from ramure.errors import ActorDied, UsageError
 from ramure.machines.actor import Exec
 from ramure.machines.base import AGENT
+from ramure.runtime.attachment import Attachment
 from ramure.runtime.checks import check_text
 from ramure.runtime.errors import AgentDied, ProcessEnded, WaitsForItself
 from ramure.runtime.messages import CallEndpoint, Cancel
@@ -96,7 +96,10 @@ class ProcessHandle(Generic[R]):
         endpoints' own. Raises ToolExists, UnsupportedParameter, ProcessEnded.
         """
         await self._record.wait_started()
-        await _attach(self._record, agent, self.call, only, prefix, set())
+        attachment = Attachment(agent._record, self.call, only, prefix)
+        answers = attachment.present(self._record)
+        self._record.on_expose(attachment)
+        await asyncio.gather(*answers)
 
     async def cancel(self, reason: object = "shutdown") -> None:
         """End it, in order, and return when it has ended: its stream ends with ``cancelled``. Called in the process
@@ -200,9 +203,11 @@ class ChildHandle:
 
     async def attach(self, agent: Agent, *, only: Iterable[str] | None = None, prefix: str = "") -> None:
         """As :meth:`ProcessHandle.attach`; goes on across restarts."""
-        attached: set[str] = set()
         record = await self._slot.process()
-        await _attach(record, agent, self.call, only, prefix, attached)
+        attachment = Attachment(agent._record, self.call, only, prefix)
+        answers = attachment.present(record)
+        self._slot.on_expose(attachment)
+        await asyncio.gather(*answers)
 
     def __repr__(self) -> str:
         return f"<child {self._slot.id!r} of {self._slot.tree.path}>"
@@ -353,37 +358,6 @@ class Agent:
 
     def __repr__(self) -> str:
         return f"<agent {self.address}>"
-
-
-async def _attach(
-    record: ProcessRecord,
-    agent: Agent,
-    call: Callable[..., Coroutine[Any, Any, Any]],
-    only: Iterable[str] | None,
-    prefix: str,
-    attached: set[str],
-) -> None:
-    """Make a tool of each endpoint of ``record``, which calls it through ``call``."""
-    wanted = None if only is None else set(only)
-    answers: list[asyncio.Future[Any]] = []
-
-    def add(name: str, function: Callable[..., Any]) -> None:
-        if name in attached or (wanted is not None and name not in wanted):
-            return
-        attached.add(name)
-
-        async def through(**arguments: Any) -> Any:
-            return await call(name, **arguments)
-
-        called = check_tool(function, prefix + name)
-        tool = dataclasses.replace(Tool.of(function, called), function=through)
-        answer = agent._ref().request(AddTool(tool, contextvars.copy_context()))
-        answer.add_done_callback(_report)
-        answers.append(answer)
-        agent._record.tools.add(called)
-
-    record.on_expose(add)
-    await asyncio.gather(*answers)
 
 
 def _report(answer: asyncio.Future[Any]) -> None:

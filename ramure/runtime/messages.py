@@ -33,6 +33,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """Whoever asked was cancelled when ``answer``, a value or an error, was there already, and has not seen it."""
+
+    answer: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Expose:
     """``expose(function)``."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ from ramure.runtime.errors import AgentDied
 from ramure.runtime.ledger import Connection
 from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
 from ramure.runtime.stream import Event, EventStream
-from ramure.supervisors import ChildSpec, DynamicSupervisor
+from ramure.supervisors import ChildSpec, DynamicSupervisor, SupervisorStopping
 
 if TYPE_CHECKING:
     from ramure.machines.base import Image
@@ -81,7 +82,7 @@ class Ownership:
         given: MachineRecord | None = options.get("machine")
         machine = given if given is not None else await self.start_machine(options.get("image"))
 
-        made.machine = machine.ref
+        made.machine, made.machine_is_own = machine.ref, given is None
 
         def publish(type: str, data: Any) -> None:
             made.stream.publish(Event(type, data))
@@ -107,6 +108,12 @@ class Ownership:
             await ref.ask(Pause(), timeout=None)
         return ref
 
+    async def end_agent(self, made: AgentRecord) -> None:
+        """End an agent that nobody gets, and the machine that was made for it."""
+        await _end(self.agents, made.ref)
+        if made.machine_is_own:
+            await _end(self.machines, made.machine)
+
     # -- machines ---------------------------------------------------------------------------------------------
 
     def image(self, given: Image | None) -> Image:
@@ -126,6 +133,10 @@ class Ownership:
         burial.add_done_callback(lambda _: machines.pop(label, None))
         made = machines[label] = MachineRecord(label, image, self.record, ref)
         return made
+
+    async def end_machine(self, made: MachineRecord) -> None:
+        """End a machine that nobody gets."""
+        await _end(self.machines, made.ref)
 
     # -- connections ------------------------------------------------------------------------------------------
 
@@ -169,6 +180,11 @@ class Ownership:
                 await self.children.ask(Call("terminate_child", (child.ref,)), timeout=None)
         except ActorDied:
             return  # the supervisor is gone, and its children with it
+
+
+async def _end(supervisor: Ref[DynamicSupervisor], child: Ref[Any] | None) -> None:
+    with contextlib.suppress(ActorDied, SupervisorStopping):  # then the process ends, and the child with it
+        await supervisor.ask(Call("terminate_child", (child,)), timeout=None)
 
 
 async def _bury(ref: Ref[MachineActor]) -> None:

@@ -17,6 +17,8 @@ from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Monitor, Ref
 from ramure.agents.requests import Ready
 from ramure.errors import ActorDied, UsageError
 from ramure.exits import NORMAL, SHUTDOWN, Crashed, format_exit, is_clean
+from ramure.machines.actor import GetMachine
+from ramure.machines.errors import MachineError
 from ramure.runtime import scope
 from ramure.runtime.cleanup import CLEANUP, end_tasks
 from ramure.runtime.errors import (
@@ -41,12 +43,14 @@ from ramure.runtime.messages import (
     StartMachine,
     Timeout,
     TrapExit,
+    Unseen,
     Wait,
 )
 from ramure.runtime.ownership import Ownership
-from ramure.runtime.record import AgentRecord, Outcome, ProcessRecord
+from ramure.runtime.record import AgentRecord, MachineRecord, Outcome, ProcessRecord
 
 if TYPE_CHECKING:
+    from ramure.machines.base import Image
     from ramure.runtime.run import Run
 
 __all__ = ["Process", "ProcessPlan"]
@@ -81,7 +85,7 @@ class Process(Actor):
         self._waiting: list[Ask] = []
         self._early_calls: list[Ask] = []
         self._decided: Outcome | None = None
-        self._fail_seen = False
+        self._fail_seen = 0  # how many wait()s have raised it
         self._trapping = False
         self._has_waited = False
         self._watched: dict[Monitor, AgentRecord] = {}
@@ -155,9 +159,10 @@ class Process(Actor):
                 except UsageError as error:
                     caller.fail(error)
                 else:
-                    self._work(caller, f"start {request.name}", self._start_agent, record, request)
+                    caller.future.add_done_callback(lambda answer: record.free_name() if answer.cancelled() else None)
+                    self._work(caller, f"start {request.name}", self._start_agent, record, request, caller)
             case StartMachine(image=image):
-                self._work(caller, "start machine", self.owns.start_machine, image)
+                self._work(caller, "start machine", self._start_machine, image, caller)
             case Connect():
                 self._work(caller, "connect", self.owns.connect, request)
             case _:
@@ -182,17 +187,23 @@ class Process(Actor):
         for early in self._early_calls:
             self._no_endpoint(early)
         self._early_calls.clear()
+        if caller.future.done():
+            return  # it has left already: what it is told, nobody sees
         if self._decided is not None:
             self._tell_outcome(caller, self._decided)
         elif self._agent_died is not None:
             caller.fail(self._agent_died)
             self._agent_died = None
         else:
-            self._waiting.append(caller)
+            self._waiting = [*self._waiters(), caller]
+
+    def _waiters(self) -> list[Ask]:
+        """Who is in ``wait()`` now. Who has left it, as after a timeout, takes nothing: it is for the next."""
+        return [caller for caller in self._waiting if not caller.future.done()]
 
     def _tell_outcome(self, caller: Ask, outcome: Outcome) -> None:
         if outcome.error is not None:
-            self._fail_seen = True
+            self._fail_seen += 1
             caller.fail(outcome.error)
         else:
             caller.reply(outcome.value)
@@ -242,11 +253,24 @@ class Process(Actor):
         if self._agent_died is message.error:
             self._end(Outcome("failed", error=message.error))
 
+    def _on_unseen(self, message: Unseen) -> None:
+        answer = message.answer
+        if isinstance(answer, AgentRecord):
+            answer.announced = False
+            answer.free_name()
+            self._cell.own_task(self.owns.end_agent(answer), f"end {answer.address}")
+        elif isinstance(answer, MachineRecord):
+            self._cell.own_task(self.owns.end_machine(answer), f"end {answer.name}")
+        elif self._decided is not None and answer is self._decided.error:
+            self._fail_seen -= 1
+        elif isinstance(answer, AgentDied):
+            self._keep_death(answer)
+
     def _decide(self, outcome: Outcome) -> None:
         """``done`` or ``fail``: the first wins."""
         if self._decided is None:
             self._decided = outcome
-            for caller in self._waiting:
+            for caller in self._waiters():
                 self._tell_outcome(caller, outcome)
             self._waiting.clear()
 
@@ -308,12 +332,17 @@ class Process(Actor):
 
     # -- agents ---------------------------------------------------------------------------------------------
 
-    async def _start_agent(self, record: AgentRecord, request: StartAgent) -> AgentRecord:
-        """Start it, wait until it is ready, and from then on treat its end as a death."""
+    async def _start_agent(self, record: AgentRecord, request: StartAgent, caller: Ask) -> AgentRecord:
+        """Start it, wait until it is ready, and from then on treat its end as a death. If ``caller`` leaves before,
+        nobody would ever end it: its name is free from then on, and it ends."""
         try:
             record.ref = await self.owns.start_agent(record, request)
             self._watched[self.monitor(record.ref)] = record
-            await record.ref.ask(Ready(), timeout=None)
+            await _unless_left(caller, record.ref.request(Ready()))
+        except _Left:
+            await self.owns.end_agent(record)
+            record.release()
+            raise
         except ActorDied as died:
             record.release()
             raise _launch_error(record, died) from died
@@ -322,6 +351,20 @@ class Process(Actor):
             raise
         record.announced = True
         return record
+
+    async def _start_machine(self, image: Image | None, caller: Ask) -> MachineRecord:
+        """Start one, and wait until it runs; if ``caller`` leaves before, it ends."""
+        made = await self.owns.start_machine(image)
+        try:
+            await _unless_left(caller, made.ref.request(GetMachine()))
+        except _Left:
+            await self.owns.end_machine(made)
+            raise
+        except ActorDied as died:
+            if isinstance(died.reason, Crashed) and isinstance(died.reason.exception, MachineError):
+                raise died.reason.exception from died
+            raise
+        return made
 
     def _on_agent_down(self, record: AgentRecord, reason: object) -> None:
         record.ended = reason
@@ -333,11 +376,16 @@ class Process(Actor):
         self.run.log("agent_died", {"agent": record.address, "reason": str(error)})
         if record.on_exit is not None:
             self._cell.own_task(self._on_exit_handler(record, reason), f"on_exit of {record.address}")
-        elif self._waiting:
-            for caller in self._waiting:
+        elif waiters := self._waiters():
+            for caller in waiters:
                 caller.fail(error)
             self._waiting.clear()
-        elif self._agent_died is None and self._decided is None:
+        else:
+            self._keep_death(error)
+
+    def _keep_death(self, error: AgentDied) -> None:
+        """Nobody is in ``wait()``: the next one raises it, within the grace."""
+        if self._agent_died is None and self._decided is None:
             self._agent_died = error
             self.send_after(AGENT_GRACE, _BodyElsewhere(error))
 
@@ -389,6 +437,18 @@ class _BodyElsewhere:
     error: AgentDied
 
 
+class _Left(Exception):
+    """Whoever asked has left, before what it asked for was there."""
+
+
+async def _unless_left(caller: Ask, answer: asyncio.Future[Any]) -> None:
+    """Wait for ``answer``. Raises its error, or :class:`_Left` as soon as ``caller`` has left."""
+    await asyncio.wait([answer, caller.future], return_when=asyncio.FIRST_COMPLETED)
+    if caller.future.done():
+        raise _Left
+    answer.result()
+
+
 def _of_signal(sender: Ref[Any] | None, reason: object) -> Outcome:
     """The outcome of a process that an exit signal ends."""
     if is_clean(reason):
@@ -429,5 +489,6 @@ _INFO: Final[Mapping[type, Callable[[Process, Any], None]]] = {
     Down: Process._on_down,
     Exit: Process._on_exit,
     TrapExit: Process._on_trap_exit,
+    Unseen: Process._on_unseen,
     _BodyElsewhere: Process._on_elsewhere,
 }

@@ -21,6 +21,7 @@ from ramure.runtime.stream import Event, EventStream
 
 if TYPE_CHECKING:
     from ramure.actors import Ref
+    from ramure.runtime.attachment import Attachment
     from ramure.runtime.run import Run
 
 __all__ = ["AgentRecord", "MachineRecord", "Outcome", "ProcessRecord"]
@@ -99,14 +100,20 @@ class AgentRecord:
     ended: object = None
     announced: bool = False
     """True once ``agent()`` has returned it: before that, its failure is that call's error."""
+    machine_is_own: bool = False
+    """True when its machine was made for it."""
     on_exit: Callable[[object], Any] | None = None
     tools: set[str] = field(default_factory=set)
     """The names of the tools that programs have given it."""
 
-    def release(self) -> None:
-        """The agent is gone, and cleaned up after: its name and address are free, its stream is closed."""
+    def free_name(self) -> None:
+        """Its process may have another agent of the name from now on."""
         if self.process.agents.get(self.name) is self:
             del self.process.agents[self.name]
+
+    def release(self) -> None:
+        """The agent is gone, and cleaned up after: its name and address are free, its stream is closed."""
+        self.free_name()
         self.process.run.free_address(self)
         self.stream.close()
 
@@ -149,7 +156,7 @@ class ProcessRecord:
     """Its children that have not ended, in order of their start."""
     failures: list[ProcessRecord] = field(default_factory=list)
     """Its children that failed; not all of those that somebody has seen."""
-    _exposing: list[Callable[[str, Callable[..., Any]], None]] = field(default_factory=list)
+    _attachments: list[Attachment] = field(default_factory=list)
     _started: list[asyncio.Future[None]] = field(default_factory=list)
     _ended: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -181,16 +188,14 @@ class ProcessRecord:
     # -- endpoints ---------------------------------------------------------------------------------------
 
     def expose(self, name: str, function: Callable[..., Any]) -> None:
-        """Add an endpoint, and tell who wants to know of each."""
+        """Add an endpoint, and show it to who is attached."""
         self.endpoints[name] = function
-        for listener in list(self._exposing):
-            listener(name, function)
+        for attachment in list(self._attachments):
+            attachment.exposed(self, name, function)
 
-    def on_expose(self, listener: Callable[[str, Callable[..., Any]], None]) -> None:
-        """Call ``listener(name, function)`` for each endpoint, present and to come."""
-        for name, function in self.endpoints.items():
-            listener(name, function)
-        self._exposing.append(listener)
+    def on_expose(self, attachment: Attachment) -> None:
+        """Show it each endpoint to come. Those of agents that have ended are forgotten."""
+        self._attachments = [*(each for each in self._attachments if not each.over), attachment]
 
     def unseen_failures(self) -> list[ProcessRecord]:
         """Children that failed, where nobody has awaited the child or read its stream to its ending."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import functools
 import logging
@@ -20,8 +21,10 @@ from ramure.errors import OperationalError, StartFailed
 from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
 from ramure.machines.errors import NotSupported
+from ramure.machines.keeper import finished
 from ramure.machines.tmux import Tmux
 from ramure.marks import mark_context
+from ramure.runtime.aside import in_daemon_thread
 from ramure.runtime.control.server import ControlActor
 from ramure.runtime.crashes import CrashReports
 from ramure.runtime.gateway import Gateway
@@ -49,6 +52,9 @@ __all__ = ["Run", "RunFailed", "RunOptions"]
 
 PARTING: Final = 15.0
 """Seconds that processes have to clean up when the run itself has ended under them."""
+
+SWEEP_LIMIT: Final = 2.0
+"""Seconds for which the end of a run waits for the removal of what killed runs have left."""
 
 KEPT_ENDED: Final = 1000
 """Ended processes that a run still knows of; a pool that works for months has more."""
@@ -156,12 +162,23 @@ class Run:
     async def _sweep(self) -> None:
         """Remove what killed runs of this home have left."""
         try:
-            found = await asyncio.to_thread(sweep, Home.find().runtimes)
-        except OSError as error:
-            self.log("problem", {"text": f"what killed runs have left could not be removed: {error}"})
+            found = await in_daemon_thread("ramure sweep", sweep, Home.find().runtimes)
+        except Exception as error:  # another run's: whatever it is, it is not to cost this one its result
+            self.log("problem", {"text": f"what killed runs have left could not be removed: {format_exit(error)}"})
             return
         for leftover in found:
             self.log("removed", leftover.as_dict())
+
+    async def _leave_sweep(self, sweeping: asyncio.Task[None]) -> None:
+        """Others' leftovers do not hold up the end of this run."""
+        _, late = await asyncio.wait([sweeping], timeout=SWEEP_LIMIT)
+        if late:
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
+            text = (
+                "removing what killed runs have left takes longer than this run: the next one, or `ramure gc`, goes on"
+            )
+            self.log("problem", {"text": text})
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -169,9 +186,15 @@ class Run:
         await self.close()
 
     async def close(self) -> None:
-        """End everything, in order, and remove what is not to stay."""
+        """End everything, in order, and remove what is not to stay; a cancellation meanwhile is raised afterwards."""
+        try:
+            await finished(self._close())
+        finally:
+            mark_context(self._run_before)
+
+    async def _close(self) -> None:
         if self._sweeping is not None:
-            await asyncio.wait([self._sweeping])
+            await self._leave_sweep(self._sweeping)
         self.crashes.flush()
         if self._began:
             took = self.system.clock.wall() - self.started_at
@@ -183,7 +206,6 @@ class Run:
         if self._began and self._logs is not None and self._logs.lost:
             logger.error("the logs in %s lack the last %d lines", self.paths.logs, self._logs.lost)
         await asyncio.to_thread(_clean, self.paths)
-        mark_context(self._run_before)
 
     # -- processes ------------------------------------------------------------------------------------------
 
@@ -434,9 +456,12 @@ def _clean(paths: RunPaths) -> None:
     shutil.rmtree(paths.scratch, ignore_errors=True)
     paths.socket.unlink(missing_ok=True)
     paths.lease.unlink(missing_ok=True)
-    if not any(paths.sessions.iterdir()):
-        paths.sessions.rmdir()
-    paths.record.unlink(missing_ok=True)
+    try:
+        with contextlib.suppress(FileNotFoundError):  # the logs are the user's: who removes them needs no tidying
+            if not any(paths.sessions.iterdir()):
+                paths.sessions.rmdir()
+    finally:
+        paths.record.unlink(missing_ok=True)
 
 
 def _version() -> str:

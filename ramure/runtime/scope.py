@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ramure.errors import ActorDied, UsageError
 from ramure.runtime.errors import NoProcess, ProcessEnded
+from ramure.runtime.messages import Unseen
 
 if TYPE_CHECKING:
     from ramure.runtime.record import ProcessRecord
@@ -60,7 +61,16 @@ async def ask_process(what: str, request: object) -> Any:
     """Ask the process that this code runs in. Raises :class:`NoProcess`, or :class:`ProcessEnded`."""
     record = process_here(what)
     assert record.ref is not None
+    answer = record.ref.request(request)
     try:
-        return await record.ref.ask(request, timeout=None)
+        return await answer
     except ActorDied as died:
+        if record.ref.is_alive():
+            raise  # it is the process's answer
         raise ProcessEnded(record.label, what, died.reason) from died
+    except asyncio.CancelledError:
+        # A timeout that fires in the turn in which the answer comes wins over it.
+        if answer.done() and not answer.cancelled() and record.ref.is_alive():
+            error = answer.exception()
+            record.ref.tell(Unseen(answer.result() if error is None else error))
+        raise

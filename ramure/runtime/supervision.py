@@ -26,6 +26,7 @@ from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
     from ramure.machines.base import Image
+    from ramure.runtime.attachment import Attachment
     from ramure.supervisors.spec import Restart, RestartIf
 
 __all__ = ["Child", "ChildrenFailed", "GaveUp", "Slot", "TreePlan", "check_children", "run_tree", "tells_failure"]
@@ -62,6 +63,7 @@ class ProcessFunction(Protocol):
     function: Callable[..., Awaitable[Any]]
     image: Image | None
     timeout: float | None
+    retain: int | None
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,25 @@ class Slot:
 
     id: Any
     tree: ProcessRecord
-    stream: EventStream = field(default_factory=EventStream)
+    stream: EventStream
     record: ProcessRecord | None = None
     outcome: Outcome | None = None
     incarnations: int = 0
+    attachments: list[Attachment] = field(default_factory=list)
+    """What is to be shown the endpoints of each process in this place."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def changed(self) -> None:
         """Somebody may wait for another process, or for the end."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def on_expose(self, attachment: Attachment) -> None:
+        """Show it each endpoint to come, of the process that runs here now and of those after it. Those of agents that
+        have ended are forgotten."""
+        assert self.record is not None  # it has endpoints
+        self.record.on_expose(attachment)
+        self.attachments = [*(each for each in self.attachments if not each.over), attachment]
 
     async def process(self) -> ProcessRecord:
         """The process that runs in this place now; during a restart, the next one."""
@@ -192,11 +203,19 @@ class _Tree:
         slot.record = record
         record.retrieved = True  # how it ends is the tree's affair
         slot.incarnations += 1
+        for attachment in slot.attachments:
+            record.on_expose(attachment)
         slot.stream.take_from(record.stream)
         self.record.stream.take_from(slot.stream)
         record.stream.watch(lambda event: self._forward(slot, record, event))
         plan = ProcessPlan(
-            record, function.function, child.args, child.kwargs, function.timeout, contextvars.copy_context()
+            record,
+            function.function,
+            child.args,
+            child.kwargs,
+            function.timeout,
+            contextvars.copy_context(),
+            function.retain,
         )
         try:
             ref = await run.system.options(link=True, label=record.label).start(Process, plan)

@@ -219,6 +219,45 @@ def test_a_body_that_is_elsewhere_is_cancelled_with_the_reason_after_a_grace_tim
     assert cleaned == [pytest.approx(5, abs=1)]
 
 
+def test_a_death_between_two_waits_that_time_out_is_the_next_one_s() -> None:
+    harness = InProcessHarness([])
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        await agent("worker", restart="temporary")
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await wait()
+        harness.kill("worker")
+        await asyncio.sleep(1)
+        async with asyncio.timeout(1000):
+            await wait()
+
+    with pytest.raises(AgentDied, match="agent 'worker' died"):
+        run_virtual(main())
+
+
+def test_a_death_that_comes_in_the_turn_of_a_wait_s_timeout_is_the_next_one_s() -> None:
+    harness = InProcessHarness([])
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker", restart="temporary")
+        waiting = asyncio.ensure_future(wait())
+        await asyncio.sleep(1)
+        ended = asyncio.ensure_future(worker.ref.wait())
+        ended.add_done_callback(lambda _: waiting.cancel())
+        harness.kill("worker")
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        async with asyncio.timeout(1000):
+            await wait()
+
+    with pytest.raises(AgentDied, match="agent 'worker' died"):
+        run_virtual(main())
+
+
 def test_with_on_exit_the_body_goes_on_and_the_handler_can_end_it() -> None:
     harness = InProcessHarness([])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ramure import (
     EndpointError,
     NoSuchEndpoint,
     ProcessEnded,
+    agent,
     agent_process,
     done,
     emit,
@@ -19,7 +21,9 @@ from ramure import (
     spawn,
     wait,
 )
-from ramure.testing import virtual_time
+from ramure.agents.errors import ToolExists
+from ramure.agents.schema import UnsupportedParameter
+from ramure.testing import InProcessHarness, ToolCall, virtual_time
 
 
 @virtual_time()
@@ -337,3 +341,110 @@ async def test_an_endpoint_can_be_replaced() -> None:
         return await handle.call("which")
 
     assert await main() == 2
+
+
+class Thing:
+    """What no model can be told of, and a handle's caller can give."""
+
+
+@virtual_time()
+async def test_a_later_endpoint_that_cannot_be_a_tool_is_told_and_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    harness = InProcessHarness(lambda c: "ok" if c.new_tool_results else ToolCall("p_good", {}))
+
+    @agent_process
+    async def child() -> None:
+        await asyncio.sleep(10)
+
+        @expose
+        async def takes(x: Thing) -> str:
+            return type(x).__name__
+
+        @expose
+        async def mine() -> None: ...
+
+        @expose
+        async def good() -> str:
+            return "good"
+
+        await wait()
+
+    @agent_process(image=harness.image)
+    async def main() -> str:
+        worker = await agent("worker")
+
+        @worker.on("p_mine")
+        async def mine() -> None:
+            """Is there already."""
+
+        handle = spawn(child)
+        await handle.attach(worker, prefix="p_")
+        await asyncio.sleep(20)
+        await worker.ask("Go.")
+        said: str = await handle.call("takes", x=Thing())
+        return said
+
+    with caplog.at_level(logging.WARNING):
+        assert await main() == "Thing"
+    harness.check()
+    assert [result.text for result in harness.requests[-1].conversation.tool_results] == ["good"]
+    unsupported, exists = [record.getMessage() for record in caplog.records]
+    begins = "main#1/child#2: its endpoint {!r} is no tool of agent 'worker', attached to it: "
+    assert unsupported.startswith(begins.format("takes"))
+    assert "the tool 'p_takes' cannot have the parameter 'x'" in unsupported
+    assert exists.startswith(begins.format("mine"))
+
+
+@virtual_time()
+async def test_an_endpoint_that_is_there_and_cannot_be_a_tool_is_the_attacher_s_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    harness = InProcessHarness([])
+
+    @agent_process
+    async def child() -> None:
+        @expose
+        async def good() -> None: ...
+
+        @expose
+        async def takes(x: Thing) -> None: ...
+
+        await wait()
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker")
+        handle = spawn(child)
+        await asyncio.sleep(1)
+        with pytest.raises(UnsupportedParameter, match="'takes'"):
+            await handle.attach(worker)
+        await handle.attach(worker, only=["good"])  # no tool was added before
+        with pytest.raises(ToolExists, match="'good'"):
+            await handle.attach(worker, only=["good"])
+
+    with caplog.at_level(logging.WARNING):
+        await main()
+    assert not caplog.records
+
+
+@virtual_time()
+async def test_a_process_that_lives_long_forgets_the_agents_that_were_attached_to_it() -> None:
+    harness = InProcessHarness([])
+
+    @agent_process
+    async def child() -> None:
+        await wait()
+
+    @agent_process
+    async def worker(handle: Any) -> None:
+        await handle.attach(await agent("w"))
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        handle = spawn(child)
+        for _ in range(20):
+            await worker(handle)
+        assert len(handle._record._attachments) <= 1
+
+    await main()

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from click.testing import CliRunner
 
 from ramure import agent_process, current_runtime
 from ramure.cli.main import main as cli
+from ramure.runtime import run
+from ramure.runtime.gc import Leftover
 from ramure.runtime.lease import Lease, leases
 from ramure.runtime.log_files import entries
 from ramure.testing.leaks import LeakCheck
@@ -171,13 +174,65 @@ async def test_the_next_run_removes_it_too(leak_check: LeakCheck, home: Path, re
         await process.wait()
 
     @agent_process
-    async def main() -> str:
-        return current_runtime().execution_id
+    async def main() -> set[str]:
+        def removed() -> list[dict[str, Any]]:
+            return [entry for entry in entries(current_runtime().paths.run_log) if entry["type"] == "removed"]
 
-    mine = await main()
+        async with asyncio.timeout(60):
+            while "lease" not in kinds(removed()):
+                await asyncio.sleep(0.02)
+        return {entry["run"] for entry in removed()}
+
+    assert await main() == {run_id}
     assert not list((home / "runtimes").iterdir())
-    removed = [entry for entry in entries(home / "logs" / mine / "_runtime.jsonl") if entry["type"] == "removed"]
-    assert {entry["run"] for entry in removed} == {run_id}
+
+
+def problems(home: Path) -> list[str]:
+    [log] = home.glob("logs/*/_runtime.jsonl")
+    return [entry["text"] for entry in entries(log) if entry["type"] == "problem"]
+
+
+@agent_process
+async def quick() -> str:
+    return "the result"
+
+
+async def test_whatever_the_removal_raises_is_told_and_costs_the_run_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(runtimes: Path) -> list[Leftover]:
+        raise ValueError("nobody has thought of it")
+
+    monkeypatch.setattr(run, "sweep", broken)
+    assert await quick() == "the result"
+    assert problems(home) == ["what killed runs have left could not be removed: ValueError: nobody has thought of it"]
+
+
+def test_neither_a_run_nor_its_program_waits_for_a_removal_that_hangs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, ended = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def hangs(runtimes: Path) -> list[Leftover]:
+        threads.append(threading.current_thread())
+        go.wait(60)
+        ended.set()
+        return []
+
+    monkeypatch.setattr(run, "sweep", hangs)
+    try:
+        assert asyncio.run(quick()) == "the result"  # which waits for the threads of the loop's own, too
+        assert not ended.is_set()
+        assert [thread.daemon for thread in threads] == [True]
+        assert [text.partition(":")[0] for text in problems(home)] == [
+            "removing what killed runs have left takes longer than this run"
+        ]
+    finally:
+        go.set()
+        for thread in threads:
+            thread.join(60)
+    assert ended.is_set()  # the loop that is closed did not make it fail
 
 
 async def test_a_run_that_ends_in_order_leaves_nothing_for_gc(home: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from ramure import ProcessFailed, agent_process, done, fail, spawn, wait
@@ -93,6 +95,32 @@ async def test_a_fail_that_the_function_has_seen_is_its_own_affair() -> None:
         raise AssertionError
 
     assert await main() == "handled: seen"
+
+
+@virtual_time()
+async def test_a_fail_after_a_wait_that_timed_out_was_seen_by_nobody() -> None:
+    @agent_process
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await wait()
+        fail("the build broke")
+
+    with pytest.raises(ProcessFailed, match="the build broke"):
+        await main()
+
+
+@virtual_time()
+async def test_a_fail_is_not_seen_by_a_wait_that_is_cancelled_before_it_begins() -> None:
+    @agent_process
+    async def main() -> None:
+        fail("the build broke")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await wait()
+
+    with pytest.raises(ProcessFailed, match="the build broke"):
+        await main()
 
 
 @virtual_time()

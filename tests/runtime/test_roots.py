@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from ramure import agent_process, current_runtime, emit, self_ref, spawn, wait
+from ramure.runtime.paths import RunPaths
 from ramure.runtime.watchdog import Watchdog
 from ramure.testing import virtual_time
 
@@ -123,6 +125,20 @@ async def test_log_dir_is_where_the_logs_go(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / id / "_runtime.jsonl").exists()
 
 
+@virtual_time()
+async def test_a_run_whose_logs_are_removed_meanwhile_has_its_result_and_leaves_nothing(tmp_path: Path) -> None:
+    paths: list[RunPaths] = []
+
+    @agent_process(log_dir=tmp_path / "mine")
+    async def main() -> str:
+        paths.append(current_runtime().paths)
+        shutil.rmtree(tmp_path / "mine")
+        return "the result"
+
+    assert await main() == "the result"
+    assert not any(path.exists() for path in (paths[0].scratch, paths[0].socket, paths[0].lease, paths[0].record))
+
+
 # -- the watchdog -----------------------------------------------------------------------------------------------------
 
 
@@ -205,3 +221,24 @@ async def test_nothing_is_left_of_a_run_that_failed() -> None:
     await asyncio.sleep(0)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert [task.get_name() for task in left] == []
+
+
+@virtual_time()
+async def test_a_run_that_is_cancelled_while_it_closes_removes_all_the_same() -> None:
+    paths: list[RunPaths] = []
+
+    @agent_process
+    async def main() -> None:
+        paths.append(current_runtime().paths)
+
+    task = asyncio.create_task(main())
+    while not paths:
+        await asyncio.sleep(0)
+    assert paths[0].socket.exists()
+    while not task.done():  # the process itself, and every step of the run's end
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    assert not any(path.exists() for path in (paths[0].scratch, paths[0].socket, paths[0].lease, paths[0].record))
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert [each.get_name() for each in left] == []

@@ -257,6 +257,61 @@ async def test_attach_and_bubble_go_on_across_a_restart() -> None:
 
 
 @virtual_time()
+async def test_what_is_attached_to_a_place_gets_the_endpoints_of_a_later_process_in_it() -> None:
+    harness = InProcessHarness(lambda c: "ok" if c.new_tool_results else ToolCall("s_late", {}))
+    lives: list[int] = []
+
+    @agent_process
+    async def fails_first() -> None:
+        lives.append(len(lives) + 1)
+        await asyncio.sleep(1)
+        if len(lives) == 1:
+            raise ValueError("before it has exposed anything")
+
+        @expose
+        async def late() -> int:
+            return len(lives)
+
+        await wait()
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        tree = await supervise(child(fails_first, id="s"))
+        asker = await agent("asker")
+        await tree["s"].attach(asker, prefix="s_")
+        await tree.events.listen_for("restarted")
+        await asyncio.sleep(5)
+        await asker.ask("first")
+        await kill(tree, "s")
+        await asyncio.sleep(5)
+        await asker.ask("second")
+
+    await main()
+    harness.check()
+    assert [result.text for result in harness.requests[-1].conversation.tool_results] == ["2", "3"]
+
+
+@virtual_time()
+async def test_streams_keep_as_many_events_as_they_were_told_to() -> None:
+    @agent_process(retain=10)
+    async def chatty() -> None:
+        for number in range(100):
+            emit("n", number)
+        await wait()
+
+    @agent_process
+    async def main() -> list[list[Any]]:
+        tree = await supervise(child(chatty, id="c"), retain=20)
+        await asyncio.sleep(1)
+        record = tree["c"]._slot.record
+        assert record is not None
+        streams = (record.stream, tree["c"].events, tree.events)
+        return [[event.data for event in stream.snapshot()] for stream in streams]
+
+    assert await main() == [list(range(90, 100)), list(range(90, 100)), list(range(80, 100))]
+
+
+@virtual_time()
 async def test_a_permanent_child_is_restarted_after_a_good_end_too() -> None:
     flaky = Flaky()
 
@@ -277,6 +332,7 @@ async def test_a_permanent_child_is_restarted_after_a_good_end_too() -> None:
         (lambda: supervise(child(server, [], id=1), child(server, [], id=1)), "two children have the id 1"),
         (lambda: supervise(server), r"give child\(function"),
         (lambda: supervise(child(len)), "decorated with @agent_process"),
+        (lambda: supervise(child(server, []), retain=0), r"supervise\(\): retain=0: give a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_a_tree_is_refused(wrong: Any, text: str) -> None:
