@@ -55,6 +55,16 @@ async def pids_in(machine, path: str, count: int) -> list[int]:
             await asyncio.sleep(0.02)
 
 
+async def held_up(machine, path: str) -> None:
+    """Return when a command that writes to this file for each megabyte of output does so no more."""
+    before, now = -1, 0
+    async with asyncio.timeout(60):
+        while now != before or now < 4:
+            await asyncio.sleep(0.5)
+            with contextlib.suppress(NoSuchFile):
+                before, now = now, len(await machine.read_file(path))
+
+
 class TestExec:
     @real_commands
     async def test_output_and_status(self, machine):
@@ -348,6 +358,29 @@ class TestStreams:
             else:
                 assert (await reading).text == f"{pids[0]}\n"
         await wait_gone(machine, row, pids)
+
+    @pytest.mark.needs("processes", "stragglers")
+    @pytest.mark.parametrize("how", ["leaving", "cancelling"])
+    async def test_one_that_its_slow_reader_holds_up(self, machine, row, how):
+        """It is ended all the same: nobody will ever read what is in its pipe."""
+        command = "echo $$ > pid; while :; do head -c 1000000 /dev/zero; echo >> written; done"
+
+        leave = asyncio.Event()
+
+        async def read() -> None:
+            async with machine.stream(command) as stream:
+                await anext(stream)
+                await leave.wait()
+
+        reading = asyncio.create_task(read())
+        await held_up(machine, "written")
+        if how == "leaving":
+            leave.set()
+        else:
+            reading.cancel()
+        done, _ = await asyncio.wait([reading], timeout=60)
+        assert done
+        await wait_gone(machine, row, await pids_in(machine, "pid", 1))
 
 
 class TestEnds:
