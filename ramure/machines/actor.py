@@ -13,7 +13,7 @@ from ramure.machines.base import AGENT, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
 from ramure.machines.quarters import Quarters
 
-__all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor"]
+__all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor", "end_with"]
 
 PING_EVERY = 15.0
 """Seconds between two questions to a machine that does not notice its own end; at two without an answer it is down."""
@@ -31,11 +31,24 @@ class GetQuarters:
 
 @dataclass(frozen=True, slots=True)
 class Exec:
-    """``exec`` on the machine; answered with its :class:`~ramure.types.ExecResult`."""
+    """``exec`` on the machine; answered with its :class:`~ramure.types.ExecResult`. It ends with its asker's patience:
+    a cancelled ask ends the command."""
 
     command: str
     user: str = AGENT
     timeout: float | None = None
+
+
+def end_with(caller: Ask) -> None:
+    """Have the present task, which is to answer ``caller``, cancelled when nobody waits for its answer any more."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def over(_: asyncio.Future[Any]) -> None:
+        task.cancel()  # without effect on one that has answered
+        caller.target.answered(caller)
+
+    caller.future.add_done_callback(over)
 
 
 class MachineActor(Actor):
@@ -98,6 +111,7 @@ class MachineActor(Actor):
         self._ready.add_done_callback(lambda ready: None if ready.cancelled() else tell(ready.result()))
 
     async def _exec(self, request: Exec, caller: Ask) -> None:
+        end_with(caller)
         try:
             machine = (await self._ready).machine
             caller.reply(await machine.exec(request.command, user=request.user, timeout=request.timeout))

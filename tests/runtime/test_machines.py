@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ramure import LocalImage, MachineHandle, agent_process, machine, spawn
+from ramure import LocalImage, MachineHandle, agent, agent_process, machine, spawn
 from ramure.machines.errors import ExecTimeout, SpawnFailed
+from ramure.testing import InProcessHarness
+from ramure.types import ExecResult
 
 pytestmark = pytest.mark.usefixtures("leak_check")
 
@@ -55,6 +58,51 @@ async def test_a_stream_that_takes_too_long_and_one_that_is_left_end_their_comma
             left = int((await anext(stream)).text)
         await until(lambda: not alive(int((tmp_path / "one").read_text())))
         await until(lambda: not alive(left))
+
+    await main()
+
+
+async def test_a_command_ends_when_nobody_waits_for_it_any_more(tmp_path: Path) -> None:
+    @agent_process(image=LocalImage(tmp_path))
+    async def main() -> None:
+        host = await machine()
+        running = asyncio.create_task(host.exec("echo $$ >pid; sleep 1000; true"))
+        await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await until(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+    await main()
+
+
+async def test_so_does_a_command_of_an_agent() -> None:
+    harness = InProcessHarness([])
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker")
+        there = harness.machines[0]
+        answer = there.exec
+
+        async def command(text: str, **options: Any) -> ExecResult:
+            if text == "sleep 1000":
+                begun.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    ended.set()
+            return await answer(text, **options)
+
+        there.exec = command  # type: ignore[assignment, method-assign]
+        running = asyncio.create_task(worker.exec("sleep 1000"))
+        await begun.wait()
+        running.cancel()
+        async with asyncio.timeout(60):
+            await ended.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
     await main()
 
