@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ramure import LocalImage, MachineHandle, agent, agent_process, machine, spawn
-from ramure.machines.errors import ExecTimeout, SpawnFailed
+from ramure.machines.errors import ExecTimeout, MachineDown, MachineStopped, SpawnFailed
 from ramure.testing import InProcessHarness
 from ramure.types import ExecResult
 
@@ -103,6 +104,51 @@ async def test_so_does_a_command_of_an_agent() -> None:
             await ended.wait()
         with pytest.raises(asyncio.CancelledError):
             await running
+
+    await main()
+
+
+def calls(host: MachineHandle) -> list[Callable[[], Awaitable[object]]]:
+    return [
+        host.machine,
+        lambda: host.exec("true"),
+        lambda: host.read_file("x"),
+        lambda: host.write_file("x", b""),
+        host.fork,
+        host.snapshot,
+        lambda: anext(host.stream("true")),
+    ]
+
+
+async def test_a_machine_that_was_stopped_says_so() -> None:
+    @agent_process(image=LocalImage())
+    async def main() -> None:
+        host = await machine()
+        running = asyncio.create_task(host.exec("sleep 1000"))
+        await host.exec("true")
+        await host.stop()
+        with pytest.raises(MachineStopped):
+            await running
+        for call in calls(host):
+            with pytest.raises(MachineStopped, match="machine 1 .this host. has been stopped"):
+                await call()
+        await host.stop()
+
+    await main()
+
+
+async def test_a_machine_that_went_away_says_so() -> None:
+    harness = InProcessHarness([])
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        host = await machine()
+        harness.machines[0].fail("power cut")
+        await host.ref.wait()
+        for call in calls(host):
+            with pytest.raises(MachineDown, match="power cut"):
+                await call()
+        await host.stop()
 
     await main()
 
