@@ -26,7 +26,7 @@ from ramure.machines.errors import (
     UserRefused,
 )
 from ramure.machines.frozen import Frozen, freeze
-from ramure.machines.keeper import Keeper, KeptCommand, Sink
+from ramure.machines.keeper import Keeper, KeptCommand, Sink, finished
 from ramure.machines.workspace import Workspace, temporary, worktree_of, yours
 from ramure.marks import marked_environment
 
@@ -104,7 +104,7 @@ class LocalMachine(CommandMachine):
         self.workspace = workspace
         self.env = dict(env)
         self.keeper = keeper
-        self._stopped = False
+        self._stopping: asyncio.Task[None] | None = None
         self._shell = shutil.which("bash") or "/bin/sh"
         for argv in workspace.undo():
             keeper.undo(argv)
@@ -191,9 +191,12 @@ class LocalMachine(CommandMachine):
         return await LocalMachine.start(identity, workspace, self.env)
 
     async def stop(self) -> None:
-        if self._stopped:
-            return
         self._stopped = True
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name=f"stop {self.describe()}")
+        await finished(self._stopping)
+
+    async def _stop(self) -> None:
         await self.keeper.stop()
         await asyncio.to_thread(self.workspace.remove)
 

@@ -13,6 +13,7 @@ import pytest
 
 from ramure.machines.errors import MachineDown, SpawnFailed
 from ramure.machines.local import LocalImage
+from ramure.machines.sandbox import SandboxImage
 from ramure.machines.tmux_local import LocalTmux
 
 
@@ -37,6 +38,19 @@ async def test_a_temporary_directory_goes_with_its_machine():
     await machine.exec("mkdir -p a/b; touch a/b/c; chmod 0 a/b a")
     await machine.stop()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("image", [LocalImage, SandboxImage])
+async def test_a_stop_that_is_cancelled_goes_to_its_end(image):
+    machine = await image().spawn()
+    stopping = asyncio.create_task(machine.stop())
+    await asyncio.sleep(0)  # it has begun
+    stopping.cancel()
+    await asyncio.wait([stopping])
+    assert stopping.cancelled()
+    await machine.stop()
+    assert not Path(machine.workdir).exists()
+    assert machine.keeper.down.done()
 
 
 async def test_the_users_directory_is_made_and_stays(tmp_path):
