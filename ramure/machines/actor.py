@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from ramure.machines.errors import MachineDown, MachineError, NotSupported
 from ramure.machines.quarters import Quarters
 
 __all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor", "end_with"]
+
+logger = logging.getLogger("ramure.machines")
 
 PING_EVERY = 15.0
 """Seconds between two questions to a machine that does not notice its own end; at two without an answer it is down."""
@@ -130,4 +133,11 @@ class MachineActor(Actor):
                 await quarters.close()
         self._ready.cancel()
         if self._machine is not None:
-            await self._machine.stop()
+            await self._stop(self._machine)
+
+    async def _stop(self, machine: Machine) -> None:
+        try:
+            await machine.stop()
+        except Exception as error:  # it may have left something: a crash report alone is easily overlooked
+            logger.warning("%s could not be stopped: %s", machine.describe(), error)
+            raise

@@ -191,10 +191,13 @@ class LocalMachine(CommandMachine):
         return await LocalMachine.start(identity, workspace, self.env)
 
     async def stop(self) -> None:
+        """As :meth:`Machine.stop`. Raises :class:`~ramure.machines.errors.WorkNotSaved` when what was not committed in
+        a git worktree could not be; then a further call tries again."""
         self._stopped = True
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(), name=f"stop {self.describe()}")
-        await finished(self._stopping)
+        stopping = self._stopping
+        if stopping is None or (stopping.done() and (stopping.cancelled() or stopping.exception() is not None)):
+            stopping = self._stopping = asyncio.create_task(self._stop(), name=f"stop {self.describe()}")
+        await finished(stopping)
 
     async def _stop(self) -> None:
         await self.keeper.stop()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ramure import LocalImage, MachineHandle, agent, agent_process, machine, spawn
-from ramure.machines.errors import ExecTimeout, MachineDown, MachineStopped, SpawnFailed
+from ramure.machines.errors import ExecTimeout, MachineDown, MachineError, MachineStopped, SpawnFailed
 from ramure.testing import InProcessHarness
 from ramure.types import ExecResult
 
@@ -151,6 +151,25 @@ async def test_a_machine_that_went_away_says_so() -> None:
         await host.stop()
 
     await main()
+
+
+async def test_a_program_is_told_that_its_machine_could_not_be_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    harness = InProcessHarness([])
+
+    async def stop() -> None:
+        raise MachineError("no room for what it did")
+
+    @agent_process(image=harness.image)
+    async def main() -> str:
+        first, _ = await machine(), await machine()
+        for each in harness.machines:
+            each.stop = stop  # type: ignore[method-assign]
+        with pytest.raises(MachineError, match="no room"):
+            await first.stop()
+        return "the result"
+
+    assert await main() == "the result"
+    assert len([message for message in caplog.messages if "could not be stopped: no room" in message]) == 2
 
 
 async def test_a_fork_belongs_to_the_process_that_made_it(tmp_path: Path) -> None:
