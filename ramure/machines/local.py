@@ -30,7 +30,7 @@ from ramure.machines.keeper import Keeper, KeptCommand, Sink, finished
 from ramure.machines.workspace import Workspace, temporary, worktree_of, yours
 from ramure.marks import marked_environment
 
-__all__ = ["LocalImage", "LocalMachine", "LocalSnapshot"]
+__all__ = ["LocalImage", "LocalMachine", "LocalSnapshot", "made"]
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class LocalImage(Image):
     async def spawn(self) -> LocalMachine:
         identity = uuid.uuid4().hex[:8]
         try:
-            workspace = await _made(lambda: self._workspace(identity), Workspace.remove)
+            workspace = await made(lambda: self._workspace(identity), Workspace.remove)
         except (OSError, CopyFailed) as error:
             raise SpawnFailed(self.describe(), f"no working directory: {error}") from error
         return await LocalMachine.start(identity, workspace, self.env)
@@ -108,8 +108,8 @@ class LocalMachine(CommandMachine):
         self._shell = shutil.which("bash") or "/bin/sh"
         for argv in workspace.undo():
             keeper.undo(argv)
-        if made := workspace.made():
-            keeper.own(made)
+        if own := workspace.made():
+            keeper.own(own)
 
     @classmethod
     async def start(cls, identity: str, workspace: Workspace, env: Mapping[str, str]) -> LocalMachine:
@@ -180,12 +180,12 @@ class LocalMachine(CommandMachine):
     async def snapshot(self) -> LocalSnapshot:
         """An image that holds a copy of the working directory. Processes are not copied."""
         self._check()
-        return LocalSnapshot(self, await _made(lambda: freeze(self.workspace, f"{self.id}-snapshot"), Frozen.drop))
+        return LocalSnapshot(self, await made(lambda: freeze(self.workspace, f"{self.id}-snapshot"), Frozen.drop))
 
     async def sibling(self, copy: Callable[[str], Workspace]) -> LocalMachine:
         """A machine like this one, in the directory that ``copy`` makes (it blocks, and is given the machine's id)."""
         identity = uuid.uuid4().hex[:8]
-        return await self._sibling(identity, await _made(lambda: copy(identity), Workspace.remove))
+        return await self._sibling(identity, await made(lambda: copy(identity), Workspace.remove))
 
     async def _sibling(self, identity: str, workspace: Workspace) -> LocalMachine:
         return await LocalMachine.start(identity, workspace, self.env)
@@ -204,22 +204,22 @@ class LocalMachine(CommandMachine):
         await asyncio.to_thread(self.workspace.remove)
 
 
-async def _made(make: Callable[[], T], remove: Callable[[T], object]) -> T:
+async def made(make: Callable[[], T], remove: Callable[[T], object]) -> T:
     """What ``make`` gives, in a thread. The thread cannot be stopped: when the caller leaves meanwhile, what it makes
     is removed again."""
-    made: concurrent.futures.Future[T] = concurrent.futures.Future()
+    making: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def work() -> None:
         try:
-            made.set_result(make())
+            making.set_result(make())
         except BaseException as error:
-            made.set_exception(error)
+            making.set_exception(error)
 
     asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)
     try:
-        return await asyncio.shield(asyncio.wrap_future(made))
+        return await asyncio.shield(asyncio.wrap_future(making))
     except BaseException:
-        made.add_done_callback(lambda made: None if made.exception() else remove(made.result()))
+        making.add_done_callback(lambda ended: None if ended.exception() else remove(ended.result()))
         raise
 
 
