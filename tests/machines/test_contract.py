@@ -9,7 +9,12 @@ import time
 
 import pytest
 
+from ramure.machines.docker import DockerImage
 from ramure.machines.errors import ExecTimeout, MachineStopped, NoSuchFile, NotSupported, SpawnFailed, UserRefused
+from ramure.machines.local import LocalImage
+from ramure.machines.morph import MorphImage
+from ramure.machines.sandbox import SandboxImage
+from ramure.machines.ssh import SSHImage
 from ramure.types import ExecResult, ExecutionFailed
 from tests.machines.processes import still_there
 
@@ -487,3 +492,23 @@ async def test_what_cannot_be_copied_says_so(row, tmp_path):
         with pytest.raises(NotSupported, match=f"{call.__name__}()"):
             await call()
     await machine.stop()
+
+
+SECRET = {"TOKEN": "s3cret"}
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        LocalImage(env=SECRET),
+        SandboxImage(env=SECRET),
+        SSHImage("host", env=SECRET),
+        DockerImage("image", env=SECRET),
+        DockerImage.attach("container", env=SECRET),
+        MorphImage(env=SECRET),
+    ],
+    ids=lambda image: type(image).__name__,
+)
+def test_what_is_in_the_environment_is_not_shown(image):
+    """An image is part of messages, and those of errors, crash reports and logs."""
+    assert "s3cret" not in f"{image!r} {image.describe()}"
