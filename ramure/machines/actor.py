@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ramure.actors import NO_REPLY, Actor, Ask
+from ramure.errors import StopTimeout
 from ramure.exits import Crashed
 from ramure.machines.base import AGENT, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
@@ -20,6 +21,9 @@ logger = logging.getLogger("ramure.machines")
 
 PING_EVERY = 15.0
 """Seconds between two questions to a machine that does not notice its own end; at two without an answer it is down."""
+
+STOP_LIMIT = 60.0
+"""Seconds that a machine's ``stop()`` has; then it is cancelled, its program is told, and goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +140,15 @@ class MachineActor(Actor):
             await self._stop(self._machine)
 
     async def _stop(self, machine: Machine) -> None:
+        stopping = asyncio.ensure_future(machine.stop())
         try:
-            await machine.stop()
+            await asyncio.wait([stopping], timeout=STOP_LIMIT)
+        finally:
+            given_up = stopping.cancel()
+        try:
+            if given_up:
+                raise StopTimeout(machine.describe(), STOP_LIMIT)
+            stopping.result()
         except Exception as error:  # it may have left something: a crash report alone is easily overlooked
             logger.warning("%s could not be stopped: %s", machine.describe(), error)
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ramure.errors import ActorDied
+from ramure.errors import ActorDied, StopTimeout
 from ramure.exits import NOPROC, Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetMachine
 from ramure.machines.base import AGENT, ExecStream, ForkOf
@@ -100,7 +100,8 @@ class MachineHandle:
 
     async def stop(self) -> None:
         """Stop it; agents on it end with it. Harmless when repeated, and when it went away. Raises the
-        :class:`MachineError` that its own ``stop()`` did."""
+        :class:`MachineError` that its own ``stop()`` did, and :class:`~ramure.errors.StopTimeout` when that did not end
+        within 60 s."""
         try:
             await self._record.ref.stop("normal")
         except ActorDied as died:
@@ -109,7 +110,7 @@ class MachineHandle:
             error = died.reason.exception if isinstance(died.reason, Crashed) else None
             if isinstance(error, MachineDown):
                 return
-            if isinstance(error, MachineError):
+            if isinstance(error, (MachineError, StopTimeout)):
                 raise error from died
             raise
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from ramure import LocalImage, MachineHandle, agent, agent_process, machine, spawn
+from ramure.errors import StopTimeout
 from ramure.machines.errors import ExecTimeout, MachineDown, MachineError, MachineStopped, SpawnFailed
-from ramure.testing import InProcessHarness
+from ramure.testing import InProcessHarness, virtual_time
 from ramure.types import ExecResult
 
 pytestmark = pytest.mark.usefixtures("leak_check")
@@ -170,6 +171,30 @@ async def test_a_program_is_told_that_its_machine_could_not_be_stopped(caplog: p
 
     assert await main() == "the result"
     assert len([message for message in caplog.messages if "could not be stopped: no room" in message]) == 2
+
+
+@virtual_time()
+async def test_a_machine_whose_stop_hangs_does_not_hold_its_program_up(caplog: pytest.LogCaptureFixture) -> None:
+    harness = InProcessHarness([])
+
+    async def stop() -> None:
+        await asyncio.Event().wait()
+
+    @agent_process(image=harness.image)
+    async def main() -> str:
+        first, _ = await machine(), await machine()
+        for each in harness.machines:
+            each.stop = stop  # type: ignore[method-assign]
+        with pytest.raises(StopTimeout, match="did not stop within 60 s"):
+            await first.stop()
+        return "the result"
+
+    began = asyncio.get_running_loop().time()
+    async with asyncio.timeout(600):
+        assert await main() == "the result"
+    assert asyncio.get_running_loop().time() - began < 130
+    told = f"{harness.machines[1].describe()} could not be stopped: "
+    assert [message for message in caplog.messages if message.startswith(told)] != []
 
 
 async def test_a_fork_belongs_to_the_process_that_made_it(tmp_path: Path) -> None:
