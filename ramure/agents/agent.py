@@ -45,7 +45,7 @@ from ramure.agents.requests import (
 from ramure.agents.session import Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
 from ramure.exits import Crashed, format_exit, is_clean
-from ramure.machines.actor import Exec, GetQuarters
+from ramure.machines.actor import Exec, GetQuarters, end_with
 from ramure.machines.base import Machine
 from ramure.machines.errors import MachineDown
 from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
@@ -274,6 +274,7 @@ class AgentActor(Actor):
         return self.machine
 
     async def _exec(self, request: Exec, caller: Ask) -> None:
+        end_with(caller)
         try:
             caller.reply(await self.options.machine.ask(request, timeout=None))
         except Exception as error:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ramure.actors import NO_REPLY, Actor, Ask
+from ramure.errors import StopTimeout
 from ramure.exits import Crashed
 from ramure.machines.base import AGENT, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
 from ramure.machines.quarters import Quarters
 
-__all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor"]
+__all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor", "end_with"]
+
+logger = logging.getLogger("ramure.machines")
 
 PING_EVERY = 15.0
 """Seconds between two questions to a machine that does not notice its own end; at two without an answer it is down."""
+
+STOP_LIMIT = 60.0
+"""Seconds that a machine's ``stop()`` has; then it is cancelled, its program is told, and goes on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +38,24 @@ class GetQuarters:
 
 @dataclass(frozen=True, slots=True)
 class Exec:
-    """``exec`` on the machine; answered with its :class:`~ramure.types.ExecResult`."""
+    """``exec`` on the machine; answered with its :class:`~ramure.types.ExecResult`. It ends with its asker's patience:
+    a cancelled ask ends the command."""
 
     command: str
     user: str = AGENT
     timeout: float | None = None
+
+
+def end_with(caller: Ask) -> None:
+    """Have the present task, which is to answer ``caller``, cancelled when nobody waits for its answer any more."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def over(_: asyncio.Future[Any]) -> None:
+        task.cancel()  # without effect on one that has answered
+        caller.target.answered(caller)
+
+    caller.future.add_done_callback(over)
 
 
 class MachineActor(Actor):
@@ -98,6 +118,7 @@ class MachineActor(Actor):
         self._ready.add_done_callback(lambda ready: None if ready.cancelled() else tell(ready.result()))
 
     async def _exec(self, request: Exec, caller: Ask) -> None:
+        end_with(caller)
         try:
             machine = (await self._ready).machine
             caller.reply(await machine.exec(request.command, user=request.user, timeout=request.timeout))
@@ -116,4 +137,18 @@ class MachineActor(Actor):
                 await quarters.close()
         self._ready.cancel()
         if self._machine is not None:
-            await self._machine.stop()
+            await self._stop(self._machine)
+
+    async def _stop(self, machine: Machine) -> None:
+        stopping = asyncio.ensure_future(machine.stop())
+        try:
+            await asyncio.wait([stopping], timeout=STOP_LIMIT)
+        finally:
+            given_up = stopping.cancel()
+        try:
+            if given_up:
+                raise StopTimeout(machine.describe(), STOP_LIMIT)
+            stopping.result()
+        except Exception as error:  # it may have left something: a crash report alone is easily overlooked
+            logger.warning("%s could not be stopped: %s", machine.describe(), error)
+            raise

@@ -47,7 +47,7 @@ class DockerImage(Image):
 
     image: str
     workdir: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     network: str = "host"
     volumes: Sequence[str] | Mapping[str, str] = ()
     name: str | None = None
@@ -161,7 +161,7 @@ class DockerContainer(Image):
 
     container: str
     workdir: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str | None = None
     engine: str | Sequence[str] | None = None
 

@@ -178,6 +178,7 @@ class ContainerCommand:
             if not client.done() and not self._marks.over:
                 self._killed = True
                 await self._kill(self.mark, self._marks.leader)
+                self.client.flow()
                 await self._first(client, self._over, timeout=CLIENT_LIMIT)
             if not client.done() and not self._marks.over:
                 await self.client.kill()

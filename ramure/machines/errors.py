@@ -16,6 +16,7 @@ __all__ = [
     "NotSupported",
     "SpawnFailed",
     "UserRefused",
+    "WorkNotSaved",
 ]
 
 
@@ -125,3 +126,18 @@ class NotSupported(MachineError):
 
 class CopyFailed(MachineError):
     """A fork or a snapshot of a machine did not succeed; nothing of it is left."""
+
+
+class WorkNotSaved(CopyFailed):
+    """What was not committed in a machine's git worktree could not be committed when the machine stopped.
+
+    It is still in ``path``; ``why`` says what was in the way. A further ``stop()`` tries again.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(
+            f"what was not committed in {path} could not be committed when its machine stopped: {why}; it is still "
+            "there: mend that and stop() the machine again, or commit it yourself"
+        )

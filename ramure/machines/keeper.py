@@ -48,6 +48,7 @@ class KeptCommand:
         self.exited: asyncio.Future[int] = loop.create_future()
         self.pipes: list[_Pipe] = []
         self._sink = sink
+        self._flows = False
 
     def open_pipes(self) -> list[int]:
         """Make the output pipes; the write ends, to be given to the command and then closed."""
@@ -77,15 +78,24 @@ class KeptCommand:
 
     async def kill(self) -> tuple[int, ...]:
         """End it with everything it started; the pids that could not be killed. Returns when they are gone."""
-        if self.exited.done():
-            return ()
-        left = await asyncio.shield(self._keeper.kill(self.identity))
-        if not left:
+        if not self.exited.done():
+            left = await asyncio.shield(self._keeper.kill(self.identity))
+            if left:
+                return left
             await asyncio.wait([self.exited])
-        return left
+        self.flow()
+        return ()
+
+    def flow(self) -> None:
+        """Read what is left in the pipes, and be held up by no :meth:`pause` any more: of a command that was killed
+        that is little, and whoever paused it may be gone."""
+        self._flows = True
+        self.resume()
 
     def pause(self) -> None:
         """Read no further output for now; the command will be held up when the pipe is full."""
+        if self._flows:
+            return
         for pipe in self.pipes:
             pipe.pause()
 

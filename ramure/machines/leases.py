@@ -43,13 +43,15 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A lease of a program that is dead. ``what`` is for people; ``run`` is the run's id, if it was in one."""
+    """A lease of a program that is dead. ``what`` is for people; ``run`` is the run's id, if it was in one. ``unread``
+    says why the file could not be read, where that is so: then nothing else is known."""
 
     what: str
     run: str
     undo: tuple[tuple[str, ...], ...]
     paths: tuple[str, ...]
     path: Path
+    unread: str = ""
 
 
 def take(
@@ -70,6 +72,7 @@ def take(
             "paths": list(paths),
         }
         os.write(descriptor, json.dumps(content).encode())
+        os.fsync(descriptor)  # after a power cut it is there with what it says, or not at all
         new.rename(target)  # locked before anybody can see it
     except BaseException:
         new.unlink(missing_ok=True)
@@ -94,6 +97,9 @@ def remove_stale(home: Path | None = None) -> tuple[list[Stale], list[tuple[Stal
     for path in sorted(((home or ramure_home()) / "machines").glob("*.json")):
         with _abandoned(path) as lease:
             if lease is None:
+                continue
+            if lease.unread:
+                refused.append((lease, f"{lease.unread}; look for what it may have been, then delete the file"))
                 continue
             try:
                 for argv in lease.undo:
@@ -129,9 +135,17 @@ def _abandoned(path: Path) -> Iterator[Stale | None]:
         if os.fstat(file.fileno()).st_nlink == 0:  # released between our open() and our lock
             yield None
             return
-        content = json.loads(file.read())
-        if content["host"] != socket.gethostname():  # in a home that several hosts share: only that one can tell
-            yield None
-            return
+        yield _read(path, file.read())
+
+
+def _read(path: Path, data: bytes) -> Stale | None:
+    """What a lease says; None for another host's, in a home that several share: only that one can tell."""
+    try:
+        content = json.loads(data)
+        if content["host"] != socket.gethostname():
+            return None
         undo = tuple(tuple(argv) for argv in content["undo"])
-        yield Stale(content["what"], content["run"], undo, tuple(content["paths"]), path)
+        return Stale(content["what"], content["run"], undo, tuple(content["paths"]), path)
+    except (ValueError, KeyError, TypeError) as error:
+        said = f"this lease cannot be read: {type(error).__name__}: {error}"
+        return Stale(f"something, by the lease {path}", "", (), (), path, said)

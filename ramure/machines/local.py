@@ -28,11 +28,11 @@ from ramure.machines.errors import (
     UserRefused,
 )
 from ramure.machines.frozen import Frozen, freeze
-from ramure.machines.keeper import Keeper, KeptCommand, Sink
+from ramure.machines.keeper import Keeper, KeptCommand, Sink, finished
 from ramure.machines.workspace import Workspace, temporary, worktree_of, yours
 from ramure.marks import marked_environment
 
-__all__ = ["LocalImage", "LocalMachine", "LocalSnapshot"]
+__all__ = ["LocalImage", "LocalMachine", "LocalSnapshot", "made"]
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class LocalImage(Image):
     async def spawn(self) -> LocalMachine:
         identity = uuid.uuid4().hex[:8]
         try:
-            workspace = await _made(lambda: self._workspace(identity), Workspace.remove)
+            workspace = await made(lambda: self._workspace(identity), Workspace.remove)
         except (OSError, CopyFailed) as error:
             raise SpawnFailed(self.describe(), f"no working directory: {error}") from error
         return await LocalMachine.start(identity, workspace, self.env)
@@ -106,12 +106,12 @@ class LocalMachine(CommandMachine):
         self.workspace = workspace
         self.env = dict(env)
         self.keeper = keeper
-        self._stopped = False
+        self._stopping: asyncio.Task[None] | None = None
         self._shell = shutil.which("bash") or "/bin/sh"
         for argv in workspace.undo():
             keeper.undo(argv)
-        if made := workspace.made():
-            keeper.own(made)
+        if own := workspace.made():
+            keeper.own(own)
 
     @classmethod
     async def start(cls, identity: str, workspace: Workspace, env: Mapping[str, str]) -> LocalMachine:
@@ -182,40 +182,46 @@ class LocalMachine(CommandMachine):
     async def snapshot(self) -> LocalSnapshot:
         """An image that holds a copy of the working directory. Processes are not copied."""
         self._check()
-        return LocalSnapshot(self, await _made(lambda: freeze(self.workspace, f"{self.id}-snapshot"), Frozen.drop))
+        return LocalSnapshot(self, await made(lambda: freeze(self.workspace, f"{self.id}-snapshot"), Frozen.drop))
 
     async def sibling(self, copy: Callable[[str], Workspace]) -> LocalMachine:
         """A machine like this one, in the directory that ``copy`` makes (it blocks, and is given the machine's id)."""
         identity = uuid.uuid4().hex[:8]
-        return await self._sibling(identity, await _made(lambda: copy(identity), Workspace.remove))
+        return await self._sibling(identity, await made(lambda: copy(identity), Workspace.remove))
 
     async def _sibling(self, identity: str, workspace: Workspace) -> LocalMachine:
         return await LocalMachine.start(identity, workspace, self.env)
 
     async def stop(self) -> None:
-        if self._stopped:
-            return
+        """As :meth:`Machine.stop`. Raises :class:`~ramure.machines.errors.WorkNotSaved` when what was not committed in
+        a git worktree could not be; then a further call tries again."""
         self._stopped = True
+        stopping = self._stopping
+        if stopping is None or (stopping.done() and (stopping.cancelled() or stopping.exception() is not None)):
+            stopping = self._stopping = asyncio.create_task(self._stop(), name=f"stop {self.describe()}")
+        await finished(stopping)
+
+    async def _stop(self) -> None:
         await self.keeper.stop()
         await asyncio.to_thread(self.workspace.remove)
 
 
-async def _made(make: Callable[[], T], remove: Callable[[T], object]) -> T:
+async def made(make: Callable[[], T], remove: Callable[[T], object]) -> T:
     """What ``make`` gives, in a thread. The thread cannot be stopped: when the caller leaves meanwhile, what it makes
     is removed again."""
-    made: concurrent.futures.Future[T] = concurrent.futures.Future()
+    making: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def work() -> None:
         try:
-            made.set_result(make())
+            making.set_result(make())
         except BaseException as error:
-            made.set_exception(error)
+            making.set_exception(error)
 
     asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)
     try:
-        return await asyncio.shield(asyncio.wrap_future(made))
+        return await asyncio.shield(asyncio.wrap_future(making))
     except BaseException:
-        made.add_done_callback(lambda made: None if made.exception() else remove(made.result()))
+        making.add_done_callback(lambda ended: None if ended.exception() else remove(ended.result()))
         raise
 
 

@@ -19,8 +19,8 @@ from ramure.home import ramure_home
 from ramure.machines.base import AGENT, Image
 from ramure.machines.commands import CommandMachine, end, spool
 from ramure.machines.errors import FileRefused, MachineError, NoSuchFile, SpawnFailed, UserRefused
-from ramure.machines.keeper import PROGRAM, Keeper
-from ramure.machines.local import LocalMachine
+from ramure.machines.keeper import PROGRAM, Keeper, finished
+from ramure.machines.local import LocalMachine, made
 from ramure.machines.workspace import Workspace, temporary, yours
 from ramure.marks import marked_environment
 
@@ -67,7 +67,7 @@ class SandboxImage(Image):
         identity = uuid.uuid4().hex[:8]
         try:
             make = temporary if self.workdir is None else lambda _: yours(os.path.realpath(self.workdir or ""))
-            workspace = await asyncio.to_thread(make, identity)
+            workspace = await made(lambda: make(identity), Workspace.remove)
         except OSError as error:
             raise SpawnFailed(self.describe(), f"no working directory: {error}") from error
         return await self.spawn_in(workspace, identity)
@@ -96,8 +96,10 @@ class SandboxImage(Image):
         try:
             probe = await keeper.run(["/bin/sh", "-c", "exit 0"], cwd=workdir, sink=lambda *_: None)
             await probe.wait()
-        except MachineError as error:
-            await keeper.stop()
+        except BaseException as error:
+            await finished(keeper.stop())
+            if not isinstance(error, MachineError):
+                raise
             remedy = "the kernel may forbid namespaces here (in a container: allow them, or use another image)"
             raise SpawnFailed(self.describe(), f"bwrap could not start: {error}", remedy) from error
         return keeper

@@ -11,10 +11,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramure.machines.errors import CopyFailed
+from ramure.machines.errors import CopyFailed, WorkNotSaved
 from ramure.marks import marked_prefix
 
 __all__ = ["Workspace", "copied", "copy_of", "left_behind", "remove_tree", "temporary", "worktree_of", "yours"]
+
+GIT_LIMIT = 600.0
+"""Seconds for one command of git: a large repository takes its time, and one that waits for somebody has none."""
+
+COMMIT_MESSAGE = "What was not committed when the machine stopped"
 
 
 @dataclass(frozen=True)
@@ -131,12 +136,16 @@ def left_behind(path: str) -> Workspace:
 
 
 def _save_worktree(workspace: Workspace) -> None:
-    """Keep what was done: what is not committed is, on the branch; a branch with nothing of its own goes."""
+    """Keep what was done: what is not committed is, on the branch; a branch with nothing of its own goes.
+
+    Nothing of the machine runs any more. Raises :class:`WorkNotSaved`, and then the directory is still there.
+    """
     path, repository = workspace.path, workspace.repository
-    if os.path.isdir(path) and _git(path, "status", "--porcelain"):
-        _git(path, "add", "--all")
-        who = ("-c", "user.name=ramure", "-c", "user.email=ramure@localhost")
-        _git(path, *who, "commit", "--quiet", "--no-verify", "-m", "What was not committed when the machine stopped")
+    try:
+        if os.path.isdir(path):
+            _commit_rest(path, workspace.branch)
+    except (CopyFailed, OSError) as error:
+        raise WorkNotSaved(path, str(error)) from error
     remove_tree(path)
     _git(repository, "worktree", "prune")
     if not _git(
@@ -145,10 +154,36 @@ def _save_worktree(workspace: Workspace) -> None:
         _git(repository, "branch", "--quiet", "-D", workspace.branch)
 
 
+def _commit_rest(path: str, branch: str) -> None:
+    locks = ("index.lock", "HEAD.lock", f"refs/heads/{branch}.lock")
+    options = [option for lock in locks for option in ("--git-path", lock)]
+    for lock in _git(path, "rev-parse", "--path-format=absolute", *options).splitlines():
+        Path(lock).unlink(missing_ok=True)  # of a git that was killed with the machine: nobody else uses these
+    if _git(path, "status", "--porcelain"):
+        _git(path, "add", "--all")
+        # Nobody is there to be asked for a key's passphrase, nor to hear what a hook refuses or waits for. (--no-verify
+        # leaves out two hooks of four.)
+        mine = {"user.name": "ramure", "user.email": "ramure@localhost", "core.hooksPath": os.devnull}
+        options = [option for name, value in mine.items() for option in ("-c", f"{name}={value}")]
+        _git(path, *options, "commit", "--quiet", "--no-gpg-sign", "-m", COMMIT_MESSAGE)
+
+
 def _git(directory: str, *args: str) -> str:
-    done = subprocess.run(["git", "-C", directory, *args], capture_output=True, text=True, check=False)
+    """What git says. Raises :class:`CopyFailed`."""
+    what = f"git {next(arg for arg in args if not arg.startswith('-') and '=' not in arg)} in {directory}"
+    try:
+        done = subprocess.run(
+            ["git", "-C", directory, *args],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=GIT_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        raise CopyFailed(f"{what}: it did not end within {GIT_LIMIT:g} s") from None
     if done.returncode != 0:
-        raise CopyFailed(f"git {args[0]} in {directory}: {(done.stderr or done.stdout).strip()}")
+        raise CopyFailed(f"{what}: {(done.stderr or done.stdout).strip()}")
     return done.stdout.strip()
 
 

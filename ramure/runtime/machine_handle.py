@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ramure.errors import ActorDied
-from ramure.exits import Crashed
+from ramure.errors import ActorDied, StopTimeout
+from ramure.exits import NOPROC, Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetMachine
 from ramure.machines.base import AGENT, ExecStream, ForkOf
-from ramure.machines.errors import MachineError
+from ramure.machines.errors import MachineDown, MachineError, MachineStopped
 from ramure.runtime.messages import StartMachine
 from ramure.runtime.scope import ask_process
 
@@ -28,14 +28,14 @@ async def start_machine(what: str, image: Image | None) -> MachineHandle:
 
     Raises what the image's ``spawn()`` did (:class:`SpawnFailed`, NotSupported ...).
     """
-    handle = MachineHandle(await ask_process(what, StartMachine(image)))
+    record: MachineRecord = await ask_process(what, StartMachine(image))
     try:
-        await handle.machine()
+        await record.ref.ask(GetMachine(), timeout=None)
     except ActorDied as died:
         if isinstance(died.reason, Crashed) and isinstance(died.reason.exception, MachineError):
             raise died.reason.exception from died
         raise
-    return handle
+    return MachineHandle(record)
 
 
 class MachineHandle:
@@ -45,13 +45,30 @@ class MachineHandle:
         self._record = record
 
     async def machine(self) -> Machine:
-        """The machine itself, when it runs."""
-        found: Machine = await self._record.ref.ask(GetMachine(), timeout=None)
+        """The machine itself, when it runs. As all that needs it, raises :class:`MachineStopped` after its end, and
+        :class:`MachineDown` when it went away."""
+        found: Machine = await self._ask(GetMachine())
         return found
 
+    async def _ask(self, request: object) -> Any:
+        try:
+            return await self._record.ref.ask(request, timeout=None)
+        except ActorDied as died:
+            raise self._gone(await self._record.ref.wait()) from died  # died may say no more than noproc
+
+    def _gone(self, reason: object) -> MachineError:
+        """The error of a machine whose actor has ended for this reason."""
+        described = f"{self._record.name} ({self._record.image.describe()})"
+        if is_clean(reason):
+            return MachineStopped(described)
+        error = reason.exception if isinstance(reason, Crashed) else None
+        if isinstance(error, MachineDown):  # a new one: several may be told
+            return MachineDown(error.machine, error.why)
+        return MachineDown(described, format_exit(reason))
+
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
-        """Run a shell command on it."""
-        result: ExecResult = await self._record.ref.ask(Exec(command, user, timeout), timeout=None)
+        """Run a shell command on it; see ``Machine.exec``."""
+        result: ExecResult = await self._ask(Exec(command, user, timeout))
         return result
 
     def stream(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecStream:
@@ -82,8 +99,20 @@ class MachineHandle:
         return await (await self.machine()).read_file(path)
 
     async def stop(self) -> None:
-        """Stop it; agents on it end with it."""
-        await self._record.ref.stop("normal")
+        """Stop it; agents on it end with it. Harmless when repeated, and when it went away. Raises the
+        :class:`MachineError` that its own ``stop()`` did, and :class:`~ramure.errors.StopTimeout` when that did not end
+        within 60 s."""
+        try:
+            await self._record.ref.stop("normal")
+        except ActorDied as died:
+            if died.reason == NOPROC:
+                return
+            error = died.reason.exception if isinstance(died.reason, Crashed) else None
+            if isinstance(error, MachineDown):
+                return
+            if isinstance(error, (MachineError, StopTimeout)):
+                raise error from died
+            raise
 
     def monitor(self) -> Monitor:
         """Get a ``Down`` (with ``receive``) when it ends."""

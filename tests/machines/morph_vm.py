@@ -105,7 +105,8 @@ async def serve_session(process: asyncssh.SSHServerProcess[bytes], vm: Vm) -> No
             if ahead <= AHEAD // 2:
                 running.resume()
         process.exit(await ending)
-    except (asyncssh.Error, OSError):  # the client is gone
+    except (asyncssh.Error, OSError):  # the client is gone, and nobody will read on
+        running.close()
         ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 

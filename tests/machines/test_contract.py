@@ -9,7 +9,12 @@ import time
 
 import pytest
 
+from ramure.machines.docker import DockerImage
 from ramure.machines.errors import ExecTimeout, MachineStopped, NoSuchFile, NotSupported, SpawnFailed, UserRefused
+from ramure.machines.local import LocalImage
+from ramure.machines.morph import MorphImage
+from ramure.machines.sandbox import SandboxImage
+from ramure.machines.ssh import SSHImage
 from ramure.types import ExecResult, ExecutionFailed
 from tests.machines.processes import still_there
 
@@ -53,6 +58,16 @@ async def pids_in(machine, path: str, count: int) -> list[int]:
             if len(lines) == count:
                 return [int(line) for line in lines]
             await asyncio.sleep(0.02)
+
+
+async def held_up(machine, path: str) -> None:
+    """Return when a command that writes to this file for each megabyte of output does so no more."""
+    before, now = -1, 0
+    async with asyncio.timeout(60):
+        while now != before or now < 4:
+            await asyncio.sleep(0.5)
+            with contextlib.suppress(NoSuchFile):
+                before, now = now, len(await machine.read_file(path))
 
 
 class TestExec:
@@ -349,6 +364,29 @@ class TestStreams:
                 assert (await reading).text == f"{pids[0]}\n"
         await wait_gone(machine, row, pids)
 
+    @pytest.mark.needs("processes", "stragglers")
+    @pytest.mark.parametrize("how", ["leaving", "cancelling"])
+    async def test_one_that_its_slow_reader_holds_up(self, machine, row, how):
+        """It is ended all the same: nobody will ever read what is in its pipe."""
+        command = "echo $$ > pid; while :; do head -c 1000000 /dev/zero; echo >> written; done"
+
+        leave = asyncio.Event()
+
+        async def read() -> None:
+            async with machine.stream(command) as stream:
+                await anext(stream)
+                await leave.wait()
+
+        reading = asyncio.create_task(read())
+        await held_up(machine, "written")
+        if how == "leaving":
+            leave.set()
+        else:
+            reading.cancel()
+        done, _ = await asyncio.wait([reading], timeout=60)
+        assert done
+        await wait_gone(machine, row, await pids_in(machine, "pid", 1))
+
 
 class TestEnds:
     async def test_stop_twice(self, machine):
@@ -454,3 +492,23 @@ async def test_what_cannot_be_copied_says_so(row, tmp_path):
         with pytest.raises(NotSupported, match=f"{call.__name__}()"):
             await call()
     await machine.stop()
+
+
+SECRET = {"TOKEN": "s3cret"}
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        LocalImage(env=SECRET),
+        SandboxImage(env=SECRET),
+        SSHImage("host", env=SECRET),
+        DockerImage("image", env=SECRET),
+        DockerImage.attach("container", env=SECRET),
+        MorphImage(env=SECRET),
+    ],
+    ids=lambda image: type(image).__name__,
+)
+def test_what_is_in_the_environment_is_not_shown(image):
+    """An image is part of messages, and those of errors, crash reports and logs."""
+    assert "s3cret" not in f"{image!r} {image.describe()}"

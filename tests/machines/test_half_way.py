@@ -63,6 +63,21 @@ async def test_a_machine_whose_keeper_does_not_start(image, tmp_path, monkeypatc
     assert children() <= before
 
 
+@pytest.mark.parametrize("image", [LocalImage, SandboxImage])
+async def test_a_spawn_that_is_given_up(image, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = children()
+    for delay in (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15):
+        spawning = asyncio.create_task(image().spawn())
+        await asyncio.sleep(delay)
+        spawning.cancel()
+        await asyncio.wait([spawning])
+        if not spawning.cancelled():
+            await spawning.result().stop()
+        assert children() <= before, delay
+        await until(lambda: not list(tmp_path.iterdir()), 30, "nothing of it is left")
+
+
 @pytest.mark.parametrize("kind", ["local", "sandbox", "ssh"])
 @pytest.mark.parametrize("size", [10, 3_000_000])
 async def test_a_file_on_a_full_disk_is_not_reported_as_written(kind, size, full, tmp_path):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines.errors import FileRefused, MachineDown, SpawnFailed
+from ramure.machines.errors import FileRefused, MachineDown, SpawnFailed, WorkNotSaved
 from ramure.machines.local import LocalImage
+from ramure.machines.sandbox import SandboxImage
 from ramure.machines.tmux_local import LocalTmux
 
 
@@ -38,6 +39,19 @@ async def test_a_temporary_directory_goes_with_its_machine():
     await machine.exec("mkdir -p a/b; touch a/b/c; chmod 0 a/b a")
     await machine.stop()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("image", [LocalImage, SandboxImage])
+async def test_a_stop_that_is_cancelled_goes_to_its_end(image):
+    machine = await image().spawn()
+    stopping = asyncio.create_task(machine.stop())
+    await asyncio.sleep(0)  # it has begun
+    stopping.cancel()
+    await asyncio.wait([stopping])
+    assert stopping.cancelled()
+    await machine.stop()
+    assert not Path(machine.workdir).exists()
+    assert machine.keeper.down.done()
 
 
 async def test_the_users_directory_is_made_and_stays(tmp_path):
@@ -168,6 +182,51 @@ class TestWorktrees:
         await machine.exec("echo x > y; git add y; git -c user.name=a -c user.email=a@a commit -qm work")
         await machine.stop()
         assert self.git(repository, "log", "--format=%s", f"ramure/{machine.id}").split() == ["work", "first"]
+
+    def script(self, path, text):
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    def saved(self, repository, machine):
+        assert self.git(repository, "show", f"ramure/{machine.id}:new") == "work"
+        assert not Path(machine.workdir).exists()
+
+    async def test_the_locks_of_a_git_that_was_killed_are_no_hindrance(self, repository):
+        machine = await LocalImage(workdir=repository, worktree=True).spawn()
+        await machine.write_file("new", b"work")
+        await machine.exec("touch $(git rev-parse --git-path index.lock) $(git rev-parse --git-path HEAD.lock)")
+        await machine.exec("touch $(git rev-parse --git-path refs/heads/$(git branch --show-current).lock)")
+        await machine.stop()
+        self.saved(repository, machine)
+
+    async def test_neither_are_signatures_and_hooks(self, repository):
+        """That would ask for a passphrase, say."""
+        machine = await LocalImage(workdir=repository, worktree=True).spawn()
+        await machine.write_file("new", b"work")
+        refuses = self.script(repository / "refuses", "exit 1")
+        self.git(repository, "config", "commit.gpgsign", "true")
+        self.git(repository, "config", "gpg.program", str(refuses))
+        for hook in ("pre-commit", "prepare-commit-msg", "commit-msg", "reference-transaction"):
+            self.script(repository / ".git/hooks" / hook, "exit 1")
+        await machine.stop()
+        self.saved(repository, machine)
+
+    async def test_work_that_cannot_be_saved_stays_and_the_stop_can_be_repeated(self, repository):
+        machine = await LocalImage(workdir=repository, worktree=True).spawn()
+        await machine.write_file("new", b"work")
+        refuses = self.script(repository / "refuses", "cat >/dev/null; echo not today >&2; exit 1")
+        self.git(repository, "config", "filter.no.clean", str(refuses))
+        self.git(repository, "config", "filter.no.required", "true")
+        (repository / ".git/info/attributes").write_text("new filter=no\n")
+        for _ in range(2):
+            with pytest.raises(WorkNotSaved, match=f"{machine.workdir} could not be committed.*not today") as caught:
+                await machine.stop()
+            assert caught.value.path == machine.workdir
+            assert Path(machine.workdir, "new").read_bytes() == b"work"
+        self.git(repository, "config", "filter.no.clean", "cat")
+        await machine.stop()
+        self.saved(repository, machine)
 
     async def test_a_directory_that_is_no_repository(self, tmp_path):
         with pytest.raises(SpawnFailed, match="git"):
