@@ -6,7 +6,8 @@ measured facts about paramiko and sshd:
   connection. Commands read /dev/null.
 * sshd takes ten sessions on a connection and frees them late, so each carries four commands; more get more
   connections. sshd drops connections that arrive too many at once, so few are opened at a time, with retries.
-* Keepalives alone do not notice a dead link; with TCP_USER_TIMEOUT they do.
+* paramiko's keepalives want no answer: with TCP_USER_TIMEOUT they tell whether the next hop's kernel is there, not
+  whether sshd answers, and nothing of what is behind a jump. So who has said nothing is asked for an answer.
 """
 
 from __future__ import annotations
@@ -135,6 +136,12 @@ class Connection:
         """Connect. ``ended`` is called on the transport's thread when the connection is over, however that comes."""
         self.target = target
         self.in_use = 0
+        self.heard = 0
+        """Packets that came: what a living connection says, whoever it is for."""
+        self.broken = ""
+        """Why it is closed although nobody wanted it."""
+        self.requesting = threading.Lock()
+        """One global request at a time: paramiko gives whoever waits the answer that comes first."""
         self._ended = ended
         self._jumps: list[Connection] = []
         self._client: paramiko.SSHClient | None = None
@@ -154,8 +161,6 @@ class Connection:
         transport = client.get_transport()
         assert transport is not None
         self.transport = transport
-        # With this and the two thirds that the kernel waits for an answer, a dead link is noticed in time.
-        transport.set_keepalive(max(1, int(self.target.dead_after / 3)))
 
     def _connect(self) -> paramiko.SSHClient:
         import paramiko
@@ -174,7 +179,7 @@ class Connection:
                 key_filename=keys or None,  # type: ignore[arg-type]
                 pkey=None if own else _parsed(target.private_key), look_for_keys=own, allow_agent=own,
                 timeout=target.dead_after, banner_timeout=target.dead_after, auth_timeout=target.dead_after,
-                transport_factory=functools.partial(_transport, self._ended),
+                transport_factory=functools.partial(_transport, self, self._ended),
             )  # fmt: skip
             transport = client.get_transport()
             if transport is None or transport.get_remote_server_key().get_base64() in revoked:
@@ -194,16 +199,28 @@ class Connection:
             jump = Connection(replace(last, jumps=tuple(before)))
             self._jumps.append(jump)
             jump.open()
-            return jump.transport.open_channel("direct-tcpip", (target.host, target.port), ("127.0.0.1", 0))
+            there, here = (target.host, target.port), ("127.0.0.1", 0)
+            return jump.transport.open_channel("direct-tcpip", there, here, timeout=target.dead_after)
         self._opened = opened = socket.create_connection((target.host, target.port), timeout=target.dead_after)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError):  # not on this system: then keepalives alone must do
+        with contextlib.suppress(OSError):  # not on this system: then it takes the whole of dead_after
             opened.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(target.dead_after * 1000 * 2 / 3))
         return opened
 
     @property
     def alive(self) -> bool:
         return self.transport.is_active()
+
+    def ask(self) -> None:
+        """Have the other side say something: returns when it has answered, or when the connection is over."""
+        import paramiko
+
+        with self.requesting, contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            self.transport.global_request("keepalive@openssh.com", wait=True)
+
+    def lost(self, doing: str, error: object = "") -> LinkLost:
+        """The error that says that the connection broke during ``doing``."""
+        return LinkLost(str(self.target), doing, self.broken or str(error) or "closed by the other side")
 
     def run(
         self,
@@ -226,7 +243,7 @@ class Connection:
             news = _listen(channel)  # before there can be any: an event that is replaced later loses what came before
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise LinkLost(str(self.target), "the start of a command", str(error) or "closed") from error
+            raise self.lost("the start of a command", error) from error
         try:
             return self._read(channel, news, output, started, deadline, cancel or Cancel())
         finally:
@@ -287,7 +304,7 @@ class Connection:
         status = channel.recv_exit_status()
         if status == -1:
             if not self.alive:
-                raise LinkLost(str(self.target), "a command", "closed by the other side")
+                raise self.lost("a command")
             return 137  # its outermost shell was killed
         return status
 
@@ -299,7 +316,7 @@ class Connection:
 
                 sftp = paramiko.SFTPClient.from_transport(self.transport, window_size=WINDOW)
                 if sftp is None:
-                    raise LinkLost(str(self.target), "the start of SFTP", "no session")
+                    raise self.lost("the start of SFTP", "no session")
                 self._sftp = sftp
             return self._sftp
 
@@ -362,8 +379,17 @@ def _listen(channel: paramiko.Channel) -> _News:
     return news
 
 
-def _transport(ended: Callable[[], object], sock: socket.socket, **options: bool) -> paramiko.Transport:
+def _transport(
+    connection: Connection, ended: Callable[[], object], sock: socket.socket, **options: bool
+) -> paramiko.Transport:
     import paramiko
+    from paramiko.packet import Packetizer
+
+    class Counting(Packetizer):
+        def read_message(self) -> tuple[int, paramiko.Message]:
+            message = super().read_message()
+            connection.heard += 1
+            return message
 
     class Transport(paramiko.Transport):
         def run(self) -> None:
@@ -372,7 +398,7 @@ def _transport(ended: Callable[[], object], sock: socket.socket, **options: bool
             finally:
                 ended()
 
-    return Transport(sock, default_window_size=WINDOW, **options)  # type: ignore[arg-type]
+    return Transport(sock, default_window_size=WINDOW, packetizer_class=Counting, **options)  # type: ignore[arg-type]
 
 
 def _load_known_hosts(known: paramiko.HostKeys, files: tuple[str, ...]) -> set[str]:

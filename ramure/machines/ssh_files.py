@@ -8,7 +8,7 @@ import posixpath
 import stat
 from typing import TYPE_CHECKING
 
-from ramure.machines.errors import FileRefused, LinkLost, NoSuchFile
+from ramure.machines.errors import FileRefused, NoSuchFile
 
 if TYPE_CHECKING:
     import paramiko
@@ -33,10 +33,10 @@ def write(connection: Connection, path: str, data: bytes, mode: int | None) -> N
                 _make_directories(sftp, posixpath.dirname(path))
                 _write(sftp, path, data, mode)
         except (paramiko.SSHException, EOFError) as error:
-            raise LinkLost(str(connection.target), f"the writing of {path}", str(error) or "closed") from error
+            raise connection.lost(f"the writing of {path}", error) from error
         except OSError as error:
             if not connection.alive:
-                raise LinkLost(str(connection.target), f"the writing of {path}", str(error)) from error
+                raise connection.lost(f"the writing of {path}", error) from error
             raise FileRefused(path, _why(sftp, path, error)) from error
 
 
@@ -80,10 +80,10 @@ def read(connection: Connection, path: str) -> bytes:
         except FileNotFoundError as error:
             raise NoSuchFile(path) from error
         except (paramiko.SSHException, EOFError) as error:
-            raise LinkLost(str(connection.target), f"the reading of {path}", str(error) or "closed") from error
+            raise connection.lost(f"the reading of {path}", error) from error
         except OSError as error:
             if not connection.alive:
-                raise LinkLost(str(connection.target), f"the reading of {path}", str(error)) from error
+                raise connection.lost(f"the reading of {path}", error) from error
             raise FileRefused(path, _why(sftp, path, error)) from error
 
 

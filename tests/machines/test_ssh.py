@@ -1,8 +1,10 @@
 """What only SSH can show: host keys, jumps, tunnels, and links that break. On a real sshd."""
 
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +17,7 @@ from ramure.machines.errors import LinkLost, MachineDown, SpawnFailed
 from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused
 from ramure.machines.tmux_exec import ExecTmux
 from tests.e2e.kit import until
+from tests.machines.sshd import Sshd
 
 
 @pytest.fixture
@@ -184,6 +187,79 @@ class TestBrokenLinks:
             await machine.exec("true")
         await machine.stop()
         own_sshd.start()
+
+
+class TestSilence:
+    """The other side is there for the kernel, and says nothing."""
+
+    @pytest.fixture
+    def jump_sshd(self, own_sshd):
+        directory = own_sshd.directory / "jump"
+        directory.mkdir()
+        jump = Sshd(directory)
+        (directory / "authorized_keys").write_text((own_sshd.directory / "authorized_keys").read_text())
+        with (own_sshd.directory / "known_hosts").open("a") as known:
+            known.write((directory / "known_hosts").read_text())
+        yield jump
+        jump.stop()
+
+    @pytest.fixture(params=["direct", "jump"])
+    async def machine(self, request, own_sshd):
+        jump = None
+        if request.param == "jump":
+            jump = f"127.0.0.1:{request.getfixturevalue('jump_sshd').port}"
+        # The jump host takes the key that the ssh configuration names.
+        config = own_sshd.directory / "ssh_config"
+        config.write_text(f"Host *\n  IdentityFile {own_sshd.directory}/user_key\n")
+        machine = await own_sshd.image(jump=jump, config=str(config), dead_after=3.0, give_up_after=3.0).spawn()
+        yield machine
+        await machine.stop()
+
+    @pytest.fixture
+    def frozen(self, own_sshd):
+        """Stops the server with all that serves a connection."""
+        stopped: list[int] = []
+
+        def freeze() -> None:
+            pids = [own_sshd.process.pid]
+            for pid in pids:  # grows meanwhile
+                listing = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+                pids += [int(word) for word in listing.stdout.split()]
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+                stopped.append(pid)
+
+        yield freeze
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    async def test_a_command_under_way_is_told(self, machine, frozen):
+        running = asyncio.create_task(machine.exec("sleep 300"))
+        await asyncio.sleep(0.5)
+        frozen()
+        with pytest.raises(LinkLost, match="silent for 3 s"):
+            await asyncio.wait_for(running, 30)
+
+    async def test_it_is_noticed_though_nothing_is_under_way(self, machine, frozen):
+        watching = asyncio.create_task(machine.wait_down())
+        await machine.write_file("file", b"x")
+        frozen()
+        assert await asyncio.wait_for(watching, 60)
+
+    async def test_a_living_link_is_let_alone(self, own_sshd):
+        machine = await own_sshd.image(dead_after=1.0).spawn()
+        before = list(machine._pool._connections)
+        assert (await machine.exec("sleep 3; echo idle")).stdout == "idle\n"  # nothing is said meanwhile
+        size = 0
+        async for chunk in machine.stream("head -c 50000000 /dev/zero"):
+            size += len(chunk.data)
+        assert size == 50_000_000
+        for _ in range(3):
+            await machine.write_file("big", bytes(20_000_000))
+        assert len(await machine.read_file("big")) == 20_000_000
+        assert list(machine._pool._connections) == before
+        await machine.stop()
 
 
 class TestReboots:
