@@ -30,7 +30,7 @@ from ramure.machines.errors import (
 )
 from ramure.machines.keeper import finished
 from ramure.machines.scripts import JANITOR, KILL, KILL_MARKED
-from ramure.machines.ssh_connection import Cancel, Connection, HostKeyRefused, LoginRefused, Target, resolve
+from ramure.machines.ssh_connection import Cancel, Connection, Full, HostKeyRefused, LoginRefused, Target, resolve
 from ramure.machines.ssh_pool import Pool
 from ramure.machines.ssh_tunnel import Tunnel
 from ramure.machines.tmux import env_file
@@ -99,6 +99,14 @@ HOME_OF = r"""getent passwd -- "$1" 2>/dev/null | cut -d: -f6 | grep . || echo /
 
 class _Unprepared(Exception):
     """The host has lost its private directory: it was started anew, or somebody cleaned up. Nothing was run."""
+
+
+class _Unkilled(Exception):
+    """What is to be given up runs on: there was no room on its connection for ``line``, which ends it."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+        super().__init__(line)
 
 
 @dataclass(frozen=True)
@@ -288,11 +296,15 @@ class SSHMachine(Machine):
         collected: Mapping[str, list[bytes]],
     ) -> int:
         self._check()
-        for _ in range(PREPARATIONS):
+        unprepared = 0
+        while unprepared < PREPARATIONS:
             private = self._private
             try:
                 code = await self._execute_once(command, user, timeout, output)
+            except Full:  # nothing was run: on another connection
+                continue
             except _Unprepared:
+                unprepared += 1
                 await self._prepare_again(private)
                 continue
             if code is None:
@@ -324,18 +336,33 @@ class SSHMachine(Machine):
         self._running[running] = cancel
 
         def ended(_: object) -> None:
+            if not running.cancelled() and isinstance(running.exception(), Full):
+                self._pool.refused(connection)
             connection.in_use -= 1
             del self._running[running]
 
         running.add_done_callback(ended)
         try:
             return await asyncio.shield(running)
+        except _Unkilled as unkilled:
+            await finished(self._kill(unkilled.line))
+            return None
         except asyncio.CancelledError:
             cancel.ask()
             await asyncio.wait([running])
-            if not running.cancelled():
-                running.exception()  # nobody is left to be told
+            failure = None if running.cancelled() else running.exception()  # nobody is left to be told
+            if isinstance(failure, _Unkilled):
+                with contextlib.suppress(MachineError):
+                    await finished(self._kill(failure.line))
             raise
+
+    async def _kill(self, line: str) -> None:
+        """End a command from another connection than its own."""
+
+        def run(connection: Connection) -> None:
+            connection.run(line, lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)
+
+        await self._on_connection(run)
 
     async def _prepare_again(self, private: str) -> None:
         """After the host has lost ``private``. A working directory that it lost too is made again, empty."""
@@ -363,8 +390,11 @@ class SSHMachine(Machine):
         if leader == [LOST]:
             raise _Unprepared
         if code is None:
-            kill = ["/bin/sh", "-c", KILL, "sh", leader[0] if leader else "", mark, self._private]
-            connection.run(shlex.join(kill), lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)
+            kill = shlex.join(["/bin/sh", "-c", KILL, "sh", leader[0] if leader else "", mark, self._private])
+            try:
+                connection.run(kill, lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)
+            except Full:
+                raise _Unkilled(kill) from None
         return code
 
     async def _as_user(self, user: str) -> list[str]:
@@ -499,8 +529,12 @@ class SSHMachine(Machine):
 
     async def _on_connection(self, function: Callable[..., T], *args: object) -> T:
         """Call a blocking function, in a thread, with a connection as its first argument."""
-        async with self._pool.lease() as connection:
-            return await self._call(function, connection, *args)
+        while True:
+            async with self._pool.lease() as connection:
+                try:
+                    return await self._call(function, connection, *args)
+                except Full:  # nothing was done: on another one
+                    self._pool.refused(connection)
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         return await _in(self._threads, function, *args)

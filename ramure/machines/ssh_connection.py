@@ -5,7 +5,7 @@ measured facts about paramiko and sshd:
 * ``shutdown_write`` is never called and nothing is written to a command's standard input: both can end the whole
   connection. Commands read /dev/null.
 * sshd takes ten sessions on a connection and frees them late, so each carries four commands; more get more
-  connections. sshd drops connections that arrive too many at once, so few are opened at a time, with retries.
+  connections, and fewer go on one whose server takes less (MaxSessions). sshd drops connections that arrive too many at once, so few are opened at a time, with retries.
 * paramiko's keepalives want no answer: with TCP_USER_TIMEOUT they tell whether the next hop's kernel is there, not
   whether sshd answers, and nothing of what is behind a jump. So who has said nothing is asked for an answer.
 """
@@ -33,8 +33,10 @@ from ramure.machines.errors import LinkLost, MachineDown, MachineError
 if TYPE_CHECKING:
     import paramiko
 
-__all__ = ["Cancel", "Connection", "HostKeyRefused", "LoginRefused", "Output", "Target", "resolve"]
+__all__ = ["Cancel", "Connection", "Full", "HostKeyRefused", "LoginRefused", "Output", "Target", "resolve"]
 
+COMMANDS_PER_CONNECTION = 4
+"""sshd allows ten sessions on a connection, and frees them late."""
 TCP_USER_TIMEOUT = 18
 WINDOW = 1 << 24
 READ_SIZE = 1 << 20
@@ -59,6 +61,11 @@ class HostKeyRefused(MachineError):
 
 class LoginRefused(MachineError):
     """The host did not let us in with any key that we have."""
+
+
+class Full(MachineError):
+    """The server opens no further session on a connection (sshd's MaxSessions): nothing was run, and another connection
+    has room."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,8 @@ class Connection:
         """Connect. ``ended`` is called on the transport's thread when the connection is over, however that comes."""
         self.target = target
         self.in_use = 0
+        self.room = COMMANDS_PER_CONNECTION
+        """How many may use it at a time; 0: nobody any more, or it is not for sharing."""
         self.heard = 0
         """Packets that came: what a living connection says, whoever it is for."""
         self.broken = ""
@@ -148,6 +157,7 @@ class Connection:
         self._opened: socket.socket | None = None
         self._sftp: paramiko.SFTPClient | None = None
         self._sftp_lock = threading.Lock()
+        self._used = False
         self.file_lock = threading.Lock()
         """One transfer at a time: an SFTP session mixes up the answers to pipelined requests of several threads."""
 
@@ -222,6 +232,23 @@ class Connection:
         """The error that says that the connection broke during ``doing``."""
         return LinkLost(str(self.target), doing, self.broken or str(error) or "closed by the other side")
 
+    def _session(self, doing: str) -> paramiko.Channel:
+        import paramiko
+
+        try:
+            channel = self.transport.open_session(window_size=WINDOW, timeout=self.target.dead_after)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            # paramiko keeps one reason for a whole connection: another thread may have got ours.
+            refused = isinstance(error, paramiko.ChannelException) or str(error) == "Unable to open channel."
+            if not (refused and self.alive):
+                raise self.lost(doing, error) from error
+            if not self._used and self.in_use <= 1:  # nobody is in our way
+                what = "opens no session on a new connection; allow some with MaxSessions in its sshd_config"
+                raise MachineError(f"the SSH server of {self.target} {what} (it said: {error})") from error
+            raise Full(f"the SSH server of {self.target} opens no further session on a connection") from error
+        self._used = True
+        return channel
+
     def run(
         self,
         command: str,
@@ -234,12 +261,12 @@ class Connection:
         """Run a command to its end; its status, or None when the deadline passed or it was cancelled (it runs on
         then: see the machine's kill). With ``started``, the first line of its output goes there.
 
-        Raises :class:`LinkLost`.
+        Raises :class:`LinkLost`, and :class:`Full`.
         """
         import paramiko
 
+        channel = self._session("the start of a command")
         try:
-            channel = self.transport.open_session(timeout=self.target.dead_after)
             news = _listen(channel)  # before there can be any: an event that is replaced later loses what came before
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -314,10 +341,9 @@ class Connection:
             if self._sftp is None:
                 import paramiko
 
-                sftp = paramiko.SFTPClient.from_transport(self.transport, window_size=WINDOW)
-                if sftp is None:
-                    raise self.lost("the start of SFTP", "no session")
-                self._sftp = sftp
+                channel = self._session("the start of SFTP")
+                channel.invoke_subsystem("sftp")
+                self._sftp = paramiko.SFTPClient(channel)
             return self._sftp
 
     def close(self) -> None:

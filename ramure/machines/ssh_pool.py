@@ -20,8 +20,6 @@ from ramure.machines.ssh_connection import Connection, HostKeyRefused, LoginRefu
 
 __all__ = ["Pool", "TransportActor"]
 
-COMMANDS_PER_CONNECTION = 4
-"""sshd allows ten sessions on a connection, and frees them late."""
 OPENING_AT_ONCE = 3
 """sshd drops some of the connections that begin while ten others are not through (MaxStartups)."""
 LOOKS = 15
@@ -78,7 +76,7 @@ class TransportActor(ThreadedActor):
 
 
 class Pool:
-    """Connections to one target, four commands on each. All but :meth:`alive` belong to the event loop."""
+    """Connections to one target, up to four commands on each. All but :meth:`alive` belong to the event loop."""
 
     def __init__(self, target: Target, *, patience: float) -> None:
         self.target = target
@@ -107,7 +105,7 @@ class Pool:
         try:
             self._connections[ref] = connection = await ref.ask("connection", timeout=None)
             if reserved:
-                connection.in_use = COMMANDS_PER_CONNECTION
+                connection.room = 0
         except ActorDied as died:
             raise MachineDown(str(self.target), str(died)) from died
         except asyncio.CancelledError:
@@ -154,13 +152,23 @@ class Pool:
         """As :meth:`lease`, for who gives it back by counting ``in_use`` down."""
         return self._take() or await self._open()
 
+    def refused(self, connection: Connection) -> None:
+        """The server opened no session on a connection for who has just taken it (:class:`Full`), and gives it back
+        after this. Who is on it stays; where nobody is (one session is all that it allows, and that one is SFTP's, or not
+        freed yet), it ends, and a new one has room."""
+        connection.room = min(connection.room, connection.in_use - 1)
+        if connection.room == 0:
+            for ref, each in self._connections.items():
+                if each is connection:
+                    ref.exit(Shutdown("its server opens no session on it"))
+
     def alive(self) -> bool:
         """Whether any connection is."""
         return any(connection.alive for connection in self._connections.values())
 
     def _take(self) -> Connection | None:
         for connection in self._connections.values():
-            if connection.in_use < COMMANDS_PER_CONNECTION and connection.alive:
+            if connection.in_use < connection.room and connection.alive:
                 connection.in_use += 1
                 return connection
         return None

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ramure.machines.errors import LinkLost, MachineDown, SpawnFailed
+from ramure.machines.errors import ExecTimeout, LinkLost, MachineDown, SpawnFailed
 from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused
 from ramure.machines.tmux_exec import ExecTmux
 from tests.e2e.kit import until
@@ -187,6 +187,69 @@ class TestBrokenLinks:
             await machine.exec("true")
         await machine.stop()
         own_sshd.start()
+
+
+class TestFewSessions:
+    """Hosts whose sshd takes fewer sessions on a connection (MaxSessions) than we would use."""
+
+    @pytest.fixture(params=[1, 2, 3])
+    async def machine(self, request, own_sshd):
+        with (own_sshd.directory / "config").open("a") as config:
+            config.write(f"MaxSessions {request.param}\n")
+        own_sshd.stop()
+        own_sshd.start()
+        machine = await own_sshd.image().spawn()
+        yield machine
+        await machine.stop()
+
+    async def test_commands_and_files_at_once(self, machine):
+        async def both(number):
+            await machine.write_file(f"file{number}", b"%d" % number)
+            said = (await machine.exec(f"sleep 0.3; cat file{number}; echo x >>count{number}")).stdout
+            return said, await machine.read_file(f"count{number}")
+
+        assert await asyncio.gather(*map(both, range(6))) == [(str(number), b"x\n") for number in range(6)]
+        assert [chunk.text async for chunk in machine.stream("echo on")] == ["on\n"]
+
+    async def test_one_after_the_other(self, machine):
+        for number in range(20):
+            assert (await machine.exec(f"echo {number}")).stdout == f"{number}\n"
+        assert len(machine._pool._connections) == 1
+
+    @pytest.mark.parametrize("how", ["timeout", "cancel"])
+    async def test_a_command_is_ended_from_another_connection(self, machine, how):
+        await asyncio.gather(*(machine.exec("sleep 0.2") for _ in range(4)))
+        running = asyncio.create_task(
+            machine.exec("echo $$ >pid; sleep 1000; :", timeout=1.0 if how == "timeout" else None)
+        )
+        await until(lambda: os.path.exists(f"{machine.workdir}/pid"), 30, "it runs")
+        if how == "cancel":
+            running.cancel()
+        with pytest.raises(ExecTimeout if how == "timeout" else asyncio.CancelledError):
+            await asyncio.wait_for(running, 30)
+        pid = (await machine.read_file("pid")).decode().strip()
+        await until(lambda: not os.path.exists(f"/proc/{pid}"), 30, "it is gone")
+
+    async def test_none_at_all_is_told_with_the_remedy(self, own_sshd):
+        with (own_sshd.directory / "config").open("a") as config:
+            config.write("MaxSessions 0\n")
+        own_sshd.stop()
+        own_sshd.start()
+        with pytest.raises(SpawnFailed, match="MaxSessions"):
+            await asyncio.wait_for(own_sshd.image().spawn(), 30)
+
+
+async def test_tmux_waits_between_links_that_break():
+    tries = []
+
+    class Breaking:
+        async def exec(self, command, timeout):
+            tries.append(command)
+            raise LinkLost("somewhere", "the start of a command", "closed")
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ExecTmux(Breaking()).panes(), 1.0)
+    assert 2 <= len(tries) <= 10
 
 
 class TestSilence:
