@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramure.home import private_dir
-from ramure.machines.errors import LinkLost, MachineDown, MachineError
+from ramure.machines.errors import LinkLost, MachineDown, MachineError, NotSupported
 
 if TYPE_CHECKING:
     import paramiko
@@ -330,21 +330,46 @@ class Connection:
     def _status(self, channel: paramiko.Channel) -> int:
         status = channel.recv_exit_status()
         if status == -1:
-            if not self.alive:
+            if self.over():
                 raise self.lost("a command")
             return 137  # its outermost shell was killed
         return status
 
+    def over(self) -> bool:
+        """Whether the connection has ended. What uses it hears of that a moment earlier, so that moment is waited for."""
+        self.transport.join(0.1)
+        return not self.alive
+
     def sftp(self) -> paramiko.SFTPClient:
-        """The connection's one SFTP session."""
+        """The connection's one SFTP session: a new one where that before has ended.
+
+        Raises :class:`LinkLost`, :class:`Full`, and :class:`NotSupported` where the server has no SFTP.
+        """
+        import paramiko
+
         with self._sftp_lock:
             if self._sftp is None:
-                import paramiko
-
                 channel = self._session("the start of SFTP")
-                channel.invoke_subsystem("sftp")
-                self._sftp = paramiko.SFTPClient(channel)
+                try:
+                    channel.invoke_subsystem("sftp")
+                    self._sftp = paramiko.SFTPClient(channel)
+                except (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError) as error:
+                    channel.close()
+                    if self.over():
+                        raise self.lost("the start of SFTP", error) from error
+                    what = (
+                        "SFTP, by which files are read and written: the SSH server there must offer it, with "
+                        "`Subsystem sftp internal-sftp` in its sshd_config"
+                    )
+                    raise NotSupported(str(self.target), what) from error
             return self._sftp
+
+    def forget_sftp(self, sftp: paramiko.SFTPClient) -> None:
+        """Use this SFTP session no more."""
+        with self._sftp_lock:
+            if self._sftp is sftp:
+                self._sftp = None
+        sftp.close()
 
     def close(self) -> None:
         """End it, from any thread, also while it is being opened."""

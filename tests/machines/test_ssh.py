@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -236,6 +237,49 @@ class TestFewSessions:
         own_sshd.stop()
         own_sshd.start()
         with pytest.raises(SpawnFailed, match="MaxSessions"):
+            await asyncio.wait_for(own_sshd.image().spawn(), 30)
+
+
+class TestSftp:
+    @staticmethod
+    def servers(sshd) -> list[int]:
+        """The processes that serve SFTP."""
+        pids = [sshd.process.pid]
+        for pid in pids:  # grows meanwhile
+            listing = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+            pids += [int(word) for word in listing.stdout.split()]
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids}
+        return [pid for pid, command in commands.items() if b"internal-sftp" in command]
+
+    async def test_a_session_that_was_killed_is_replaced(self, machine, own_sshd):
+        await machine.write_file("file", b"1")
+        for _ in range(2):
+            for pid in self.servers(own_sshd):
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.3)
+            assert await machine.read_file("file") == b"1"
+        killed = self.servers(own_sshd)
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        await machine.write_file("file", b"2")
+        assert await machine.read_file("file") == b"2"
+
+    async def test_one_that_is_killed_under_way_too(self, machine, own_sshd):
+        data = os.urandom(1_000_000) * 40
+        writing = asyncio.create_task(machine.write_file("file", data))
+        await until(lambda: os.path.exists(f"{machine.workdir}/file"), 30, "it is begun")
+        for pid in self.servers(own_sshd):
+            os.kill(pid, signal.SIGKILL)
+        await asyncio.wait_for(writing, 60)
+        assert Path(machine.workdir, "file").read_bytes() == data
+
+    async def test_a_server_without_it_is_told_with_the_remedy(self, own_sshd):
+        config = own_sshd.directory / "config"
+        config.write_text(config.read_text().replace("Subsystem sftp internal-sftp\n", ""))
+        own_sshd.stop()
+        own_sshd.start()
+        with pytest.raises(SpawnFailed, match="Subsystem sftp internal-sftp"):
             await asyncio.wait_for(own_sshd.image().spawn(), 30)
 
 
