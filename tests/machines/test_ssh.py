@@ -14,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
+import ramure
 from ramure.machines.errors import ExecTimeout, LinkLost, MachineDown, SpawnFailed
 from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused
 from ramure.machines.tmux_exec import ExecTmux
 from tests.e2e.kit import until
 from tests.machines.sshd import Sshd
+
+IPV6 = ["::1", "::"] if os.path.exists("/proc/net/if_inet6") else []
 
 
 @pytest.fixture
@@ -111,6 +114,18 @@ class TestWays:
             command = f"exec 3<>/dev/tcp/{host}/{port}; echo you >&3; cat <&3"
             results = await asyncio.gather(*(machine.exec(command, timeout=30) for _ in range(20)))
         assert {result.stdout for result in results} == {"hello you\n"}
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "0.0.0.0", *IPV6])
+    async def test_agents_reach_the_run_wherever_it_listens(self, own_sshd, host):
+        @ramure.agent_process(image=own_sshd.image(), host=host)
+        async def main():
+            there = await (await ramure.machine()).machine()
+            url = await ramure.current_runtime().services.url_for(there)  # as an agent's launch asks
+            opened = f"exec 3<>/dev/tcp/{url.removeprefix('ws://').replace(':', '/')}"
+            command = opened + r"; printf 'GET / HTTP/1.1\r\nHost: here\r\n\r\n' >&3; head -1 <&3"
+            return (await there.exec(command, timeout=30)).stdout
+
+        assert (await main()).startswith("HTTP/1.1")
 
     async def test_nothing_is_left(self, own_sshd, tmp_path):
         machine = await own_sshd.image(workdir=str(tmp_path / "work")).spawn()
