@@ -186,6 +186,7 @@ class SSHMachine(Machine):
         self._pool = pool
         self._threads = threads
         self._stopped = False
+        self._stopping: asyncio.Task[None] | None = None
         self._private = ""
         self._shell = "/bin/sh"
         self._me = ("", "")
@@ -500,9 +501,14 @@ class SSHMachine(Machine):
                 await asyncio.gather(opening, losing, return_exceptions=True)
 
     async def stop(self) -> None:
-        if self._stopped:
-            return
-        self._stopped = True
+        """End what runs there, remove what was made there, and log out. Once begun it is done to its end, also when the
+        caller is cancelled; whoever calls it again waits for that end too."""
+        if self._stopping is None:
+            self._stopped = True
+            self._stopping = asyncio.create_task(self._stop(), name=f"stop of ssh to {self._pool.target}")
+        await finished(self._stopping)
+
+    async def _stop(self) -> None:
         if self._living is not None:
             self._living.cancel()
             await asyncio.wait([self._living])

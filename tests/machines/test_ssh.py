@@ -127,6 +127,21 @@ class TestWays:
 
         assert (await main()).startswith("HTTP/1.1")
 
+    async def test_nothing_is_left_by_a_stop_that_is_cancelled(self, own_sshd):
+        machine = await own_sshd.image().spawn()
+        private = machine._private
+        stopping = asyncio.create_task(machine.stop())
+        other = asyncio.create_task(machine.stop())
+        await asyncio.sleep(0.005)
+        stopping.cancel()
+        await machine.stop()
+        assert not os.path.exists(private)
+        assert not os.path.exists(machine.workdir)
+        assert not machine._pool.alive()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        await other
+
     async def test_nothing_is_left(self, own_sshd, tmp_path):
         machine = await own_sshd.image(workdir=str(tmp_path / "work")).spawn()
         private = machine._private
