@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import contextvars
 import functools
@@ -43,6 +44,8 @@ T = TypeVar("T")
 THREADS = 128
 KILL_LIMIT = 5.0
 RETRY = 0.5
+CHUNKS = 16
+"""How much of a stream may wait for its reader, before the rest waits on the host."""
 COMMAND_LIMIT = 60_000
 """Characters of a command from which on it goes over as a file."""
 
@@ -255,7 +258,9 @@ class SSHMachine(Machine):
 
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-        code = await self._execute(command, user, timeout, lambda source, data: output[source].append(data), output)
+        code = await self._execute(
+            command, user, timeout, lambda source, data: output[source].append(data), output, Cancel()
+        )
         stdout, stderr = await texts(output)
         return ExecResult(stdout, stderr, code)
 
@@ -264,29 +269,32 @@ class SSHMachine(Machine):
 
     async def _chunks(self, command: str, user: str, timeout: float | None) -> AsyncIterator[Chunk | int]:
         loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[Chunk | None] = asyncio.Queue(16)
+        said: collections.deque[Chunk] = collections.deque()
+        news = asyncio.Event()
+        cancel = Cancel(room=lambda: len(said) < CHUNKS)
 
-        def output(source: str, data: bytes) -> None:
-            chunk = Chunk("stdout" if source == "stdout" else "stderr", data)
-            asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
+        def output(source: str, data: bytes) -> None:  # does not wait for the reader: the time has to be kept
+            said.append(Chunk("stdout" if source == "stdout" else "stderr", data))
+            loop.call_soon_threadsafe(news.set)
 
-        async def run() -> int:
-            try:
-                return await self._execute(command, user, timeout, output, {})
-            finally:
-                await queue.put(None)
-
-        running = loop.create_task(run())
+        running = loop.create_task(self._execute(command, user, timeout, output, {}, cancel))
+        running.add_done_callback(lambda _: news.set())
         try:
-            while (chunk := await queue.get()) is not None:
-                yield chunk
+            while said or not running.done():
+                if said:
+                    chunk = said.popleft()
+                    cancel.wake()
+                    yield chunk
+                else:
+                    news.clear()
+                    if not said:  # it is a thread that says more
+                        await news.wait()
             yield await running
         finally:
             running.cancel()
-            while not running.done():  # make room for what its thread still wants to say
-                while not queue.empty():
-                    queue.get_nowait()
-                await asyncio.wait([running], timeout=0.01)
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # who has left does not want to know
 
     async def _execute(
         self,
@@ -295,13 +303,14 @@ class SSHMachine(Machine):
         timeout: float | None,
         output: Callable[[str, bytes], None],
         collected: Mapping[str, list[bytes]],
+        cancel: Cancel,
     ) -> int:
         self._check()
         unprepared = 0
         while unprepared < PREPARATIONS:
             private = self._private
             try:
-                code = await self._execute_once(command, user, timeout, output)
+                code = await self._execute_once(command, user, timeout, output, cancel)
             except Full:  # nothing was run: on another connection
                 continue
             except _Unprepared:
@@ -316,11 +325,15 @@ class SSHMachine(Machine):
         raise MachineError(f"{self.describe()} loses {self._private} again and again: no command can be run there")
 
     async def _execute_once(
-        self, command: str, user: str, timeout: float | None, output: Callable[[str, bytes], None]
+        self,
+        command: str,
+        user: str,
+        timeout: float | None,
+        output: Callable[[str, bytes], None],
+        cancel: Cancel,
     ) -> int | None:
         mark = next(self._marks)
         prefix = await self._as_user(user)
-        cancel = Cancel()
         if len(command) > COMMAND_LIMIT:
             text = command.encode("utf-8", "surrogateescape")
             await self._on_connection(ssh_files.write, f"{self._private}/{mark}", text, 0o600)

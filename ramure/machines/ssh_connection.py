@@ -271,8 +271,10 @@ class Connection:
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self.lost("the start of a command", error) from error
+        if started is not None:
+            output = _without_first_line(output, started)
         try:
-            return self._read(channel, news, output, started, deadline, cancel or Cancel())
+            return self._read(channel, news, output, deadline, cancel or Cancel())
         finally:
             channel.close()
 
@@ -281,50 +283,44 @@ class Connection:
         channel: paramiko.Channel,
         news: _News,
         output: Output,
-        started: Callable[[str], None] | None,
         deadline: float | None,
         cancel: Cancel,
     ) -> int | None:
         cancel.news = news
-        head = b""
         read = 0
         quiet_until = math.inf
         while True:
             news.rearm()
             busy = False
-            if channel.recv_ready():
+            room = cancel.room()
+            if room and channel.recv_ready():
                 data = channel.recv(READ_SIZE)
                 read += len(data)
                 busy = bool(data)
-                if started is not None:
-                    head += data
-                    line, newline, data = head.partition(b"\n")
-                    if newline:
-                        started(line.decode())
-                        started = None
-                    else:
-                        data = b""
-                if data:
-                    output("stdout", data)
-            if channel.recv_stderr_ready():
+                output("stdout", data)
+            if room and channel.recv_stderr_ready():
                 busy = True
                 errors = channel.recv_stderr(READ_SIZE)
                 read += len(errors)
                 output("stderr", errors)
+            now = time.monotonic()
+            ended = channel.exit_status_ready() or channel.closed
+            whole = ended and (channel.closed or channel.eof_received)  # then its reader may take its time
+            if cancel.asked or (deadline is not None and now >= deadline and not whole):
+                return None
             if busy:
                 quiet_until = math.inf
                 if read >= MUCH:
                     time.sleep(NAP)
                 continue
-            now = time.monotonic()
-            if channel.exit_status_ready() or channel.closed:
+            left = channel.recv_ready() or channel.recv_stderr_ready()  # came just now, or there is no room for it
+            if ended:
                 quiet_until = min(quiet_until, now + QUIET)
-                complete = channel.closed or channel.eof_received or now >= quiet_until
-                if complete and not (channel.recv_ready() or channel.recv_stderr_ready()):
+                if not left and (whole or now >= quiet_until):
                     return self._status(channel)
-            if cancel.asked or (deadline is not None and now >= deadline):
-                return None
-            until = min(quiet_until, math.inf if deadline is None else deadline)
+            until = math.inf if left else quiet_until
+            if deadline is not None and not whole:
+                until = min(until, deadline)
             news.wait(None if until == math.inf else max(0.0, until - now))
 
     def _status(self, channel: paramiko.Channel) -> int:
@@ -383,15 +379,39 @@ class Connection:
             jump.close()
 
 
-class Cancel:
-    """Asks a running command to be given up, from another thread."""
+def _without_first_line(output: Output, first: Callable[[str], None]) -> Output:
+    head: bytes | None = b""
 
-    def __init__(self) -> None:
+    def take(source: str, data: bytes) -> None:
+        nonlocal head
+        if source == "stdout" and head is not None:
+            head += data
+            line, newline, data = head.partition(b"\n")
+            if not newline:
+                return
+            head = None
+            first(line.decode())
+        if data:
+            output(source, data)
+
+    return take
+
+
+class Cancel:
+    """What another thread has to say to the one that runs a command: to give it up; and whether there is room for more
+    of its output, which is left where it is until there is."""
+
+    def __init__(self, room: Callable[[], bool] = lambda: True) -> None:
         self.asked = False
+        self.room = room
         self.news: _News | None = None
 
     def ask(self) -> None:
         self.asked = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have it look again, whether there is room."""
         if self.news is not None:
             self.news.set()
 

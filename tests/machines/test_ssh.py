@@ -220,18 +220,50 @@ class TestBrokenLinks:
         own_sshd.start()
 
 
+class TestSlowReaders:
+    @pytest.mark.parametrize("command", ["yes", "yes | head -c 100000000 >&2"])
+    async def test_the_command_is_ended_in_time(self, machine, command):
+        stream = machine.stream(f"echo $$ >pid; {command}; :", timeout=1.0)
+        first = await anext(aiter(stream))
+        assert first.data
+        pid = (await machine.read_file("pid")).decode().strip()
+        assert os.path.exists(f"/proc/{pid}")
+        await until(lambda: not os.path.exists(f"/proc/{pid}"), 30, "it is gone, though nobody reads")
+        with pytest.raises(ExecTimeout):
+            async for _ in stream:
+                pass
+
+    async def test_what_ended_in_time_is_read_whole(self, machine):
+        size = 0
+        stream = machine.stream("for i in $(seq 20); do head -c 100000 /dev/zero; sleep 0.01; done", timeout=5.0)
+        async for chunk in stream:
+            size += len(chunk.data)
+            if size < 1_500_000:
+                await asyncio.sleep(0.4)
+        assert (size, stream.exit_code) == (2_000_000, 0)
+
+    async def test_one_that_leaves_ends_the_command(self, machine):
+        stream = machine.stream("echo $$ >pid; yes; :")
+        await anext(aiter(stream))
+        pid = (await machine.read_file("pid")).decode().strip()
+        await asyncio.wait_for(stream.aclose(), 30)
+        await until(lambda: not os.path.exists(f"/proc/{pid}"), 30, "it is gone")
+
+    async def test_what_writes_without_end_is_ended_in_time(self, machine):
+        with pytest.raises(ExecTimeout):
+            await asyncio.wait_for(machine.exec("yes", timeout=1.0), 60)
+
+
 class TestFewSessions:
     """Hosts whose sshd takes fewer sessions on a connection (MaxSessions) than we would use."""
 
     @pytest.fixture(params=[1, 2, 3])
-    async def machine(self, request, own_sshd):
-        with (own_sshd.directory / "config").open("a") as config:
-            config.write(f"MaxSessions {request.param}\n")
-        own_sshd.stop()
-        own_sshd.start()
-        machine = await own_sshd.image().spawn()
+    async def machine(self, request, tmp_path):
+        sshd = Sshd(tmp_path, f"MaxSessions {request.param}\n")
+        machine = await sshd.image().spawn()
         yield machine
         await machine.stop()
+        sshd.stop()
 
     async def test_commands_and_files_at_once(self, machine):
         async def both(number):
@@ -261,13 +293,11 @@ class TestFewSessions:
         pid = (await machine.read_file("pid")).decode().strip()
         await until(lambda: not os.path.exists(f"/proc/{pid}"), 30, "it is gone")
 
-    async def test_none_at_all_is_told_with_the_remedy(self, own_sshd):
-        with (own_sshd.directory / "config").open("a") as config:
-            config.write("MaxSessions 0\n")
-        own_sshd.stop()
-        own_sshd.start()
+    async def test_none_at_all_is_told_with_the_remedy(self, tmp_path):
+        sshd = Sshd(tmp_path, "MaxSessions 0\n")
         with pytest.raises(SpawnFailed, match="MaxSessions"):
-            await asyncio.wait_for(own_sshd.image().spawn(), 30)
+            await asyncio.wait_for(sshd.image().spawn(), 30)
+        sshd.stop()
 
 
 class TestSftp:
