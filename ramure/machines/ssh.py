@@ -42,6 +42,8 @@ __all__ = ["SSHImage", "SSHMachine"]
 T = TypeVar("T")
 
 THREADS = 128
+RESERVED = 2
+"""Threads for what must not wait until a command ends: signs of life, and the machine's stop."""
 KILL_LIMIT = 5.0
 RETRY = 0.5
 CHUNKS = 16
@@ -188,6 +190,7 @@ class SSHMachine(Machine):
         self._running: dict[asyncio.Future[int | None], Cancel] = {}
         self._pool = pool
         self._threads = threads
+        self._reserved = ThreadPoolExecutor(RESERVED, thread_name_prefix=f"ssh {image.host}")
         self._stopped = False
         self._stopping: asyncio.Task[None] | None = None
         self._private = ""
@@ -254,7 +257,7 @@ class SSHMachine(Machine):
         while True:
             await asyncio.sleep(every)
             with contextlib.suppress(MachineError):
-                await self._plain(["rm", "-f", "--", f"{self._private}/quiet"])
+                await self._plain(["rm", "-f", "--", f"{self._private}/quiet"], self._reserved)
 
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
@@ -425,7 +428,7 @@ class SSHMachine(Machine):
             self._users[user] = [*become, "env", f"HOME={home}", f"USER={user}", f"LOGNAME={user}"]
         return self._users[user]
 
-    async def _plain(self, argv: list[str]) -> ExecResult:
+    async def _plain(self, argv: list[str], threads: ThreadPoolExecutor | None = None) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
 
         def run(connection: Connection) -> int | None:
@@ -433,7 +436,7 @@ class SSHMachine(Machine):
             deadline = time.monotonic() + self.image.dead_after
             return connection.run(line, lambda source, data: output[source].append(data), deadline=deadline)
 
-        code = await self._on_connection(run)
+        code = await self._on_connection(run, threads=threads)
         if code is None:
             raise MachineDown(self.describe(), f"it did not answer within {self.image.dead_after:g} s")
         stdout, stderr = await texts(output)
@@ -533,25 +536,29 @@ class SSHMachine(Machine):
             await self._pool.close()  # commands that wait for a connection wait no longer
         try:
             if self._pool.alive():
-                await self._plain(["/bin/sh", "-c", DISMISS + KILL_MARKED, "sh", self.id, self._private])
-                await self._plain(["rm", "-rf", "--", *remove])
+                dismiss = ["/bin/sh", "-c", DISMISS + KILL_MARKED, "sh", self.id, self._private]
+                await self._plain(dismiss, self._reserved)
+                await self._plain(["rm", "-rf", "--", *remove], self._reserved)
         except MachineError:
             pass  # it went just now: nothing there can be ended or removed
         if running:
             await asyncio.wait(running, timeout=KILL_LIMIT)
         await self._pool.close()
         self._threads.shutdown(wait=False)
+        self._reserved.shutdown(wait=False)
 
     def _check(self) -> None:
         if self._stopped:
             raise MachineStopped(self.describe())
 
-    async def _on_connection(self, function: Callable[..., T], *args: object) -> T:
+    async def _on_connection(
+        self, function: Callable[..., T], *args: object, threads: ThreadPoolExecutor | None = None
+    ) -> T:
         """Call a blocking function, in a thread, with a connection as its first argument."""
         while True:
             async with self._pool.lease() as connection:
                 try:
-                    return await self._call(function, connection, *args)
+                    return await _in(threads or self._threads, function, connection, *args)
                 except Full:  # nothing was done: on another one
                     self._pool.refused(connection)
 

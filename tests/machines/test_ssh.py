@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import ramure
+from ramure.machines import ssh
 from ramure.machines.errors import ExecTimeout, LinkLost, MachineDown, SpawnFailed
 from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused
 from ramure.machines.tmux_exec import ExecTmux
@@ -489,3 +490,15 @@ async def test_a_host_cleans_up_after_a_program_that_was_killed(own_sshd):
     assert os.path.exists(f"/proc/{pid}")  # a machine whose program lives is let alone
     assert (await lives.exec("echo on")).stdout == "on\n"
     await lives.stop()
+
+
+async def test_a_machine_whose_threads_are_all_busy_is_not_taken_for_abandoned(own_sshd, monkeypatch):
+    monkeypatch.setattr(ssh, "THREADS", 4)
+    machine = await own_sshd.image(abandon_after=4).spawn()
+    running = [asyncio.create_task(machine.exec("sleep 1000")) for _ in range(4)]
+    done, _ = await asyncio.wait(running, timeout=10)
+    assert not done
+    assert os.path.exists(machine.workdir)
+    await asyncio.wait_for(machine.stop(), 30)
+    assert not os.path.exists(machine._private)
+    await asyncio.gather(*running, return_exceptions=True)
