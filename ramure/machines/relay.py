@@ -1,4 +1,5 @@
-"""A port of this host's loopback address, made reachable at another of its addresses (a container bridge's)."""
+"""A port at one of this host's addresses, made reachable at another: one of the loopback address at a container bridge's,
+or the other way round."""
 
 from __future__ import annotations
 
@@ -10,18 +11,18 @@ SIZE = 1 << 16
 
 
 class Relay:
-    """Passes connections to ``address`` on to 127.0.0.1:``port``. Use :meth:`start`."""
+    """Passes connections to ``address`` on to ``port`` at ``to``. Use :meth:`start`."""
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, port: int, to: str) -> None:
+        self._target = to, port
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
         self.port = 0
 
     @classmethod
-    async def start(cls, address: str, port: int) -> Relay:
+    async def start(cls, address: str, port: int, to: str = "127.0.0.1") -> Relay:
         """Listen on a free port of ``address``. Raises OSError if it is none of this host's."""
-        relay = cls(port)
+        relay = cls(port, to)
         relay._server = await asyncio.start_server(relay._serve, address, 0, limit=SIZE)
         relay.port = relay._server.sockets[0].getsockname()[1]
         return relay
@@ -32,7 +33,7 @@ class Relay:
         self._links.add(task)
         ends = [writer]
         try:
-            here_reader, here_writer = await asyncio.open_connection("127.0.0.1", self._target, limit=SIZE)
+            here_reader, here_writer = await asyncio.open_connection(*self._target, limit=SIZE)
             ends.append(here_writer)
             await asyncio.gather(_pump(reader, here_writer), _pump(here_reader, writer))
         except OSError:  # nobody listens here, or either side broke: as if the port were closed

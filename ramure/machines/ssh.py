@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import contextvars
 import functools
@@ -30,7 +31,7 @@ from ramure.machines.errors import (
 )
 from ramure.machines.keeper import finished
 from ramure.machines.scripts import JANITOR, KILL, KILL_MARKED
-from ramure.machines.ssh_connection import Cancel, Connection, HostKeyRefused, LoginRefused, Target, resolve
+from ramure.machines.ssh_connection import Cancel, Connection, Full, HostKeyRefused, LoginRefused, Target, resolve
 from ramure.machines.ssh_pool import Pool
 from ramure.machines.ssh_tunnel import Tunnel
 from ramure.machines.tmux import env_file
@@ -41,8 +42,12 @@ __all__ = ["SSHImage", "SSHMachine"]
 T = TypeVar("T")
 
 THREADS = 128
+RESERVED = 2
+"""Threads for what must not wait until a command ends: signs of life, and the machine's stop."""
 KILL_LIMIT = 5.0
 RETRY = 0.5
+CHUNKS = 16
+"""How much of a stream may wait for its reader, before the rest waits on the host."""
 COMMAND_LIMIT = 60_000
 """Characters of a command from which on it goes over as a file."""
 
@@ -99,6 +104,14 @@ HOME_OF = r"""getent passwd -- "$1" 2>/dev/null | cut -d: -f6 | grep . || echo /
 
 class _Unprepared(Exception):
     """The host has lost its private directory: it was started anew, or somebody cleaned up. Nothing was run."""
+
+
+class _Unkilled(Exception):
+    """What is to be given up runs on: there was no room on its connection for ``line``, which ends it."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+        super().__init__(line)
 
 
 @dataclass(frozen=True)
@@ -177,7 +190,9 @@ class SSHMachine(Machine):
         self._running: dict[asyncio.Future[int | None], Cancel] = {}
         self._pool = pool
         self._threads = threads
+        self._reserved = ThreadPoolExecutor(RESERVED, thread_name_prefix=f"ssh {image.host}")
         self._stopped = False
+        self._stopping: asyncio.Task[None] | None = None
         self._private = ""
         self._shell = "/bin/sh"
         self._me = ("", "")
@@ -242,11 +257,13 @@ class SSHMachine(Machine):
         while True:
             await asyncio.sleep(every)
             with contextlib.suppress(MachineError):
-                await self._plain(["rm", "-f", "--", f"{self._private}/quiet"])
+                await self._plain(["rm", "-f", "--", f"{self._private}/quiet"], self._reserved)
 
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-        code = await self._execute(command, user, timeout, lambda source, data: output[source].append(data), output)
+        code = await self._execute(
+            command, user, timeout, lambda source, data: output[source].append(data), output, Cancel()
+        )
         stdout, stderr = await texts(output)
         return ExecResult(stdout, stderr, code)
 
@@ -255,29 +272,32 @@ class SSHMachine(Machine):
 
     async def _chunks(self, command: str, user: str, timeout: float | None) -> AsyncIterator[Chunk | int]:
         loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[Chunk | None] = asyncio.Queue(16)
+        said: collections.deque[Chunk] = collections.deque()
+        news = asyncio.Event()
+        cancel = Cancel(room=lambda: len(said) < CHUNKS)
 
-        def output(source: str, data: bytes) -> None:
-            chunk = Chunk("stdout" if source == "stdout" else "stderr", data)
-            asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
+        def output(source: str, data: bytes) -> None:  # does not wait for the reader: the time has to be kept
+            said.append(Chunk("stdout" if source == "stdout" else "stderr", data))
+            loop.call_soon_threadsafe(news.set)
 
-        async def run() -> int:
-            try:
-                return await self._execute(command, user, timeout, output, {})
-            finally:
-                await queue.put(None)
-
-        running = loop.create_task(run())
+        running = loop.create_task(self._execute(command, user, timeout, output, {}, cancel))
+        running.add_done_callback(lambda _: news.set())
         try:
-            while (chunk := await queue.get()) is not None:
-                yield chunk
+            while said or not running.done():
+                if said:
+                    chunk = said.popleft()
+                    cancel.wake()
+                    yield chunk
+                else:
+                    news.clear()
+                    if not said:  # it is a thread that says more
+                        await news.wait()
             yield await running
         finally:
             running.cancel()
-            while not running.done():  # make room for what its thread still wants to say
-                while not queue.empty():
-                    queue.get_nowait()
-                await asyncio.wait([running], timeout=0.01)
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # who has left does not want to know
 
     async def _execute(
         self,
@@ -286,13 +306,18 @@ class SSHMachine(Machine):
         timeout: float | None,
         output: Callable[[str, bytes], None],
         collected: Mapping[str, list[bytes]],
+        cancel: Cancel,
     ) -> int:
         self._check()
-        for _ in range(PREPARATIONS):
+        unprepared = 0
+        while unprepared < PREPARATIONS:
             private = self._private
             try:
-                code = await self._execute_once(command, user, timeout, output)
+                code = await self._execute_once(command, user, timeout, output, cancel)
+            except Full:  # nothing was run: on another connection
+                continue
             except _Unprepared:
+                unprepared += 1
                 await self._prepare_again(private)
                 continue
             if code is None:
@@ -303,11 +328,15 @@ class SSHMachine(Machine):
         raise MachineError(f"{self.describe()} loses {self._private} again and again: no command can be run there")
 
     async def _execute_once(
-        self, command: str, user: str, timeout: float | None, output: Callable[[str, bytes], None]
+        self,
+        command: str,
+        user: str,
+        timeout: float | None,
+        output: Callable[[str, bytes], None],
+        cancel: Cancel,
     ) -> int | None:
         mark = next(self._marks)
         prefix = await self._as_user(user)
-        cancel = Cancel()
         if len(command) > COMMAND_LIMIT:
             text = command.encode("utf-8", "surrogateescape")
             await self._on_connection(ssh_files.write, f"{self._private}/{mark}", text, 0o600)
@@ -324,18 +353,33 @@ class SSHMachine(Machine):
         self._running[running] = cancel
 
         def ended(_: object) -> None:
+            if not running.cancelled() and isinstance(running.exception(), Full):
+                self._pool.refused(connection)
             connection.in_use -= 1
             del self._running[running]
 
         running.add_done_callback(ended)
         try:
             return await asyncio.shield(running)
+        except _Unkilled as unkilled:
+            await finished(self._kill(unkilled.line))
+            return None
         except asyncio.CancelledError:
             cancel.ask()
             await asyncio.wait([running])
-            if not running.cancelled():
-                running.exception()  # nobody is left to be told
+            failure = None if running.cancelled() else running.exception()  # nobody is left to be told
+            if isinstance(failure, _Unkilled):
+                with contextlib.suppress(MachineError):
+                    await finished(self._kill(failure.line))
             raise
+
+    async def _kill(self, line: str) -> None:
+        """End a command from another connection than its own."""
+
+        def run(connection: Connection) -> None:
+            connection.run(line, lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)
+
+        await self._on_connection(run)
 
     async def _prepare_again(self, private: str) -> None:
         """After the host has lost ``private``. A working directory that it lost too is made again, empty."""
@@ -363,8 +407,11 @@ class SSHMachine(Machine):
         if leader == [LOST]:
             raise _Unprepared
         if code is None:
-            kill = ["/bin/sh", "-c", KILL, "sh", leader[0] if leader else "", mark, self._private]
-            connection.run(shlex.join(kill), lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)
+            kill = shlex.join(["/bin/sh", "-c", KILL, "sh", leader[0] if leader else "", mark, self._private])
+            try:
+                connection.run(kill, lambda *_: None, deadline=time.monotonic() + KILL_LIMIT)
+            except Full:
+                raise _Unkilled(kill) from None
         return code
 
     async def _as_user(self, user: str) -> list[str]:
@@ -381,7 +428,7 @@ class SSHMachine(Machine):
             self._users[user] = [*become, "env", f"HOME={home}", f"USER={user}", f"LOGNAME={user}"]
         return self._users[user]
 
-    async def _plain(self, argv: list[str]) -> ExecResult:
+    async def _plain(self, argv: list[str], threads: ThreadPoolExecutor | None = None) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
 
         def run(connection: Connection) -> int | None:
@@ -389,7 +436,7 @@ class SSHMachine(Machine):
             deadline = time.monotonic() + self.image.dead_after
             return connection.run(line, lambda source, data: output[source].append(data), deadline=deadline)
 
-        code = await self._on_connection(run)
+        code = await self._on_connection(run, threads=threads)
         if code is None:
             raise MachineDown(self.describe(), f"it did not answer within {self.image.dead_after:g} s")
         stdout, stderr = await texts(output)
@@ -470,9 +517,14 @@ class SSHMachine(Machine):
                 await asyncio.gather(opening, losing, return_exceptions=True)
 
     async def stop(self) -> None:
-        if self._stopped:
-            return
-        self._stopped = True
+        """End what runs there, remove what was made there, and log out. Once begun it is done to its end, also when the
+        caller is cancelled; whoever calls it again waits for that end too."""
+        if self._stopping is None:
+            self._stopped = True
+            self._stopping = asyncio.create_task(self._stop(), name=f"stop of ssh to {self._pool.target}")
+        await finished(self._stopping)
+
+    async def _stop(self) -> None:
         if self._living is not None:
             self._living.cancel()
             await asyncio.wait([self._living])
@@ -484,23 +536,31 @@ class SSHMachine(Machine):
             await self._pool.close()  # commands that wait for a connection wait no longer
         try:
             if self._pool.alive():
-                await self._plain(["/bin/sh", "-c", DISMISS + KILL_MARKED, "sh", self.id, self._private])
-                await self._plain(["rm", "-rf", "--", *remove])
+                dismiss = ["/bin/sh", "-c", DISMISS + KILL_MARKED, "sh", self.id, self._private]
+                await self._plain(dismiss, self._reserved)
+                await self._plain(["rm", "-rf", "--", *remove], self._reserved)
         except MachineError:
             pass  # it went just now: nothing there can be ended or removed
         if running:
             await asyncio.wait(running, timeout=KILL_LIMIT)
         await self._pool.close()
         self._threads.shutdown(wait=False)
+        self._reserved.shutdown(wait=False)
 
     def _check(self) -> None:
         if self._stopped:
             raise MachineStopped(self.describe())
 
-    async def _on_connection(self, function: Callable[..., T], *args: object) -> T:
+    async def _on_connection(
+        self, function: Callable[..., T], *args: object, threads: ThreadPoolExecutor | None = None
+    ) -> T:
         """Call a blocking function, in a thread, with a connection as its first argument."""
-        async with self._pool.lease() as connection:
-            return await self._call(function, connection, *args)
+        while True:
+            async with self._pool.lease() as connection:
+                try:
+                    return await _in(threads or self._threads, function, connection, *args)
+                except Full:  # nothing was done: on another one
+                    self._pool.refused(connection)
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         return await _in(self._threads, function, *args)

@@ -5,8 +5,9 @@ measured facts about paramiko and sshd:
 * ``shutdown_write`` is never called and nothing is written to a command's standard input: both can end the whole
   connection. Commands read /dev/null.
 * sshd takes ten sessions on a connection and frees them late, so each carries four commands; more get more
-  connections. sshd drops connections that arrive too many at once, so few are opened at a time, with retries.
-* Keepalives alone do not notice a dead link; with TCP_USER_TIMEOUT they do.
+  connections, and fewer go on one whose server takes less (MaxSessions). sshd drops connections that arrive too many at once, so few are opened at a time, with retries.
+* paramiko's keepalives want no answer: with TCP_USER_TIMEOUT they tell whether the next hop's kernel is there, not
+  whether sshd answers, and nothing of what is behind a jump. So who has said nothing is asked for an answer.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ramure.home import private_dir
-from ramure.machines.errors import LinkLost, MachineDown, MachineError
+from ramure.machines.errors import LinkLost, MachineDown, MachineError, NotSupported
 
 if TYPE_CHECKING:
     import paramiko
 
-__all__ = ["Cancel", "Connection", "HostKeyRefused", "LoginRefused", "Output", "Target", "resolve"]
+__all__ = ["Cancel", "Connection", "Full", "HostKeyRefused", "LoginRefused", "Output", "Target", "resolve"]
 
+COMMANDS_PER_CONNECTION = 4
+"""sshd allows ten sessions on a connection, and frees them late."""
 TCP_USER_TIMEOUT = 18
 WINDOW = 1 << 24
 READ_SIZE = 1 << 20
@@ -58,6 +61,11 @@ class HostKeyRefused(MachineError):
 
 class LoginRefused(MachineError):
     """The host did not let us in with any key that we have."""
+
+
+class Full(MachineError):
+    """The server opens no further session on a connection (sshd's MaxSessions): nothing was run, and another connection
+    has room."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +143,21 @@ class Connection:
         """Connect. ``ended`` is called on the transport's thread when the connection is over, however that comes."""
         self.target = target
         self.in_use = 0
+        self.room = COMMANDS_PER_CONNECTION
+        """How many may use it at a time; 0: nobody any more, or it is not for sharing."""
+        self.heard = 0
+        """Packets that came: what a living connection says, whoever it is for."""
+        self.broken = ""
+        """Why it is closed although nobody wanted it."""
+        self.requesting = threading.Lock()
+        """One global request at a time: paramiko gives whoever waits the answer that comes first."""
         self._ended = ended
         self._jumps: list[Connection] = []
         self._client: paramiko.SSHClient | None = None
         self._opened: socket.socket | None = None
         self._sftp: paramiko.SFTPClient | None = None
         self._sftp_lock = threading.Lock()
+        self._used = False
         self.file_lock = threading.Lock()
         """One transfer at a time: an SFTP session mixes up the answers to pipelined requests of several threads."""
 
@@ -154,8 +171,6 @@ class Connection:
         transport = client.get_transport()
         assert transport is not None
         self.transport = transport
-        # With this and the two thirds that the kernel waits for an answer, a dead link is noticed in time.
-        transport.set_keepalive(max(1, int(self.target.dead_after / 3)))
 
     def _connect(self) -> paramiko.SSHClient:
         import paramiko
@@ -174,7 +189,7 @@ class Connection:
                 key_filename=keys or None,  # type: ignore[arg-type]
                 pkey=None if own else _parsed(target.private_key), look_for_keys=own, allow_agent=own,
                 timeout=target.dead_after, banner_timeout=target.dead_after, auth_timeout=target.dead_after,
-                transport_factory=functools.partial(_transport, self._ended),
+                transport_factory=functools.partial(_transport, self, self._ended),
             )  # fmt: skip
             transport = client.get_transport()
             if transport is None or transport.get_remote_server_key().get_base64() in revoked:
@@ -194,16 +209,45 @@ class Connection:
             jump = Connection(replace(last, jumps=tuple(before)))
             self._jumps.append(jump)
             jump.open()
-            return jump.transport.open_channel("direct-tcpip", (target.host, target.port), ("127.0.0.1", 0))
+            there, here = (target.host, target.port), ("127.0.0.1", 0)
+            return jump.transport.open_channel("direct-tcpip", there, here, timeout=target.dead_after)
         self._opened = opened = socket.create_connection((target.host, target.port), timeout=target.dead_after)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError):  # not on this system: then keepalives alone must do
+        with contextlib.suppress(OSError):  # not on this system: then it takes the whole of dead_after
             opened.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(target.dead_after * 1000 * 2 / 3))
         return opened
 
     @property
     def alive(self) -> bool:
         return self.transport.is_active()
+
+    def ask(self) -> None:
+        """Have the other side say something: returns when it has answered, or when the connection is over."""
+        import paramiko
+
+        with self.requesting, contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            self.transport.global_request("keepalive@openssh.com", wait=True)
+
+    def lost(self, doing: str, error: object = "") -> LinkLost:
+        """The error that says that the connection broke during ``doing``."""
+        return LinkLost(str(self.target), doing, self.broken or str(error) or "closed by the other side")
+
+    def _session(self, doing: str) -> paramiko.Channel:
+        import paramiko
+
+        try:
+            channel = self.transport.open_session(window_size=WINDOW, timeout=self.target.dead_after)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            # paramiko keeps one reason for a whole connection: another thread may have got ours.
+            refused = isinstance(error, paramiko.ChannelException) or str(error) == "Unable to open channel."
+            if not (refused and self.alive):
+                raise self.lost(doing, error) from error
+            if not self._used and self.in_use <= 1:  # nobody is in our way
+                what = "opens no session on a new connection; allow some with MaxSessions in its sshd_config"
+                raise MachineError(f"the SSH server of {self.target} {what} (it said: {error})") from error
+            raise Full(f"the SSH server of {self.target} opens no further session on a connection") from error
+        self._used = True
+        return channel
 
     def run(
         self,
@@ -217,18 +261,20 @@ class Connection:
         """Run a command to its end; its status, or None when the deadline passed or it was cancelled (it runs on
         then: see the machine's kill). With ``started``, the first line of its output goes there.
 
-        Raises :class:`LinkLost`.
+        Raises :class:`LinkLost`, and :class:`Full`.
         """
         import paramiko
 
+        channel = self._session("the start of a command")
         try:
-            channel = self.transport.open_session(timeout=self.target.dead_after)
             news = _listen(channel)  # before there can be any: an event that is replaced later loses what came before
             channel.exec_command(command)
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise LinkLost(str(self.target), "the start of a command", str(error) or "closed") from error
+            raise self.lost("the start of a command", error) from error
+        if started is not None:
+            output = _without_first_line(output, started)
         try:
-            return self._read(channel, news, output, started, deadline, cancel or Cancel())
+            return self._read(channel, news, output, deadline, cancel or Cancel())
         finally:
             channel.close()
 
@@ -237,71 +283,89 @@ class Connection:
         channel: paramiko.Channel,
         news: _News,
         output: Output,
-        started: Callable[[str], None] | None,
         deadline: float | None,
         cancel: Cancel,
     ) -> int | None:
         cancel.news = news
-        head = b""
         read = 0
         quiet_until = math.inf
         while True:
             news.rearm()
             busy = False
-            if channel.recv_ready():
+            room = cancel.room()
+            if room and channel.recv_ready():
                 data = channel.recv(READ_SIZE)
                 read += len(data)
                 busy = bool(data)
-                if started is not None:
-                    head += data
-                    line, newline, data = head.partition(b"\n")
-                    if newline:
-                        started(line.decode())
-                        started = None
-                    else:
-                        data = b""
-                if data:
-                    output("stdout", data)
-            if channel.recv_stderr_ready():
+                output("stdout", data)
+            if room and channel.recv_stderr_ready():
                 busy = True
                 errors = channel.recv_stderr(READ_SIZE)
                 read += len(errors)
                 output("stderr", errors)
+            now = time.monotonic()
+            ended = channel.exit_status_ready() or channel.closed
+            whole = ended and (channel.closed or channel.eof_received)  # then its reader may take its time
+            if cancel.asked or (deadline is not None and now >= deadline and not whole):
+                return None
             if busy:
                 quiet_until = math.inf
                 if read >= MUCH:
                     time.sleep(NAP)
                 continue
-            now = time.monotonic()
-            if channel.exit_status_ready() or channel.closed:
+            left = channel.recv_ready() or channel.recv_stderr_ready()  # came just now, or there is no room for it
+            if ended:
                 quiet_until = min(quiet_until, now + QUIET)
-                complete = channel.closed or channel.eof_received or now >= quiet_until
-                if complete and not (channel.recv_ready() or channel.recv_stderr_ready()):
+                if not left and (whole or now >= quiet_until):
                     return self._status(channel)
-            if cancel.asked or (deadline is not None and now >= deadline):
-                return None
-            until = min(quiet_until, math.inf if deadline is None else deadline)
+            until = math.inf if left else quiet_until
+            if deadline is not None and not whole:
+                until = min(until, deadline)
             news.wait(None if until == math.inf else max(0.0, until - now))
 
     def _status(self, channel: paramiko.Channel) -> int:
         status = channel.recv_exit_status()
         if status == -1:
-            if not self.alive:
-                raise LinkLost(str(self.target), "a command", "closed by the other side")
+            if self.over():
+                raise self.lost("a command")
             return 137  # its outermost shell was killed
         return status
 
+    def over(self) -> bool:
+        """Whether the connection has ended. What uses it hears of that a moment earlier, so that moment is waited for."""
+        self.transport.join(0.1)
+        return not self.alive
+
     def sftp(self) -> paramiko.SFTPClient:
-        """The connection's one SFTP session."""
+        """The connection's one SFTP session: a new one where that before has ended.
+
+        Raises :class:`LinkLost`, :class:`Full`, and :class:`NotSupported` where the server has no SFTP.
+        """
+        import paramiko
+
         with self._sftp_lock:
             if self._sftp is None:
-                import paramiko
-
-                sftp = paramiko.SFTPClient.from_transport(self.transport, window_size=WINDOW)
-                if sftp is None:
-                    raise LinkLost(str(self.target), "the start of SFTP", "no session")
-                self._sftp = sftp
+                channel = self._session("the start of SFTP")
+                try:
+                    channel.invoke_subsystem("sftp")
+                    self._sftp = paramiko.SFTPClient(channel)
+                except (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError) as error:
+                    channel.close()
+                    if self.over():
+                        raise self.lost("the start of SFTP", error) from error
+                    what = (
+                        "SFTP, by which files are read and written: the SSH server there must offer it, with "
+                        "`Subsystem sftp internal-sftp` in its sshd_config"
+                    )
+                    raise NotSupported(str(self.target), what) from error
             return self._sftp
+
+    def forget_sftp(self, sftp: paramiko.SFTPClient) -> None:
+        """Use this SFTP session no more."""
+        with self._sftp_lock:
+            if self._sftp is sftp:
+                self._sftp = None
+        sftp.close()
 
     def close(self) -> None:
         """End it, from any thread, also while it is being opened."""
@@ -315,15 +379,39 @@ class Connection:
             jump.close()
 
 
-class Cancel:
-    """Asks a running command to be given up, from another thread."""
+def _without_first_line(output: Output, first: Callable[[str], None]) -> Output:
+    head: bytes | None = b""
 
-    def __init__(self) -> None:
+    def take(source: str, data: bytes) -> None:
+        nonlocal head
+        if source == "stdout" and head is not None:
+            head += data
+            line, newline, data = head.partition(b"\n")
+            if not newline:
+                return
+            head = None
+            first(line.decode())
+        if data:
+            output(source, data)
+
+    return take
+
+
+class Cancel:
+    """What another thread has to say to the one that runs a command: to give it up; and whether there is room for more
+    of its output, which is left where it is until there is."""
+
+    def __init__(self, room: Callable[[], bool] = lambda: True) -> None:
         self.asked = False
+        self.room = room
         self.news: _News | None = None
 
     def ask(self) -> None:
         self.asked = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have it look again, whether there is room."""
         if self.news is not None:
             self.news.set()
 
@@ -362,8 +450,17 @@ def _listen(channel: paramiko.Channel) -> _News:
     return news
 
 
-def _transport(ended: Callable[[], object], sock: socket.socket, **options: bool) -> paramiko.Transport:
+def _transport(
+    connection: Connection, ended: Callable[[], object], sock: socket.socket, **options: bool
+) -> paramiko.Transport:
     import paramiko
+    from paramiko.packet import Packetizer
+
+    class Counting(Packetizer):
+        def read_message(self) -> tuple[int, paramiko.Message]:
+            message = super().read_message()
+            connection.heard += 1
+            return message
 
     class Transport(paramiko.Transport):
         def run(self) -> None:
@@ -372,7 +469,7 @@ def _transport(ended: Callable[[], object], sock: socket.socket, **options: bool
             finally:
                 ended()
 
-    return Transport(sock, default_window_size=WINDOW, **options)  # type: ignore[arg-type]
+    return Transport(sock, default_window_size=WINDOW, packetizer_class=Counting, **options)  # type: ignore[arg-type]
 
 
 def _load_known_hosts(known: paramiko.HostKeys, files: tuple[str, ...]) -> set[str]:

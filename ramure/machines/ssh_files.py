@@ -6,9 +6,10 @@ import errno
 import io
 import posixpath
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-from ramure.machines.errors import FileRefused, LinkLost, NoSuchFile
+from ramure.machines.errors import FileRefused, NoSuchFile
 
 if TYPE_CHECKING:
     import paramiko
@@ -17,27 +18,50 @@ if TYPE_CHECKING:
 
 __all__ = ["read", "write"]
 
+T = TypeVar("T")
+
 CHUNK = 1 << 20
 
 
 def write(connection: Connection, path: str, data: bytes, mode: int | None) -> None:
     """Write a file; missing directories are made. ``mode`` is set before the first byte is written."""
+
+    def work(sftp: paramiko.SFTPClient) -> None:
+        try:
+            _write(sftp, path, data, mode)
+        except FileNotFoundError:
+            _make_directories(sftp, posixpath.dirname(path))
+            _write(sftp, path, data, mode)
+
+    _over_sftp(connection, work, path, "writing")
+
+
+def _over_sftp(connection: Connection, work: Callable[[paramiko.SFTPClient], T], path: str, what: str) -> T:
+    """Do it; once more from the beginning, which harms neither reading nor writing a whole file, where the SFTP session
+    has ended though the connection lives (somebody has killed its process on the host)."""
     import paramiko
 
+    doing = f"the {what} of {path}"
+    again = True
     with connection.file_lock:
-        try:
+        while True:
             sftp = connection.sftp()
             try:
-                _write(sftp, path, data, mode)
-            except FileNotFoundError:
-                _make_directories(sftp, posixpath.dirname(path))
-                _write(sftp, path, data, mode)
-        except (paramiko.SSHException, EOFError) as error:
-            raise LinkLost(str(connection.target), f"the writing of {path}", str(error) or "closed") from error
-        except OSError as error:
-            if not connection.alive:
-                raise LinkLost(str(connection.target), f"the writing of {path}", str(error)) from error
-            raise FileRefused(path, _why(sftp, path, error)) from error
+                return work(sftp)
+            except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
+                if isinstance(error, OSError) and not _closed(sftp):  # the server's answer
+                    if isinstance(error, FileNotFoundError):
+                        raise NoSuchFile(path) from error
+                    raise FileRefused(path, _why(sftp, path, error)) from error
+                connection.forget_sftp(sftp)
+                if not again or connection.over():
+                    raise connection.lost(doing, error) from error
+                again = False
+
+
+def _closed(sftp: paramiko.SFTPClient) -> bool:
+    channel = sftp.get_channel()
+    return channel is None or channel.closed
 
 
 def _write(sftp: paramiko.SFTPClient, path: str, data: bytes, mode: int | None) -> None:
@@ -69,22 +93,13 @@ def _make_directories(sftp: paramiko.SFTPClient, path: str) -> None:
 
 def read(connection: Connection, path: str) -> bytes:
     """The whole content of a file."""
-    import paramiko
 
-    with connection.file_lock:
-        try:
-            sftp = connection.sftp()
-            content = io.BytesIO()
-            sftp.getfo(path, content)
-            return content.getvalue()
-        except FileNotFoundError as error:
-            raise NoSuchFile(path) from error
-        except (paramiko.SSHException, EOFError) as error:
-            raise LinkLost(str(connection.target), f"the reading of {path}", str(error) or "closed") from error
-        except OSError as error:
-            if not connection.alive:
-                raise LinkLost(str(connection.target), f"the reading of {path}", str(error)) from error
-            raise FileRefused(path, _why(sftp, path, error)) from error
+    def work(sftp: paramiko.SFTPClient) -> bytes:
+        content = io.BytesIO()
+        sftp.getfo(path, content)
+        return content.getvalue()
+
+    return _over_sftp(connection, work, path, "reading")
 
 
 def _why(sftp: paramiko.SFTPClient, path: str, error: OSError) -> str:

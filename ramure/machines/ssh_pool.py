@@ -20,10 +20,14 @@ from ramure.machines.ssh_connection import Connection, HostKeyRefused, LoginRefu
 
 __all__ = ["Pool", "TransportActor"]
 
-COMMANDS_PER_CONNECTION = 4
-"""sshd allows ten sessions on a connection, and frees them late."""
 OPENING_AT_ONCE = 3
 """sshd drops some of the connections that begin while ten others are not through (MaxStartups)."""
+LOOKS = 15
+"""How often a connection is looked at in the ``dead_after`` seconds for which it may be silent. Looks are counted, not
+seconds: a clock may leap, and when this program was held up it has heard nothing either."""
+ASKED = 4
+"""After so many looks that found it silent a connection is asked for a sign of life; so the kernel, which waits two
+thirds of the time for an answer (TCP_USER_TIMEOUT), is done in time too."""
 FIRST_DELAY, LAST_DELAY = 0.2, 5.0
 """Seconds, at most, between two attempts to connect; doubled from the first to the last."""
 
@@ -31,6 +35,11 @@ FIRST_DELAY, LAST_DELAY = 0.2, 5.0
 @dataclass(frozen=True, slots=True)
 class _Ended:
     """The transport's thread has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Silent:
+    """Nothing has come for a while."""
 
 
 class TransportActor(ThreadedActor):
@@ -54,6 +63,8 @@ class TransportActor(ThreadedActor):
     def handle_info(self, message: object) -> None:
         if isinstance(message, _Ended):
             self.stop(Shutdown("the connection broke"))
+        elif isinstance(message, _Silent):
+            self.connection.ask()
 
     def terminate(self, reason: object) -> None:
         self.connection.close()
@@ -65,7 +76,7 @@ class TransportActor(ThreadedActor):
 
 
 class Pool:
-    """Connections to one target, four commands on each. All but :meth:`alive` belong to the event loop."""
+    """Connections to one target, up to four commands on each. All but :meth:`alive` belong to the event loop."""
 
     def __init__(self, target: Target, *, patience: float) -> None:
         self.target = target
@@ -94,19 +105,29 @@ class Pool:
         try:
             self._connections[ref] = connection = await ref.ask("connection", timeout=None)
             if reserved:
-                connection.in_use = COMMANDS_PER_CONNECTION
+                connection.room = 0
         except ActorDied as died:
             raise MachineDown(str(self.target), str(died)) from died
         except asyncio.CancelledError:
             ref.exit("kill")  # nobody would know of it
             raise
-        watch = asyncio.create_task(self._watch(ref), name=f"watch of ssh to {self.target}")
+        watch = asyncio.create_task(self._watch(ref, connection), name=f"watch of ssh to {self.target}")
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
         return ref
 
-    async def _watch(self, ref: Ref[TransportActor]) -> None:
-        await ref.wait()
+    async def _watch(self, ref: Ref[TransportActor], connection: Connection) -> None:
+        """Wait for the connection's end, and bring it about when nothing is heard any more."""
+        ended = asyncio.ensure_future(ref.wait())
+        heard, silent = connection.heard, 0
+        while not (await asyncio.wait([ended], timeout=self.target.dead_after / LOOKS))[0]:
+            silent = silent + 1 if connection.heard == heard else 0
+            heard = connection.heard
+            if silent == ASKED:
+                ref.tell(_Silent())
+            elif silent == LOOKS - 1:
+                connection.broken = f"it was silent for {self.target.dead_after:g} s"
+                ref.exit(Shutdown(connection.broken))
         self._connections.pop(ref, None)
         self.lost.set()
 
@@ -131,13 +152,23 @@ class Pool:
         """As :meth:`lease`, for who gives it back by counting ``in_use`` down."""
         return self._take() or await self._open()
 
+    def refused(self, connection: Connection) -> None:
+        """The server opened no session on a connection for who has just taken it (:class:`Full`), and gives it back
+        after this. Who is on it stays; where nobody is (one session is all that it allows, and that one is SFTP's, or not
+        freed yet), it ends, and a new one has room."""
+        connection.room = min(connection.room, connection.in_use - 1)
+        if connection.room == 0:
+            for ref, each in self._connections.items():
+                if each is connection:
+                    ref.exit(Shutdown("its server opens no session on it"))
+
     def alive(self) -> bool:
         """Whether any connection is."""
         return any(connection.alive for connection in self._connections.values())
 
     def _take(self) -> Connection | None:
         for connection in self._connections.values():
-            if connection.in_use < COMMANDS_PER_CONNECTION and connection.alive:
+            if connection.in_use < connection.room and connection.alive:
                 connection.in_use += 1
                 return connection
         return None

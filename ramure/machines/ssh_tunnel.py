@@ -8,7 +8,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from ramure.machines.errors import LinkLost, NotSupported
+from ramure.machines.errors import NotSupported
 
 if TYPE_CHECKING:
     import paramiko
@@ -57,22 +57,26 @@ class Tunnel:
 
         try:
             try:
-                port = connection.transport.request_port_forward("127.0.0.1", self.remote_port, self._accept)
+                port = self._request(connection)
             except paramiko.SSHException:
                 if self._server is None:
                     raise
                 connection.run(shlex.join(["/bin/sh", "-c", RELEASE, "sh", *self._server]), lambda *_: None)
-                port = connection.transport.request_port_forward("127.0.0.1", self.remote_port, self._accept)
+                port = self._request(connection)
         except (paramiko.SSHException, EOFError, OSError) as error:
             if connection.alive and not self.remote_port:  # so it was the server's answer
                 what = "reverse tunnels (its SSH server refuses them); give the run a base_url= that it can reach"
                 raise NotSupported(str(connection.target), what) from error
-            raise LinkLost(str(connection.target), "the opening of a reverse tunnel", str(error)) from error
+            raise connection.lost("the opening of a reverse tunnel", error) from error
         self.remote_port = port
         said: list[bytes] = []
         connection.run("exec " + shlex.join(["/bin/sh", "-c", SERVER]), lambda _, data: said.append(data))
         pid, _, identity = b"".join(said).decode().strip().partition("\n")
         self._server = pid, identity
+
+    def _request(self, connection: Connection) -> int:
+        with connection.requesting:
+            return connection.transport.request_port_forward("127.0.0.1", self.remote_port, self._accept)
 
     def _accept(self, channel: paramiko.Channel, _origin: tuple[str, int], _server: tuple[str, int]) -> None:
         """Called on the transport's thread, which must not be held up."""

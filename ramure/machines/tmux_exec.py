@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ExecTmux"]
 
+FIRST_PAUSE, LAST_PAUSE = 0.05, 2.0
+"""Seconds between two attempts while links break; doubled from the first to the last."""
 
 WAIT = r"""
 server=$(tmux -S "$0" display-message -p '#{pid}') || exit 1
@@ -76,11 +78,14 @@ class ExecTmux(Tmux):
     async def _exec(self, argv: list[str], *, once: bool = False) -> Reply:
         """Run it; again when the link breaks meanwhile, for all that we run but ``new-session`` may be repeated.
         The machine sets the limit: a link that does not come back raises MachineDown."""
+        pause = FIRST_PAUSE
         while True:
             try:
                 result = await self._machine.exec(shlex.join(argv), timeout=self._timeout)
             except LinkLost:
                 if once:
                     raise
+                await asyncio.sleep(pause)  # one that breaks again at once is not to keep us, and the host, busy
+                pause = min(2 * pause, LAST_PAUSE)
                 continue
             return Reply(result.exit_code, result.stdout, result.stderr)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
 from ramure.actors import ActorSystem, Call, Ref
 from ramure.agents.toolchain import Toolchain, find_toolchain
@@ -22,6 +23,7 @@ from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
 from ramure.machines.errors import NotSupported
 from ramure.machines.keeper import finished
+from ramure.machines.relay import Relay
 from ramure.machines.tmux import Tmux
 from ramure.marks import mark_context
 from ramure.runtime.aside import in_daemon_thread
@@ -201,6 +203,7 @@ class Run:
             self.log("run_ended", self.ledger.ending(took, self.agents, self.failure))
         await self.system.close()
         await self.gateway.close()  # once more: an actor that is killed cannot close what it owns
+        await self.services.close()
         self.leftovers.report()
         self.watchdog.stop()
         if self._began and self._logs is not None and self._logs.lost:
@@ -375,6 +378,7 @@ class RunServices:
 
     run: Run
     _logs: dict[str, Path] = field(default_factory=dict)
+    _relay: asyncio.Task[Relay] | None = None
 
     @property
     def run_id(self) -> str:
@@ -397,9 +401,27 @@ class RunServices:
         if machine.here:
             return self.run.gateway.url
         try:
-            return f"ws://{await machine.expose_port(self.run.gateway.port)}"
+            return f"ws://{await machine.expose_port(await self._loopback_port())}"
         except NotSupported:
             return self.run.gateway.url  # it may be reachable as it is; a launch looks first
+
+    async def _loopback_port(self) -> int:
+        """Where the gateway is at 127.0.0.1, to which an ``expose_port`` leads: a relay, if it listens elsewhere."""
+        host, port = urlsplit(self.run.gateway.url).hostname, self.run.gateway.port
+        if host == "127.0.0.1":
+            return port
+        if self._relay is None:
+            self._relay = asyncio.create_task(
+                Relay.start("127.0.0.1", port, to=host or ""), name="relay to the gateway"
+            )
+        return (await asyncio.shield(self._relay)).port
+
+    async def close(self) -> None:
+        """End what is made for agents and is no actor's."""
+        if self._relay is not None:
+            await asyncio.wait([self._relay])
+            if self._relay.exception() is None:  # else who asked was told
+                await self._relay.result().stop()
 
     async def tmux_for(self, machine: Machine) -> Tmux:
         own = getattr(machine, "tmux", None)

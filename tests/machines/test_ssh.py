@@ -1,20 +1,28 @@
 """What only SSH can show: host keys, jumps, tunnels, and links that break. On a real sshd."""
 
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from ramure.machines.errors import LinkLost, MachineDown, SpawnFailed
+import ramure
+from ramure.machines import ssh
+from ramure.machines.errors import ExecTimeout, LinkLost, MachineDown, SpawnFailed
 from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused
 from ramure.machines.tmux_exec import ExecTmux
 from tests.e2e.kit import until
+from tests.machines.sshd import Sshd
+
+IPV6 = ["::1", "::"] if os.path.exists("/proc/net/if_inet6") else []
 
 
 @pytest.fixture
@@ -108,6 +116,33 @@ class TestWays:
             results = await asyncio.gather(*(machine.exec(command, timeout=30) for _ in range(20)))
         assert {result.stdout for result in results} == {"hello you\n"}
 
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "0.0.0.0", *IPV6])
+    async def test_agents_reach_the_run_wherever_it_listens(self, own_sshd, host):
+        @ramure.agent_process(image=own_sshd.image(), host=host)
+        async def main():
+            there = await (await ramure.machine()).machine()
+            url = await ramure.current_runtime().services.url_for(there)  # as an agent's launch asks
+            opened = f"exec 3<>/dev/tcp/{url.removeprefix('ws://').replace(':', '/')}"
+            command = opened + r"; printf 'GET / HTTP/1.1\r\nHost: here\r\n\r\n' >&3; head -1 <&3"
+            return (await there.exec(command, timeout=30)).stdout
+
+        assert (await main()).startswith("HTTP/1.1")
+
+    async def test_nothing_is_left_by_a_stop_that_is_cancelled(self, own_sshd):
+        machine = await own_sshd.image().spawn()
+        private = machine._private
+        stopping = asyncio.create_task(machine.stop())
+        other = asyncio.create_task(machine.stop())
+        await asyncio.sleep(0.005)
+        stopping.cancel()
+        await machine.stop()
+        assert not os.path.exists(private)
+        assert not os.path.exists(machine.workdir)
+        assert not machine._pool.alive()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        await other
+
     async def test_nothing_is_left(self, own_sshd, tmp_path):
         machine = await own_sshd.image(workdir=str(tmp_path / "work")).spawn()
         private = machine._private
@@ -186,6 +221,215 @@ class TestBrokenLinks:
         own_sshd.start()
 
 
+class TestSlowReaders:
+    @pytest.mark.parametrize("command", ["yes", "yes | head -c 100000000 >&2"])
+    async def test_the_command_is_ended_in_time(self, machine, command):
+        stream = machine.stream(f"echo $$ >pid; {command}; :", timeout=1.0)
+        first = await anext(aiter(stream))
+        assert first.data
+        pid = (await machine.read_file("pid")).decode().strip()
+        assert os.path.exists(f"/proc/{pid}")
+        await until(lambda: not os.path.exists(f"/proc/{pid}"), 30, "it is gone, though nobody reads")
+        with pytest.raises(ExecTimeout):
+            async for _ in stream:
+                pass
+
+    async def test_what_ended_in_time_is_read_whole(self, machine):
+        size = 0
+        stream = machine.stream("for i in $(seq 20); do head -c 100000 /dev/zero; sleep 0.01; done", timeout=5.0)
+        async for chunk in stream:
+            size += len(chunk.data)
+            if size < 1_500_000:
+                await asyncio.sleep(0.4)
+        assert (size, stream.exit_code) == (2_000_000, 0)
+
+    async def test_one_that_leaves_ends_the_command(self, machine):
+        stream = machine.stream("echo $$ >pid; yes; :")
+        await anext(aiter(stream))
+        pid = (await machine.read_file("pid")).decode().strip()
+        await asyncio.wait_for(stream.aclose(), 30)
+        await until(lambda: not os.path.exists(f"/proc/{pid}"), 30, "it is gone")
+
+    async def test_what_writes_without_end_is_ended_in_time(self, machine):
+        with pytest.raises(ExecTimeout):
+            await asyncio.wait_for(machine.exec("yes", timeout=1.0), 60)
+
+
+class TestFewSessions:
+    """Hosts whose sshd takes fewer sessions on a connection (MaxSessions) than we would use."""
+
+    @pytest.fixture(params=[1, 2, 3])
+    async def machine(self, request, tmp_path):
+        sshd = Sshd(tmp_path, f"MaxSessions {request.param}\n")
+        machine = await sshd.image().spawn()
+        yield machine
+        await machine.stop()
+        sshd.stop()
+
+    async def test_commands_and_files_at_once(self, machine):
+        async def both(number):
+            await machine.write_file(f"file{number}", b"%d" % number)
+            said = (await machine.exec(f"sleep 0.3; cat file{number}; echo x >>count{number}")).stdout
+            return said, await machine.read_file(f"count{number}")
+
+        assert await asyncio.gather(*map(both, range(6))) == [(str(number), b"x\n") for number in range(6)]
+        assert [chunk.text async for chunk in machine.stream("echo on")] == ["on\n"]
+
+    async def test_one_after_the_other(self, machine):
+        for number in range(20):
+            assert (await machine.exec(f"echo {number}")).stdout == f"{number}\n"
+        assert len(machine._pool._connections) == 1
+
+    @pytest.mark.parametrize("how", ["timeout", "cancel"])
+    async def test_a_command_is_ended_from_another_connection(self, machine, how):
+        await asyncio.gather(*(machine.exec("sleep 0.2") for _ in range(4)))
+        running = asyncio.create_task(
+            machine.exec("echo $$ >pid; sleep 1000; :", timeout=1.0 if how == "timeout" else None)
+        )
+        await until(lambda: os.path.exists(f"{machine.workdir}/pid"), 30, "it runs")
+        if how == "cancel":
+            running.cancel()
+        with pytest.raises(ExecTimeout if how == "timeout" else asyncio.CancelledError):
+            await asyncio.wait_for(running, 30)
+        pid = (await machine.read_file("pid")).decode().strip()
+        await until(lambda: not os.path.exists(f"/proc/{pid}"), 30, "it is gone")
+
+    async def test_none_at_all_is_told_with_the_remedy(self, tmp_path):
+        sshd = Sshd(tmp_path, "MaxSessions 0\n")
+        with pytest.raises(SpawnFailed, match="MaxSessions"):
+            await asyncio.wait_for(sshd.image().spawn(), 30)
+        sshd.stop()
+
+
+class TestSftp:
+    @staticmethod
+    def servers(sshd) -> list[int]:
+        """The processes that serve SFTP."""
+        pids = [sshd.process.pid]
+        for pid in pids:  # grows meanwhile
+            listing = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+            pids += [int(word) for word in listing.stdout.split()]
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids}
+        return [pid for pid, command in commands.items() if b"internal-sftp" in command]
+
+    async def test_a_session_that_was_killed_is_replaced(self, machine, own_sshd):
+        await machine.write_file("file", b"1")
+        for _ in range(2):
+            for pid in self.servers(own_sshd):
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.3)
+            assert await machine.read_file("file") == b"1"
+        killed = self.servers(own_sshd)
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        await machine.write_file("file", b"2")
+        assert await machine.read_file("file") == b"2"
+
+    async def test_one_that_is_killed_under_way_too(self, machine, own_sshd):
+        data = os.urandom(1_000_000) * 40
+        writing = asyncio.create_task(machine.write_file("file", data))
+        await until(lambda: os.path.exists(f"{machine.workdir}/file"), 30, "it is begun")
+        for pid in self.servers(own_sshd):
+            os.kill(pid, signal.SIGKILL)
+        await asyncio.wait_for(writing, 60)
+        assert Path(machine.workdir, "file").read_bytes() == data
+
+    async def test_a_server_without_it_is_told_with_the_remedy(self, own_sshd):
+        config = own_sshd.directory / "config"
+        config.write_text(config.read_text().replace("Subsystem sftp internal-sftp\n", ""))
+        own_sshd.stop()
+        own_sshd.start()
+        with pytest.raises(SpawnFailed, match="Subsystem sftp internal-sftp"):
+            await asyncio.wait_for(own_sshd.image().spawn(), 30)
+
+
+async def test_tmux_waits_between_links_that_break():
+    tries = []
+
+    class Breaking:
+        async def exec(self, command, timeout):
+            tries.append(command)
+            raise LinkLost("somewhere", "the start of a command", "closed")
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ExecTmux(Breaking()).panes(), 1.0)
+    assert 2 <= len(tries) <= 10
+
+
+class TestSilence:
+    """The other side is there for the kernel, and says nothing."""
+
+    @pytest.fixture
+    def jump_sshd(self, own_sshd):
+        directory = own_sshd.directory / "jump"
+        directory.mkdir()
+        jump = Sshd(directory)
+        (directory / "authorized_keys").write_text((own_sshd.directory / "authorized_keys").read_text())
+        with (own_sshd.directory / "known_hosts").open("a") as known:
+            known.write((directory / "known_hosts").read_text())
+        yield jump
+        jump.stop()
+
+    @pytest.fixture(params=["direct", "jump"])
+    async def machine(self, request, own_sshd):
+        jump = None
+        if request.param == "jump":
+            jump = f"127.0.0.1:{request.getfixturevalue('jump_sshd').port}"
+        # The jump host takes the key that the ssh configuration names.
+        config = own_sshd.directory / "ssh_config"
+        config.write_text(f"Host *\n  IdentityFile {own_sshd.directory}/user_key\n")
+        machine = await own_sshd.image(jump=jump, config=str(config), dead_after=3.0, give_up_after=3.0).spawn()
+        yield machine
+        await machine.stop()
+
+    @pytest.fixture
+    def frozen(self, own_sshd):
+        """Stops the server with all that serves a connection."""
+        stopped: list[int] = []
+
+        def freeze() -> None:
+            pids = [own_sshd.process.pid]
+            for pid in pids:  # grows meanwhile
+                listing = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+                pids += [int(word) for word in listing.stdout.split()]
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+                stopped.append(pid)
+
+        yield freeze
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    async def test_a_command_under_way_is_told(self, machine, frozen):
+        running = asyncio.create_task(machine.exec("sleep 300"))
+        await asyncio.sleep(0.5)
+        frozen()
+        with pytest.raises(LinkLost, match="silent for 3 s"):
+            await asyncio.wait_for(running, 30)
+
+    async def test_it_is_noticed_though_nothing_is_under_way(self, machine, frozen):
+        watching = asyncio.create_task(machine.wait_down())
+        await machine.write_file("file", b"x")
+        frozen()
+        assert await asyncio.wait_for(watching, 60)
+
+    async def test_a_living_link_is_let_alone(self, own_sshd):
+        machine = await own_sshd.image(dead_after=1.0).spawn()
+        before = list(machine._pool._connections)
+        assert (await machine.exec("sleep 3; echo idle")).stdout == "idle\n"  # nothing is said meanwhile
+        size = 0
+        async for chunk in machine.stream("head -c 50000000 /dev/zero"):
+            size += len(chunk.data)
+        assert size == 50_000_000
+        for _ in range(3):
+            await machine.write_file("big", bytes(20_000_000))
+        assert len(await machine.read_file("big")) == 20_000_000
+        assert list(machine._pool._connections) == before
+        await machine.stop()
+
+
 class TestReboots:
     """What was in the host's /tmp is gone."""
 
@@ -246,3 +490,15 @@ async def test_a_host_cleans_up_after_a_program_that_was_killed(own_sshd):
     assert os.path.exists(f"/proc/{pid}")  # a machine whose program lives is let alone
     assert (await lives.exec("echo on")).stdout == "on\n"
     await lives.stop()
+
+
+async def test_a_machine_whose_threads_are_all_busy_is_not_taken_for_abandoned(own_sshd, monkeypatch):
+    monkeypatch.setattr(ssh, "THREADS", 4)
+    machine = await own_sshd.image(abandon_after=4).spawn()
+    running = [asyncio.create_task(machine.exec("sleep 1000")) for _ in range(4)]
+    done, _ = await asyncio.wait(running, timeout=10)
+    assert not done
+    assert os.path.exists(machine.workdir)
+    await asyncio.wait_for(machine.stop(), 30)
+    assert not os.path.exists(machine._private)
+    await asyncio.gather(*running, return_exceptions=True)
