@@ -11,7 +11,7 @@ from typing import IO, Protocol
 
 from ramure.machines.base import AGENT, Chunk, ExecStream, Machine
 from ramure.machines.errors import ExecTimeout, MachineDown, MachineStopped
-from ramure.machines.keeper import Sink, Source
+from ramure.machines.keeper import Sink, Source, finished
 from ramure.types import ExecResult
 
 __all__ = ["CommandMachine", "Running", "end", "spool", "texts"]
@@ -22,6 +22,10 @@ STREAM_AHEAD = 4 << 20
 
 class Running(Protocol):
     """A command that runs. Its output goes to the sink that it was started with."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is seen to have ended; there may be output of it to be read."""
 
     async def wait(self) -> int:
         """Its exit status, when it has ended and its output has been read."""
@@ -86,24 +90,33 @@ class CommandMachine(Machine):
         running = await self._run(command, user, sink)
         ending = loop.create_task(running.wait())
         ending.add_done_callback(lambda _: queue.put_nowait(None))
+        killing: asyncio.Task[tuple[int, ...]] | None = None
+
+        def expire() -> None:
+            nonlocal killing
+            if not running.ended:  # else it was in time, and its reader takes longer
+                killing = loop.create_task(end(running))
+                killing.add_done_callback(lambda _: queue.put_nowait(None))
+
+        timer = None if deadline is None else loop.call_at(deadline, expire)
         try:
-            while True:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        chunk = await queue.get()
-                except TimeoutError:
-                    left = await end(running)
-                    raise ExecTimeout(command, timeout or 0, left=left) from None
-                if chunk is None:
-                    break
+            while (chunk := await queue.get()) is not None:
                 yield chunk
                 ahead -= len(chunk.data)
                 if ahead <= STREAM_AHEAD // 2:
                     running.resume()
+            if killing is not None:
+                left = await asyncio.shield(killing)
+                raise ExecTimeout(command, timeout or 0, left=left)
             yield await ending
         finally:
-            if not ending.done():
+            if timer is not None:
+                timer.cancel()
+            if killing is not None:
+                await finished(killing)
+            elif not ending.done():
                 await end(running)
+            if not ending.done():
                 ending.cancel()
                 await asyncio.wait([ending])
 

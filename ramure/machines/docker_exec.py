@@ -156,6 +156,11 @@ class ContainerCommand:
         if self._marks.over and not self._over.done():
             self._over.set_result(None)
 
+    @property
+    def ended(self) -> bool:
+        """Whether its end has been read, or its client has ended."""
+        return self._marks.over or self.client.ended
+
     async def wait(self) -> int:
         async with self._client_ends() as client:
             await self._first(client, self._over)

@@ -60,6 +60,11 @@ class KeptCommand:
             self.pipes.append(_Pipe(reader, source, self._sink))
         return writers
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended; there may be output of it to be read."""
+        return self.exited.done()
+
     async def wait(self) -> int:
         """Its exit status (128 + n after signal n), when it has ended and its output has been read."""
         code = await asyncio.shield(self.exited)

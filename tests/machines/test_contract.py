@@ -40,8 +40,8 @@ def end(pids: list[int]) -> None:
             os.killpg(os.getpgid(pid), signal.SIGKILL)
 
 
-async def wait_gone(machine, row, pids: list[int]) -> None:
-    deadline = time.monotonic() + row.gone_within
+async def wait_gone(machine, row, pids: list[int], within: float = 0.0) -> None:
+    deadline = time.monotonic() + within + row.gone_within
     while left := await still_there(machine, row, pids):
         assert time.monotonic() < deadline, f"still there after {row.gone_within} s: {left}"
         await asyncio.sleep(0.01)
@@ -350,6 +350,24 @@ class TestStreams:
         with pytest.raises(ExecTimeout):
             async for _ in machine.stream("echo x; sleep 100", timeout=0.5):
                 pass
+
+    @pytest.mark.needs("processes", "stragglers")
+    async def test_a_timeout_while_its_reader_is_slow(self, machine, row):
+        """It ends on time; what it had put out comes all the same, then the error."""
+        command = "echo $$ > pid; while :; do head -c 1000000 /dev/zero; echo >> written; done"
+        size = 0
+
+        async def read_on(stream) -> None:
+            nonlocal size
+            async for chunk in stream:
+                size += len(chunk.data)
+
+        async with machine.stream(command, timeout=1 + row.start) as stream:
+            size += len((await anext(stream)).data)
+            await wait_gone(machine, row, await pids_in(machine, "pid", 1), 30)
+            with pytest.raises(ExecTimeout):
+                await read_on(stream)
+        assert size >= MEGA * len(await machine.read_file("written"))
 
     @real_commands
     async def test_leaving_ends_the_command(self, machine, row):

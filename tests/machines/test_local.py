@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ramure.machines.commands import STREAM_AHEAD
 from ramure.machines.errors import FileRefused, MachineDown, SpawnFailed, WorkNotSaved
 from ramure.machines.local import LocalImage
 from ramure.machines.sandbox import SandboxImage
@@ -117,6 +118,18 @@ def test_nothing_is_left_when_the_program_is_killed(tmp_path):
     wait_gone(*map(int, pids), within=5)
     assert not Path(workdir).exists()
     assert not Path(socket).parent.exists()
+
+
+async def test_a_command_that_was_in_time_is_no_timeout_for_its_slow_reader():
+    machine = await LocalImage().spawn()
+    size = STREAM_AHEAD + 800_000  # more than is read ahead, and what is left fits in the pipe
+    async with machine.stream(f"head -c {size} /dev/zero; exit 7", timeout=5) as stream:
+        seen = len((await anext(stream)).data)
+        await asyncio.sleep(5.5)  # it has long ended, and the time for that is over
+        async for chunk in stream:
+            seen += len(chunk.data)
+    assert (seen, stream.exit_code) == (size, 7)
+    await machine.stop()
 
 
 async def test_an_other_users_command_does_not_inherit_our_home():
