@@ -20,22 +20,7 @@ if TYPE_CHECKING:
     from ramure.runtime.record import MachineRecord
     from ramure.types import ExecResult
 
-__all__ = ["MachineHandle", "start_machine"]
-
-
-async def start_machine(what: str, image: Image | None) -> MachineHandle:
-    """A machine of the current process, when it runs. ``what`` was asked for, in the words of errors.
-
-    Raises what the image's ``spawn()`` did (:class:`SpawnFailed`, NotSupported ...).
-    """
-    record: MachineRecord = await ask_process(what, StartMachine(image))
-    try:
-        await record.ref.ask(GetMachine(), timeout=None)
-    except ActorDied as died:
-        if isinstance(died.reason, Crashed) and isinstance(died.reason.exception, MachineError):
-            raise died.reason.exception from died
-        raise
-    return MachineHandle(record)
+__all__ = ["MachineHandle"]
 
 
 class MachineHandle:
@@ -84,7 +69,7 @@ class MachineHandle:
 
     async def fork(self) -> MachineHandle:
         """A second machine in the same state; it belongs to the current process."""
-        return await start_machine("fork()", ForkOf(await self.machine()))
+        return MachineHandle(await ask_process("fork()", StartMachine(ForkOf(await self.machine()))))
 
     async def snapshot(self) -> Image:
         """An image of its present state, from which machines and agents can be started."""
