@@ -88,16 +88,45 @@ What follows the command ($5) is put before it: how to become another user, who 
 started anew may have lost $1: then it says so, and runs nothing."""
 
 
-HIRE = r"""
+SINCE = r"""
+since() {
+    { cat /proc/sys/kernel/random/boot_id; sed 's/.*) //' "/proc/$1/stat" | cut -d " " -f 20; } 2>/dev/null ||
+        ps -o lstart= -p "$1"
+}
+works() {
+    { read -r janitor && read -r began; } 2>/dev/null <"$1/janitor" && kill -0 "$janitor" 2>/dev/null &&
+        [ "$(echo $(since "$janitor"))" = "$began" ]
+}
+"""
+"""Whether the janitor of the private directory $1 works. A boot and the time in it say that a process is still who it
+was: its number may be another's after a reboot that has kept the directory."""
+
+HIRE = (
+    SINCE
+    + r"""
 setsid=$(command -v setsid)
 $setsid /bin/sh -c "$0" sh "$@" </dev/null >/dev/null 2>&1 &
-echo $! >"$2/janitor"
+{ echo $!; echo $(since $!); } >"$2/janitor"
 """
+)
 """Starts the janitor $0 of the machine $1, whose private directory is $2. (macOS has no setsid: it does without.)"""
 
-DISMISS = r"""
-janitor=$(cat "$2/janitor" 2>/dev/null) && { kill -KILL "-$janitor" || kill -KILL "$janitor"; } 2>/dev/null
+LIVE = (
+    SINCE
+    + r"""
+rm -f -- "$1/quiet"
+[ -d "$1" ] && ! works "$1" && echo gone
+:
 """
+)
+"""A sign of life for the janitor of the directory $1; says when there is a directory, and no janitor."""
+
+DISMISS = (
+    SINCE
+    + r"""
+works "$2" && { kill -KILL "-$janitor" || kill -KILL "$janitor"; } 2>/dev/null
+"""
+)
 
 HOME_OF = r"""getent passwd -- "$1" 2>/dev/null | cut -d: -f6 | grep . || echo /"""
 
@@ -236,28 +265,32 @@ class SSHMachine(Machine):
         environment = env_file({**self.image.env, "RAMURE_MACHINE": self.id, "RAMURE_PRIVATE": self._private})
         await self._on_connection(ssh_files.write, f"{self._private}/env", environment, 0o600)
         if self.image.abandon_after is not None:
-            await self._hire_janitor(self.image.abandon_after)
+            every = max(1, int(self.image.abandon_after / 10))
+            await self._hire_janitor(self.image.abandon_after, every)
+            if self._living is None:
+                nobody = contextvars.Context()  # it is of the machine, not of who spawned it
+                self._living = asyncio.get_running_loop().create_task(
+                    self._live(self.image.abandon_after, every),
+                    name=f"signs of life to {self._pool.target}",
+                    context=nobody,
+                )
 
-    async def _hire_janitor(self, limit: float) -> None:
+    async def _hire_janitor(self, limit: float, every: int) -> None:
         """Have the host itself clean up if this program is killed, or there is no way to it any more."""
-        every = max(1, int(limit / 10))
         remove = [] if self.image.workdir else [self.workdir]
         words = [JANITOR, self.id, self._private, str(int(limit)), str(every), *remove]
-        hired = await self._plain(["/bin/sh", "-c", HIRE, *words])
+        hired = await self._plain(["/bin/sh", "-c", HIRE, *words], self._reserved)
         if not hired.ok:
             raise MachineError(f"what cleans up there could not be started: {hired.stderr.strip().splitlines()[-1]}")
-        if self._living is None:
-            nobody = contextvars.Context()  # it is of the machine, not of who spawned it
-            self._living = asyncio.get_running_loop().create_task(
-                self._live(every), name=f"signs of life to {self._pool.target}", context=nobody
-            )
 
-    async def _live(self, every: float) -> None:
-        """Give signs of life."""
+    async def _live(self, limit: float, every: int) -> None:
+        """Give signs of life, and see that there is a janitor: a reboot ends it, and may keep all else."""
         while True:
             await asyncio.sleep(every)
             with contextlib.suppress(MachineError):
-                await self._plain(["rm", "-f", "--", f"{self._private}/quiet"], self._reserved)
+                said = await self._plain(["/bin/sh", "-c", LIVE, "sh", self._private], self._reserved)
+                if said.stdout:
+                    await finished(self._hire_janitor(limit, every))
 
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}

@@ -502,3 +502,43 @@ async def test_a_machine_whose_threads_are_all_busy_is_not_taken_for_abandoned(o
     await asyncio.wait_for(machine.stop(), 30)
     assert not os.path.exists(machine._private)
     await asyncio.gather(*running, return_exceptions=True)
+
+
+class TestRebootsThatKeepFiles:
+    """The janitor is gone, its number may be another's by now, and what it is to clean up is still there."""
+
+    @pytest.fixture
+    async def machine(self, own_sshd):
+        machine = await own_sshd.image(abandon_after=10).spawn()
+        yield machine
+        await machine.stop()
+
+    @pytest.fixture
+    def stranger(self, machine):
+        """A process that has the janitor's number, as far as one can see there."""
+        stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        file = Path(machine._private, "janitor")
+        janitor, *rest = file.read_text().splitlines()
+        os.killpg(int(janitor), signal.SIGKILL)
+        file.write_text("\n".join([str(stranger.pid), *rest]) + "\n")
+        yield stranger
+        stranger.kill()
+        stranger.wait()
+
+    async def test_no_stranger_is_killed(self, machine, stranger):
+        await machine.stop()
+        assert stranger.poll() is None
+
+    async def test_another_janitor_is_hired(self, machine, stranger):
+        file = Path(machine._private, "janitor")
+        await until(lambda: file.read_text().split()[:1] not in ([], [str(stranger.pid)]), 60, "there is another")
+        janitor = int(file.read_text().split()[0])
+        await machine.stop()
+        await until(lambda: not os.path.exists(f"/proc/{janitor}"), 30, "it is dismissed")
+        assert stranger.poll() is None
+
+    async def test_one_janitor_is_enough(self, machine):
+        file = Path(machine._private, "janitor")
+        before = file.read_text()
+        await asyncio.sleep(3)
+        assert file.read_text() == before
