@@ -15,7 +15,7 @@ from ramure.machines.base import AGENT, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
 from ramure.machines.quarters import Quarters
 
-__all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor", "end_with"]
+__all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor", "end_with", "stop_machine"]
 
 logger = logging.getLogger("ramure.machines")
 
@@ -137,18 +137,21 @@ class MachineActor(Actor):
                 await quarters.close()
         self._ready.cancel()
         if self._machine is not None:
-            await self._stop(self._machine)
+            await stop_machine(self._machine)
 
-    async def _stop(self, machine: Machine) -> None:
-        stopping = asyncio.ensure_future(machine.stop())
-        try:
-            await asyncio.wait([stopping], timeout=STOP_LIMIT)
-        finally:
-            given_up = stopping.cancel()
-        try:
-            if given_up:
-                raise StopTimeout(machine.describe(), STOP_LIMIT)
-            stopping.result()
-        except Exception as error:  # it may have left something: a crash report alone is easily overlooked
-            logger.warning("%s could not be stopped: %s", machine.describe(), error)
-            raise
+
+async def stop_machine(machine: Machine) -> None:
+    """Stop it. What goes wrong is a warning, and raised: what its ``stop()`` raises, and
+    :class:`~ramure.errors.StopTimeout` when that does not end within :data:`STOP_LIMIT`."""
+    stopping = asyncio.ensure_future(machine.stop())
+    try:
+        await asyncio.wait([stopping], timeout=STOP_LIMIT)
+    finally:
+        given_up = stopping.cancel()
+    try:
+        if given_up:
+            raise StopTimeout(machine.describe(), STOP_LIMIT)
+        stopping.result()
+    except Exception as error:  # it may have left something: a crash report alone is easily overlooked
+        logger.warning("%s could not be stopped: %s", machine.describe(), error)
+        raise

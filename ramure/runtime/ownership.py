@@ -12,9 +12,9 @@ from ramure.agents.agent import AgentActor
 from ramure.agents.builtin import Peer
 from ramure.agents.names import check_name
 from ramure.agents.requests import AddPeer, AgentOptions, Pause
-from ramure.errors import ActorDied, UsageError
+from ramure.errors import ActorDied, StopTimeout, UsageError
 from ramure.exits import KILLED, NOPROC
-from ramure.machines.actor import GetQuarters, MachineActor
+from ramure.machines.actor import GetQuarters, MachineActor, stop_machine
 from ramure.machines.local import LocalImage
 from ramure.runtime.errors import AgentDied
 from ramure.runtime.ledger import Connection
@@ -195,4 +195,5 @@ async def _bury(ref: Ref[MachineActor]) -> None:
         return  # it never had one
     if await ref.wait() == KILLED:
         await quarters.close()
-        await quarters.machine.stop()
+        with contextlib.suppress(StopTimeout):  # which is told: nothing else can be done
+            await stop_machine(quarters.machine)
