@@ -203,7 +203,7 @@ async def _spawned(
     try:
         ending = undo(engine, identity)
         engine.keeper.undo(ending)
-        lease = await asyncio.to_thread(leases.take, identity, wanted_by, run=marked_run(), undo=[ending])
+        lease = await engine.lease(identity, wanted_by, ending)
         container = await make(engine)
         machine = DockerMachine(identity, container, copies, engine, ending, lease)
         try:

@@ -47,7 +47,7 @@ class Commit:
         changes = [part for name, value in labels.items() for part in ("--change", f'LABEL {name}="{value}"')]
         undo = image_removal(engine.argv, reference)
         what = f"an image of {machine}"
-        lease = await asyncio.to_thread(leases.take, identity, what, run=run, undo=[undo])
+        lease = await engine.lease(identity, what, undo)
         commit = cls(engine.argv, reference, lease)
         try:
             done = await finished(engine("commit", *changes, container, reference, timeout=COMMIT_LIMIT))

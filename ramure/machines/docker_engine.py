@@ -17,11 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ramure.machines import leases
 from ramure.machines.commands import end, texts
 from ramure.machines.errors import MachineError, SpawnFailed
-from ramure.machines.keeper import Keeper
+from ramure.machines.keeper import Keeper, finished
 from ramure.machines.leases import UNDO_LIMIT, Lease
 from ramure.machines.scripts import KILL_MARKED
+from ramure.marks import marked_run
 from ramure.types import ExecResult
 
 __all__ = [
@@ -143,6 +145,16 @@ class Engine:
         if state.get("Error"):
             why += f": {state['Error']}"
         return State(False, why, details)
+
+    async def lease(self, identity: str, what: str, undo: list[str]) -> Lease:
+        """Write down that ``what`` is about to be made, and the command that undoes it; not when this is cancelled."""
+        taking = asyncio.ensure_future(asyncio.to_thread(leases.take, identity, what, run=marked_run(), undo=[undo]))
+        try:
+            return await finished(taking)
+        except asyncio.CancelledError:
+            if not taking.cancelled() and taking.exception() is None:
+                await finished(asyncio.to_thread(taking.result().release))
+            raise
 
     async def undo(self, command: Sequence[str], lease: Lease | None) -> None:
         """Run the command that ends the machine, then end the keeper. Where that fails, the lease stays, so that

@@ -375,6 +375,21 @@ class TestFailures:
                 await spawning.result().stop()
             assert engine.docker("ps", "-aq", "--filter", f"label={nothing_left}") == ""
 
+    async def test_the_spawner_is_cancelled_while_the_lease_is_written(self, marked, monkeypatch):
+        written = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def slow(descriptor):
+            loop.call_soon_threadsafe(written.set)
+            time.sleep(0.3)
+
+        monkeypatch.setattr(os, "fsync", slow)
+        spawning = asyncio.create_task(marked.spawn())
+        await written.wait()
+        spawning.cancel()
+        await asyncio.wait([spawning])
+        assert spawning.cancelled()
+
     async def test_a_full_disk(self, nothing_left):
         with tempfile.TemporaryDirectory() as directory:
             small = DockerEngine(Path(directory, "engine"))

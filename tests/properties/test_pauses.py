@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @long_in_a_soak
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 @given(STEPS)
 def test_whatever_comes_is_answered_once_and_nothing_is_asked_in_a_pause(steps: list[tuple[str, float]]) -> None:
     run_virtual(live(steps))
