@@ -14,7 +14,7 @@ from ramure.actors import NO_REPLY, Actor, Ask, Exit, Ref
 from ramure.agents import deaths
 from ramure.agents.builtin import Peer, builtin_tools
 from ramure.agents.burials import Burials
-from ramure.agents.calls import Calls
+from ramure.agents.calls import CANCELLED, Calls
 from ramure.agents.errors import AgentEnded, MessageTooLarge, NoModel, ToolExists
 from ramure.agents.lives import Lives
 from ramure.agents.protocol import (
@@ -424,7 +424,7 @@ class AgentActor(Actor):
                     self._begin(effect)
                 case CancelCall(call_id=call_id):
                     if not self._calls.cancel(call_id):  # the log does not have it yet: it never begins
-                        self._call_done(call_id, False, "The call was cancelled.", call_id)
+                        self._call_done(call_id, False, CANCELLED, call_id)
                 case Reported(kind=kind, data=data):
                     self._on_report(kind, data)
 

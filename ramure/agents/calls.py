@@ -16,7 +16,10 @@ from ramure.agents.schema import InvalidArguments
 from ramure.agents.wire import fits
 from ramure.exits import format_exit
 
-__all__ = ["Calls", "handled_agent"]
+__all__ = ["CANCELLED", "Calls", "handled_agent"]
+
+CANCELLED: Final = "The call was cancelled."
+"""What the model is told of a call that it, or a person, has given up."""
 
 _handler: Final[contextvars.ContextVar[tuple[Ref[Any], object] | None]] = contextvars.ContextVar(
     "ramure_handler", default=None
@@ -70,22 +73,26 @@ class Calls:
             self._done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.", call.call_id)
             return
         name = f"tool {call.name} of {self._address}"
-        task = self._running[call.call_id] = self._own_task(self._run(entry, call), name, entry.context.copy())
-        task.add_done_callback(lambda _: self._cancelled(call.call_id))
+        self._running[call.call_id] = self._own_task(self._run(entry, call), name, entry.context.copy())
 
     def cancel(self, call_id: str) -> bool:
         """The model no longer waits for the call; False if it does not run."""
         task = self._running.get(call_id)
-        return task is not None and task.cancel()
+        if task is None or not task.cancel():
+            return False
+        task.add_done_callback(lambda _: self._cancelled(call_id))  # before its first step it would not say so itself
+        return True
 
     def _cancelled(self, call_id: str) -> None:
-        """The task is over: if it has not answered, it was cancelled, perhaps before its first step."""
         if self._running.pop(call_id, None) is not None:
-            self._done(call_id, False, "The call was cancelled.", call_id)
+            self._done(call_id, False, CANCELLED, call_id)
 
     async def _run(self, entry: AddTool, call: BeginCall) -> None:
-        ok, done = await (self._outcome(entry, call) if entry.timeout is None else self._timed(entry, call))
-        if not fits(done.text):  # an error's text can be as large as a result's
+        try:
+            ok, done = await (self._outcome(entry, call) if entry.timeout is None else self._timed(entry, call))
+        except asyncio.CancelledError:
+            ok, done = False, Done(CANCELLED, call.call_id)
+        if not ok and not fits(done.text):  # an error's text can be as large as a result's
             ok, done = False, Done(format_exit(ResultTooLarge(call.name, len(done.text))), call.call_id)
         self._running.pop(call.call_id, None)
         self._done(call.call_id, ok, done.text, done.by)
