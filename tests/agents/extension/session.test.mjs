@@ -114,6 +114,7 @@ class Pi {
 	}
 
 	close() {
+		this.session.close(true); // else it would write its file again
 		clearInterval(this.ticking);
 		rmSync(this.directory, { recursive: true, force: true });
 	}
