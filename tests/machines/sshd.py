@@ -90,6 +90,7 @@ class Sshd:
             "key": str(self.directory / "user_key"),
             "known_hosts": str(self.directory / "known_hosts"),
             "config": os.devnull,
+            "abandon_after": 60.0,  # what a test leaves that ended the host's sshd is gone a minute later
             **options,
         }
         return SSHImage(**options)  # type: ignore[arg-type]
