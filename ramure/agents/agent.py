@@ -60,7 +60,6 @@ __all__ = ["AgentActor", "State"]
 ACK_DELAY: Final = 0.05
 """Seconds for which acknowledgements of reports are gathered."""
 
-
 _to_line: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 State = Literal["provisioning", "launching", "connecting", "idle", "busy", "restarting", "ended"]

@@ -5,7 +5,8 @@ measured facts about paramiko and sshd:
 * ``shutdown_write`` is never called and nothing is written to a command's standard input: both can end the whole
   connection. Commands read /dev/null.
 * sshd takes ten sessions on a connection and frees them late, so each carries four commands; more get more
-  connections, and fewer go on one whose server takes less (MaxSessions). sshd drops connections that arrive too many at once, so few are opened at a time, with retries.
+  connections, and fewer go on one whose server takes less (MaxSessions). sshd drops connections that arrive too many
+  at once, so few are opened at a time, with retries.
 * paramiko's keepalives want no answer: with TCP_USER_TIMEOUT they tell whether the next hop's kernel is there, not
   whether sshd answers, and nothing of what is behind a jump. So who has said nothing is asked for an answer.
 """

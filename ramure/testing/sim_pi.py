@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ramure.agents.calls import CANCELLED
 from ramure.agents.session_file import marked
 from ramure.agents.wire import (
     PROTOCOL,
@@ -342,7 +343,7 @@ class SimulatedPi:
         await self._interruptible(asyncio.gather(*tasks))
         for task, call in zip(tasks, calls, strict=True):
             if task.cancelled() and not self._pausing:  # interrupted before it began
-                self._add_result(call, ToolResult("", False, "The call was cancelled."))
+                self._add_result(call, ToolResult("", False, CANCELLED))
 
     async def _call_tool(self, key: str, call: dict[str, Any]) -> None:
         started = {"tool_call_id": call["id"], "name": call["name"]}
@@ -378,7 +379,7 @@ class SimulatedPi:
             if not self._interrupted or self._pausing:
                 raise
             self._report("tool_cancel", {"call_id": key})
-            return ToolResult(key, False, "The call was cancelled.")
+            return ToolResult(key, False, CANCELLED)
         finally:
             del self._waiting[key]
 

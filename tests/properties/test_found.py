@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from pathlib import Path
 
 import pytest
 
@@ -28,11 +27,6 @@ from tests.properties.programs import (
     Task,
 )
 from tests.properties.test_random_programs import LONGEST, run_program
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAMURE_HOME", str(tmp_path))
 
 
 def _child(*steps: Step) -> Spawn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +14,6 @@ from ramure.runtime.scope import current_process
 from ramure.runtime.supervision import ChildrenFailed, GaveUp
 from ramure.testing import InProcessHarness, run_virtual, virtual_time
 from tests.properties.interpreter import Boom, use_the_tool
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAMURE_HOME", str(tmp_path))
 
 
 def _me() -> ProcessRecord:

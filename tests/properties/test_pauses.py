@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,10 +15,6 @@ from ramure.supervisors import Backoff
 from ramure.testing import Conversation, Delay, InProcessHarness, Text, ToolCall
 from ramure.testing.virtual import run_virtual
 from tests.scale import examples, long_in_a_soak
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 STEPS = st.lists(
     st.tuples(
@@ -35,14 +30,6 @@ def answer(conversation: Conversation) -> list[Any]:
     if len(conversation.tool_results) < len(conversation.user_texts):
         return [Delay(1), ToolCall("work")]
     return [Delay(1), Text("well")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("home")
-        patch.setenv("RAMURE_HOME", str(path))
-        yield path
 
 
 @long_in_a_soak

@@ -9,9 +9,8 @@ import asyncio
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -21,20 +20,8 @@ from tests.properties.invariants import check
 from tests.properties.programs import Program, programs
 from tests.scale import examples, long_in_a_soak
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
 LONGEST = 900.0
 """Virtual seconds that a program may take: far more than all its waits together."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("home")
-        patch.setenv("RAMURE_HOME", str(path))
-        yield path
 
 
 async def run_program(program: Program) -> World:

@@ -22,6 +22,7 @@ from ramure.testing.sim_model import SimulatedModel
 from ramure.testing.sim_pi import SimulatedPi
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ramure.testing.scripts import Script
@@ -145,14 +146,19 @@ async def real(
             await process.wait()
 
 
+def each_pi(tmp_path: Path, command: tuple[str, ...]) -> Iterator[tuple[Any, tuple[Any, ...], Path]]:
+    """How each of the two is started, what that takes besides, and a new session for it."""
+    for start, more in ((simulated, ()), (real, (command,))):
+        session = tmp_path / start.__name__ / "session.jsonl"
+        session.parent.mkdir()
+        session.write_text(seed(str(uuid.uuid4()), str(session.parent), "2026-01-31T12:00:00.000Z"))
+        yield start, more, session
+
+
 async def both(tmp_path: Path, command: tuple[str, ...], script: Any, scenario: Any) -> tuple[list[Any], list[Any]]:
     """What the simulated and the real one reported in the same scenario."""
     seen: list[list[Any]] = []
-    for start, more in ((simulated, ()), (real, (command,))):
-        directory = tmp_path / start.__name__
-        directory.mkdir()
-        session = directory / "session.jsonl"
-        session.write_text(seed(str(uuid.uuid4()), str(directory), "2026-01-31T12:00:00.000Z"))
+    for start, more, session in each_pi(tmp_path, command):
         recorder = Recorder()
         async with Gateway() as gateway:
             gateway.expect("secret", recorder)
@@ -263,11 +269,7 @@ async def test_an_interrupt_of_the_model(tmp_path: Path, pi_argv: tuple[str, ...
 async def test_a_second_life_goes_on_where_the_first_was_killed(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
     """Killed in a tool call, with a message waiting: the outcome of the call is asked for, and the message follows."""
     told: list[list[Any]] = []
-    for start, more in ((simulated, ()), (real, (pi_argv,))):
-        directory = tmp_path / start.__name__
-        directory.mkdir()
-        session = directory / "session.jsonl"
-        session.write_text(seed(str(uuid.uuid4()), str(directory), "2026-01-31T12:00:00.000Z"))
+    for start, more, session in each_pi(tmp_path, pi_argv):
         recorder = Recorder()
 
         async def first(run: Recorder) -> None:
@@ -404,11 +406,7 @@ async def test_what_comes_while_pi_is_down_holds_for_its_next_life(
 ) -> None:
     """Killed in a tool call. Paused meanwhile, it goes on after the pause; interrupted, it does not go on with that."""
     told: list[list[Any]] = []
-    for start, more in ((simulated, ()), (real, (pi_argv,))):
-        directory = tmp_path / start.__name__
-        directory.mkdir()
-        session = directory / "session.jsonl"
-        session.write_text(seed(str(uuid.uuid4()), str(directory), "2026-01-31T12:00:00.000Z"))
+    for start, more, session in each_pi(tmp_path, pi_argv):
         recorder = Recorder()
         asked = Asked([[ToolCall("echo", {"n": 99})], "went on", "to the second"])
 
