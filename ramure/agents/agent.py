@@ -62,7 +62,7 @@ ACK_DELAY: Final = 0.05
 
 _to_line: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
-State = Literal["provisioning", "launching", "connecting", "idle", "busy", "restarting", "ended"]
+State = Literal["provisioning", "launching", "connecting", "idle", "busy", "waiting_for_model", "restarting", "ended"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ COLOURS: Final = {
     "running": "green",
     "done": "green",
     "paused": "yellow",
+    "waiting_for_model": "yellow",
     "restarting": "yellow",
     "failed": "red",
     "died": "red",

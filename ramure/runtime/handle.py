@@ -236,7 +236,7 @@ class Agent:
 
     @property
     def state(self) -> str:
-        """provisioning, launching, connecting, idle, busy, restarting or ended."""
+        """provisioning, launching, connecting, idle, busy, waiting_for_model, restarting or ended."""
         actor = self._actor()
         return "ended" if actor is None else actor.state
 

@@ -31,7 +31,9 @@ class BriefAgent(TypedDict):
     """An agent's state, and since when it has been in it (seconds since 1970)."""
 
     address: str
-    state: Literal["provisioning", "launching", "connecting", "idle", "busy", "restarting", "ended"]
+    state: Literal[
+        "provisioning", "launching", "connecting", "idle", "busy", "waiting_for_model", "restarting", "ended"
+    ]
     since: float | None
     paused: bool
 
