@@ -6,8 +6,7 @@ python examples/farm.py
 
 import asyncio
 
-from ramure import agent, agent_process, child, done, supervise, wait
-from ramure.supervisors import Backoff
+from ramure import Backoff, agent, agent_process, child, done, supervise, wait
 
 
 @agent_process

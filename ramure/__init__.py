@@ -6,7 +6,29 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ramure.actors.addresses import AmbiguousActor, NoSuchActor
+    from ramure.actors.inbox import ReceiveTimeout
+    from ramure.actors.starting import StartIgnored, StartTimeout
+    from ramure.agents.builtin import NotConnected
+    from ramure.agents.errors import (
+        AgentEnded,
+        HandlerTimeout,
+        Interrupted,
+        LaunchFailed,
+        MessageTooLarge,
+        ModelError,
+        NoModel,
+        PiExited,
+        ResultTooLarge,
+        ToolExists,
+    )
+    from ramure.agents.names import BadAgentName
+    from ramure.agents.once import NoSuchArgument
+    from ramure.agents.requests import Usage
+    from ramure.agents.schema import BadTool, InvalidArguments, UnsupportedParameter
+    from ramure.agents.toolchain.errors import SetupBusy, SetupFailed, ToolError, ToolMissing, ToolTooOld
     from ramure.api import (
+        AgentProcess,
         agent,
         agent_process,
         bubble,
@@ -26,51 +48,196 @@ if TYPE_CHECKING:
         trap_exit,
         wait,
     )
-    from ramure.errors import OperationalError, RamureError, UsageError
+    from ramure.errors import (
+        ActorDied,
+        AskTimeout,
+        ExecutionFailed,
+        InternalError,
+        MailboxFull,
+        NameTaken,
+        NoSuchName,
+        NotInActor,
+        OperationalError,
+        RamureError,
+        RequestRefused,
+        StartFailed,
+        StopTimeout,
+        UnsupportedPlatform,
+        UsageError,
+        WouldDeadlock,
+    )
     from ramure.machines.docker import DockerImage
+    from ramure.machines.errors import (
+        CopyFailed,
+        ExecTimeout,
+        FileRefused,
+        LinkLost,
+        MachineDown,
+        MachineError,
+        MachineStopped,
+        NoSuchFile,
+        NotSupported,
+        SpawnFailed,
+        UserRefused,
+        WorkNotSaved,
+    )
     from ramure.machines.local import LocalImage
     from ramure.machines.morph import MorphImage
     from ramure.machines.sandbox import SandboxImage
     from ramure.machines.ssh import SSHImage
     from ramure.runtime.control.client import AttachedRun, attach
+    from ramure.runtime.control.errors import AmbiguousRun, NoSuchRun, RequestFailed, RunGone
     from ramure.runtime.errors import (
         AgentDied,
+        BodyStuck,
         EndpointError,
+        NoProcess,
         NoSuchEndpoint,
         ProcessCancelled,
         ProcessEnded,
         ProcessFailed,
         ProcessTimeout,
+        Stalled,
+        WaitsForItself,
     )
-    from ramure.runtime.handle import Agent, ProcessHandle
+    from ramure.runtime.gateway import GatewayUnavailable
+    from ramure.runtime.handle import Agent, ChildHandle, ProcessHandle, TreeHandle
+    from ramure.runtime.logs import DiskFull
     from ramure.runtime.machine_handle import MachineHandle
-    from ramure.runtime.stream import Event, EventStream
-    from ramure.types import ExecResult, ExecutionFailed
+    from ramure.runtime.ownership import AgentNameTaken
+    from ramure.runtime.run import RunFailed
+    from ramure.runtime.stream import Event, EventStream, ListenTimeout, StreamClosed, Subscription
+    from ramure.runtime.supervision import ChildrenFailed, GaveUp
+    from ramure.supervisors.backoff import Backoff
+    from ramure.supervisors.errors import (
+        AlreadyPresent,
+        AlreadyStarted,
+        ChildNotFound,
+        ChildRestarting,
+        ChildRunning,
+        ChildStartFailed,
+        ChildStopping,
+        ChildTemporary,
+        InvalidSpec,
+        NotForDynamic,
+        SupervisorError,
+        SupervisorStopping,
+        TooManyChildren,
+    )
+    from ramure.supervisors.tasks import TaskFailed
+    from ramure.types import CommandFailed, ExecResult
 
 __all__ = [
+    "ActorDied",
     "Agent",
     "AgentDied",
+    "AgentEnded",
+    "AgentNameTaken",
+    "AgentProcess",
+    "AlreadyPresent",
+    "AlreadyStarted",
+    "AmbiguousActor",
+    "AmbiguousRun",
+    "AskTimeout",
     "AttachedRun",
+    "Backoff",
+    "BadAgentName",
+    "BadTool",
+    "BodyStuck",
+    "ChildHandle",
+    "ChildNotFound",
+    "ChildRestarting",
+    "ChildRunning",
+    "ChildStartFailed",
+    "ChildStopping",
+    "ChildTemporary",
+    "ChildrenFailed",
+    "CommandFailed",
+    "CopyFailed",
+    "DiskFull",
     "DockerImage",
     "EndpointError",
     "Event",
     "EventStream",
     "ExecResult",
+    "ExecTimeout",
     "ExecutionFailed",
+    "FileRefused",
+    "GatewayUnavailable",
+    "GaveUp",
+    "HandlerTimeout",
+    "InternalError",
+    "Interrupted",
+    "InvalidArguments",
+    "InvalidSpec",
+    "LaunchFailed",
+    "LinkLost",
+    "ListenTimeout",
     "LocalImage",
+    "MachineDown",
+    "MachineError",
     "MachineHandle",
+    "MachineStopped",
+    "MailboxFull",
+    "MessageTooLarge",
+    "ModelError",
     "MorphImage",
+    "NameTaken",
+    "NoModel",
+    "NoProcess",
+    "NoSuchActor",
+    "NoSuchArgument",
     "NoSuchEndpoint",
+    "NoSuchFile",
+    "NoSuchName",
+    "NoSuchRun",
+    "NotConnected",
+    "NotForDynamic",
+    "NotInActor",
+    "NotSupported",
     "OperationalError",
+    "PiExited",
     "ProcessCancelled",
     "ProcessEnded",
     "ProcessFailed",
     "ProcessHandle",
     "ProcessTimeout",
     "RamureError",
+    "ReceiveTimeout",
+    "RequestFailed",
+    "RequestRefused",
+    "ResultTooLarge",
+    "RunFailed",
+    "RunGone",
     "SSHImage",
     "SandboxImage",
+    "SetupBusy",
+    "SetupFailed",
+    "SpawnFailed",
+    "Stalled",
+    "StartFailed",
+    "StartIgnored",
+    "StartTimeout",
+    "StopTimeout",
+    "StreamClosed",
+    "Subscription",
+    "SupervisorError",
+    "SupervisorStopping",
+    "TaskFailed",
+    "TooManyChildren",
+    "ToolError",
+    "ToolExists",
+    "ToolMissing",
+    "ToolTooOld",
+    "TreeHandle",
+    "UnsupportedParameter",
+    "UnsupportedPlatform",
+    "Usage",
     "UsageError",
+    "UserRefused",
+    "WaitsForItself",
+    "WorkNotSaved",
+    "WouldDeadlock",
     "agent",
     "agent_process",
     "attach",
@@ -93,21 +260,41 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ramure.api": "agent agent_process bubble child connect current_runtime done emit expose fail machine receive self_ref spawn start_task supervise trap_exit wait",
-    "ramure.errors": "OperationalError RamureError UsageError",
+    "ramure.actors.addresses": "AmbiguousActor NoSuchActor",
+    "ramure.actors.inbox": "ReceiveTimeout",
+    "ramure.actors.starting": "StartIgnored StartTimeout",
+    "ramure.agents.builtin": "NotConnected",
+    "ramure.agents.errors": "AgentEnded HandlerTimeout Interrupted LaunchFailed MessageTooLarge ModelError NoModel PiExited ResultTooLarge ToolExists",
+    "ramure.agents.names": "BadAgentName",
+    "ramure.agents.once": "NoSuchArgument",
+    "ramure.agents.requests": "Usage",
+    "ramure.agents.schema": "BadTool InvalidArguments UnsupportedParameter",
+    "ramure.agents.toolchain.errors": "SetupBusy SetupFailed ToolError ToolMissing ToolTooOld",
+    "ramure.api": "AgentProcess agent agent_process bubble child connect current_runtime done emit expose fail machine receive self_ref spawn start_task supervise trap_exit wait",
+    "ramure.errors": "ActorDied AskTimeout ExecutionFailed InternalError MailboxFull NameTaken NoSuchName NotInActor OperationalError RamureError RequestRefused StartFailed StopTimeout UnsupportedPlatform UsageError WouldDeadlock",
     "ramure.machines.docker": "DockerImage",
+    "ramure.machines.errors": "CopyFailed ExecTimeout FileRefused LinkLost MachineDown MachineError MachineStopped NoSuchFile NotSupported SpawnFailed UserRefused WorkNotSaved",
     "ramure.machines.local": "LocalImage",
     "ramure.machines.morph": "MorphImage",
     "ramure.machines.sandbox": "SandboxImage",
     "ramure.machines.ssh": "SSHImage",
     "ramure.runtime.control.client": "AttachedRun attach",
-    "ramure.runtime.errors": "AgentDied EndpointError NoSuchEndpoint ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout",
-    "ramure.runtime.handle": "Agent ProcessHandle",
+    "ramure.runtime.control.errors": "AmbiguousRun NoSuchRun RequestFailed RunGone",
+    "ramure.runtime.errors": "AgentDied BodyStuck EndpointError NoProcess NoSuchEndpoint ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout Stalled WaitsForItself",
+    "ramure.runtime.gateway": "GatewayUnavailable",
+    "ramure.runtime.handle": "Agent ChildHandle ProcessHandle TreeHandle",
+    "ramure.runtime.logs": "DiskFull",
     "ramure.runtime.machine_handle": "MachineHandle",
-    "ramure.runtime.stream": "Event EventStream",
-    "ramure.types": "ExecResult ExecutionFailed",
+    "ramure.runtime.ownership": "AgentNameTaken",
+    "ramure.runtime.run": "RunFailed",
+    "ramure.runtime.stream": "Event EventStream ListenTimeout StreamClosed Subscription",
+    "ramure.runtime.supervision": "ChildrenFailed GaveUp",
+    "ramure.supervisors.backoff": "Backoff",
+    "ramure.supervisors.errors": "AlreadyPresent AlreadyStarted ChildNotFound ChildRestarting ChildRunning ChildStartFailed ChildStopping ChildTemporary InvalidSpec NotForDynamic SupervisorError SupervisorStopping TooManyChildren",
+    "ramure.supervisors.tasks": "TaskFailed",
+    "ramure.types": "CommandFailed ExecResult",
 }
-"""Where each name is. A name's module is imported when the name is first used, so ``import ramure`` costs little."""
+"""The module of each name. It is imported when the name is first used, so ``import ramure`` costs little."""
 
 _WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 

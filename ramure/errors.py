@@ -15,6 +15,7 @@ from ramure.exits import format_exit, safe_repr
 __all__ = [
     "ActorDied",
     "AskTimeout",
+    "ExecutionFailed",
     "InternalError",
     "MailboxFull",
     "NameTaken",
@@ -68,6 +69,12 @@ class UnsupportedPlatform(UsageError):
 
 class OperationalError(RamureError):
     """Something outside the program's own logic went wrong."""
+
+
+class ExecutionFailed(OperationalError):
+    """The base of every way in which a process, or a whole run, fails: catch it around ``await main()`` or
+    ``await handle``. An exception of the program's own that ends a process is raised as it is.
+    """
 
 
 class InternalError(RamureError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ramure.errors import RamureError
+from ramure.errors import OperationalError
 
-__all__ = ["ExecResult", "ExecutionFailed"]
+__all__ = ["CommandFailed", "ExecResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class ExecResult:
         return self.exit_code == 0
 
     def check(self, command: str = "") -> ExecResult:
-        """Return this result if the command succeeded, else raise :class:`ExecutionFailed`."""
+        """Return this result if the command succeeded, else raise :class:`CommandFailed`."""
         if not self.ok:
-            raise ExecutionFailed(command, self)
+            raise CommandFailed(command, self)
         return self
 
 
-class ExecutionFailed(RamureError):
+class CommandFailed(OperationalError):
     """A command on a machine exited with a status other than 0."""
 
     def __init__(self, command: str, result: ExecResult) -> None:

@@ -19,7 +19,7 @@ from ramure.agents.wire import Bye, Frame, Hello, Shutdown
 from ramure.exits import Crashed, is_clean
 from ramure.machines.errors import LinkLost, MachineDown, MachineError, MachineStopped
 from ramure.machines.tmux import Ending, NoSuchSession, SessionExists, TmuxServerGone
-from ramure.types import ExecutionFailed
+from ramure.types import CommandFailed
 
 if TYPE_CHECKING:
     from ramure.agents.services import Connection, Services
@@ -131,7 +131,7 @@ class Session(Actor):
         except LaunchFailed as error:
             self._end(error)
             return
-        except (MachineError, ExecutionFailed, OSError) as error:
+        except (MachineError, CommandFailed, OSError) as error:
             if isinstance(error, (MachineDown, MachineStopped)):
                 await self._machine_is_well()
             self._end(LaunchFailed(plan.name, str(error)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ramure.errors import OperationalError, UsageError
+from ramure.errors import ExecutionFailed, OperationalError, UsageError
 from ramure.exits import format_exit
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ProcessEnded",
     "ProcessFailed",
     "ProcessTimeout",
+    "Stalled",
     "WaitsForItself",
 ]
 
@@ -38,7 +39,7 @@ class ProcessEnded(OperationalError):
         super().__init__(f"{what}: the process {label} has ended{why}")
 
 
-class ProcessFailed(OperationalError):
+class ProcessFailed(ExecutionFailed):
     """A process called ``fail(reason)``, or ended in a way that has no exception of its own."""
 
     def __init__(self, reason: object) -> None:
@@ -54,7 +55,7 @@ class ProcessTimeout(ProcessFailed, TimeoutError):
         super().__init__(f"the process {label} did not end within its timeout of {seconds:g} s")
 
 
-class ProcessCancelled(OperationalError):
+class ProcessCancelled(ExecutionFailed):
     """The process that was awaited was cancelled, or shut down with its parent."""
 
     def __init__(self, label: str, reason: object) -> None:
@@ -62,13 +63,21 @@ class ProcessCancelled(OperationalError):
         super().__init__(f"the process {label} was cancelled ({format_exit(reason)})")
 
 
-class AgentDied(OperationalError):
+class AgentDied(ExecutionFailed):
     """An agent ended unasked, and is not restarted (any more). ``reason`` is its exit reason."""
 
     def __init__(self, agent: str, reason: object) -> None:
         self.agent = agent
         self.reason = reason
         super().__init__(f"agent {agent!r} died: {format_exit(reason)}")
+
+
+class Stalled(ExecutionFailed):
+    """A process waits, and nothing can decide it any more. The text says who ended its turn, with its last words, and
+    which tools it has not called."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
 
 
 class NoSuchEndpoint(UsageError):

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from ramure.actors import ActorSystem, Call, Ref
 from ramure.agents.toolchain import Toolchain, find_toolchain
-from ramure.errors import OperationalError, StartFailed
+from ramure.errors import ExecutionFailed, StartFailed
 from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
 from ramure.machines.errors import NotSupported
@@ -62,7 +62,7 @@ KEPT_ENDED: Final = 1000
 """Ended processes that a run still knows of; a pool that works for months has more."""
 
 
-class RunFailed(OperationalError):
+class RunFailed(ExecutionFailed):
     """A part of the run itself ended: its log writer, its gateway, its control socket."""
 
     def __init__(self, reason: object, part: str | None = None) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ramure.actors import Call, Ref
-from ramure.errors import ActorDied, OperationalError, UsageError
+from ramure.errors import ActorDied, ExecutionFailed, UsageError
 from ramure.exits import SHUTDOWN, Crashed, format_exit
 from ramure.runtime.errors import ProcessEnded
 from ramure.runtime.messages import Bubbled, CallEndpoint
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Child", "ChildrenFailed", "GaveUp", "Slot", "TreePlan", "check_children", "run_tree", "tells_failure"]
 
 
-class GaveUp(OperationalError):
+class GaveUp(ExecutionFailed):
     """A tree had more restarts than ``max_restarts`` within ``within`` seconds. ``child`` is the last one's id."""
 
     def __init__(self, child: object, reason: object) -> None:
@@ -41,7 +41,7 @@ class GaveUp(OperationalError):
         super().__init__(f"too many restarts; the last was of child {child!r}, which ended: {format_exit(reason)}")
 
 
-class ChildrenFailed(ExceptionGroup[Exception]):
+class ChildrenFailed(ExecutionFailed, ExceptionGroup[Exception]):
     """Children that are not restarted failed. ``failures`` has each one's exception, ``results`` what the others
     returned, both by child id."""
 
@@ -54,6 +54,9 @@ class ChildrenFailed(ExceptionGroup[Exception]):
 
     failures: dict[Any, Exception]
     results: dict[Any, Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChildrenFailed, (self.failures, self.results)  # a group is made with its parts
 
 
 class ProcessFunction(Protocol):

@@ -15,7 +15,7 @@ from ramure.machines.local import LocalImage
 from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.machines.ssh import SSHImage
-from ramure.types import ExecResult, ExecutionFailed
+from ramure.types import CommandFailed, ExecResult
 from tests.machines.processes import still_there
 
 MEGA = 1_000_000
@@ -80,7 +80,7 @@ class TestExec:
         assert await machine.exec("true") == ExecResult("", "", 0)
 
     async def test_check_raises_on_failure(self, machine):
-        with pytest.raises(ExecutionFailed, match="boom"):
+        with pytest.raises(CommandFailed, match="boom"):
             (await machine.exec("echo boom >&2; exit 1")).check("make")
 
     async def test_a_command_that_does_not_exist(self, machine):
