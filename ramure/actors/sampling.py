@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from ramure.actors.cell import Cell
 from ramure.actors.tracing import TraceEvent, unwatch, watch
+from ramure.executor import in_thread
 
 if TYPE_CHECKING:
     from ramure.actors.system import ActorSystem
@@ -111,7 +112,7 @@ class Sampler:
         for cell, meter in self._meters.values():
             unwatch(cell, meter)
         await asyncio.wait([self._task])
-        await asyncio.to_thread(self._thread.join)
+        await in_thread(self._thread.join)
 
     def take(self) -> Sample:
         """What was seen since this was called last, or since the start. On the system's loop."""

@@ -6,7 +6,6 @@ file, both of mode 0600 in a directory of mode 0700.
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.agents.session_file import mend
+from ramure.executor import in_thread
 from ramure.machines.local import LocalMachine
 from ramure.machines.tmux import env_file, wrapped
 from ramure.marks import RUN_ID
@@ -101,7 +101,7 @@ class Launch:
         await machine.write_private(self.env_path, env_file(environment, first))
         kept, here = await self._memory()
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        mended = await asyncio.to_thread(mend, kept, str(uuid.uuid4()), place.cwd, now)  # it may be large
+        mended = await in_thread(mend, kept, str(uuid.uuid4()), place.cwd, now)  # it may be large
         if mended is not None or not here:
             await machine.write_private(place.session_file, (kept if mended is None else mended).encode())
 

@@ -24,6 +24,7 @@ from ramure.agents.launch import extension_path, own_environment
 from ramure.agents.toolchain import ToolError
 from ramure.agents.toolchain.elsewhere import FIND, choose, find_arguments
 from ramure.agents.toolchain.find import Harness
+from ramure.executor import in_thread
 from ramure.machines.errors import MachineError, NoSuchFile
 from ramure.machines.local import LocalMachine
 
@@ -101,7 +102,7 @@ class Elsewhere(Place):
 
     async def memory(self) -> bytes | None:
         try:
-            return await asyncio.to_thread(self.kept.read_bytes)
+            return await in_thread(self.kept.read_bytes)
         except FileNotFoundError:
             return None
 
@@ -109,13 +110,13 @@ class Elsewhere(Place):
         if all_of_it:
             with contextlib.suppress(NoSuchFile):  # never begun, or gone with the host: the copy is what there is
                 whole = await self.machine.read_file(self.session_file)
-                await asyncio.to_thread(_replace, self.kept, whole)
+                await in_thread(_replace, self.kept, whole)
             return
-        have = await asyncio.to_thread(_size, self.kept)
+        have = await in_thread(_size, self.kept)
         command = f"tail -c +{have + 1} -- {shlex.quote(self.session_file)}"
         new = await self.machine.exec(command, timeout=LOOK_LIMIT)
         if new.ok and new.stdout:
-            await asyncio.to_thread(_append, self.kept, new.stdout.encode("utf-8", "surrogateescape"))
+            await in_thread(_append, self.kept, new.stdout.encode("utf-8", "surrogateescape"))
 
 
 async def find_place(agent: str, address: str, quarters: Quarters, services: Services) -> Place:
@@ -127,7 +128,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
     own_pi: tuple[str, ...] | None = getattr(machine, "pi_argv", None)  # simulated machines bring theirs
     if machine.here or own_pi is not None:
         # Before tmux is asked for: it says which tool is missing or too old, and what to do.
-        pi_argv = own_pi or (await asyncio.to_thread(services.toolchain)).pi_argv
+        pi_argv = own_pi or (await in_thread(services.toolchain)).pi_argv
         return Here(
             machine=machine,
             tmux=await services.tmux_for(machine),
@@ -163,7 +164,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
 
 async def _find_pi(machine: Machine, services: Services) -> Harness:
     try:
-        here: Harness | None = (await asyncio.to_thread(services.toolchain)).harness
+        here: Harness | None = (await in_thread(services.toolchain)).harness
     except ToolError:
         here = None  # that matters to agents on this host only
     script = shlex.join(["/bin/sh", "-c", FIND, "sh", *find_arguments(here)])

@@ -15,6 +15,7 @@ import click
 from ramure import agent, agent_process, current_runtime, done, wait
 from ramure.agents.toolchain import find_toolchain, model_config
 from ramure.cli.common import as_json, json_option
+from ramure.executor import in_thread
 from ramure.runtime.handle import Agent
 from ramure.testing import Conversation, Delay, ScriptedModel, Step, Text, ToolCall
 
@@ -83,10 +84,10 @@ def command(force_scripted: bool, json_wanted: bool) -> None:
 
 async def _demo(force_scripted: bool) -> list[str]:
     began = time.monotonic()
-    tools = await asyncio.to_thread(find_toolchain)
+    tools = await in_thread(find_toolchain)
     _say(f"{tools.harness}; tmux {tools.tmux_version}")
     async with AsyncExitStack() as stack:
-        own = await asyncio.to_thread(model_config)
+        own = await in_thread(model_config)
         if own.configured and not force_scripted:
             _say(f"model: your own, {own.default or 'as pi chooses among ' + ', '.join(own.providers)}")
         else:
@@ -101,7 +102,7 @@ async def _use_scripted(stack: AsyncExitStack) -> None:
     """pi finds its configuration in a directory of the demo's own."""
     model = await stack.enter_async_context(ScriptedModel(scripted))
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ramure-demo-")))
-    await asyncio.to_thread(model.write_config, directory)
+    await in_thread(model.write_config, directory)
     before = {name: os.environ.get(name) for name in ("PI_CODING_AGENT_DIR", "PI_OFFLINE")}
     os.environ.update({"PI_CODING_AGENT_DIR": str(directory), "PI_OFFLINE": "1"})
 

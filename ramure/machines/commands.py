@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import IO, Protocol
 
+from ramure.executor import in_thread
 from ramure.machines.base import AGENT, Chunk, ExecStream, Machine
 from ramure.machines.errors import ExecTimeout, MachineDown, MachineStopped
 from ramure.machines.keeper import Sink, Source, finished
@@ -147,7 +148,7 @@ async def texts(output: Mapping[str, list[bytes]]) -> tuple[str, str]:
     """A command's collected output as text; much of it is decoded off the event loop."""
     if sum(map(len, output["stdout"])) + sum(map(len, output["stderr"])) < 1 << 20:
         return _text(output["stdout"]), _text(output["stderr"])
-    return await asyncio.to_thread(lambda: (_text(output["stdout"]), _text(output["stderr"])))
+    return await in_thread(lambda: (_text(output["stdout"]), _text(output["stderr"])))
 
 
 def _text(pieces: list[bytes]) -> str:

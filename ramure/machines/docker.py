@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ramure.executor import in_thread
 from ramure.machines import leases
 from ramure.machines.base import Image
 from ramure.machines.commands import spool
@@ -129,7 +129,7 @@ class DockerImage(Image):
         else:
             arguments += ["--env-file", "/dev/stdin", self.image, *self.command]
         lines = "".join(f"{name}={value}\n" for name, value in self.env.items())
-        with await asyncio.to_thread(spool, lines.encode("utf-8", "surrogateescape")) as environment:
+        with await in_thread(spool, lines.encode("utf-8", "surrogateescape")) as environment:
             return await engine(*arguments, stdin=environment.fileno(), timeout=RUN_LIMIT)
 
     def _options(self, identity: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import threading
 import uuid
@@ -10,6 +9,7 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ramure.executor import in_thread
 from ramure.machines import leases
 from ramure.machines.base import Image
 from ramure.machines.docker_engine import COMMIT, MACHINE, RUN, Engine, complaint, image_removal
@@ -66,7 +66,7 @@ class Commit:
 
     async def release(self) -> None:
         """One holder less; the last one removes the image."""
-        await asyncio.to_thread(self.drop)
+        await in_thread(self.drop)
 
     def drop(self) -> None:
         """As :meth:`release`; blocks."""

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ramure.executor import in_thread
 from ramure.machines import leases
 from ramure.machines.commands import end, texts
 from ramure.machines.errors import MachineError, SpawnFailed
@@ -100,7 +101,7 @@ class Engine:
     @classmethod
     async def start(cls, engine: str | Sequence[str] | None, wanted_by: str) -> Engine:
         """Find the engine's command, and start the keeper for it. Raises :class:`SpawnFailed`."""
-        argv = await asyncio.to_thread(find_engine, engine, wanted_by)
+        argv = await in_thread(find_engine, engine, wanted_by)
         try:
             return cls(argv, await Keeper.start(wanted_by, env=os.environ))
         except OSError as error:
@@ -148,12 +149,12 @@ class Engine:
 
     async def lease(self, identity: str, what: str, undo: list[str]) -> Lease:
         """Write down that ``what`` is about to be made, and the command that undoes it; not when this is cancelled."""
-        taking = asyncio.ensure_future(asyncio.to_thread(leases.take, identity, what, run=marked_run(), undo=[undo]))
+        taking = asyncio.ensure_future(in_thread(leases.take, identity, what, run=marked_run(), undo=[undo]))
         try:
             return await finished(taking)
         except asyncio.CancelledError:
             if not taking.cancelled() and taking.exception() is None:
-                await finished(asyncio.to_thread(taking.result().release))
+                await finished(in_thread(taking.result().release))
             raise
 
     async def undo(self, command: Sequence[str], lease: Lease | None) -> None:
@@ -172,7 +173,7 @@ class Engine:
         """End the keeper, when there is nothing to undo (any more)."""
         await self.keeper.stop()
         if lease is not None:
-            await asyncio.to_thread(lease.release)
+            await in_thread(lease.release)
 
     def removal(self, machine: str) -> list[str]:
         """The command that removes the machine's container, if there is one."""

@@ -7,6 +7,7 @@ import ipaddress
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING
 
+from ramure.executor import in_thread
 from ramure.machines.base import AGENT
 from ramure.machines.commands import CommandMachine, end, spool
 from ramure.machines.docker_commit import Commit, DockerSnapshot
@@ -135,7 +136,7 @@ class DockerMachine(CommandMachine):
         name = self.image.user if user == AGENT else user
         option = () if name is None else ("--user", name)
         environment = env_file({**self.image.env, "RAMURE_MACHINE": self.id})
-        with await asyncio.to_thread(spool, environment) as file:
+        with await in_thread(spool, environment) as file:
             command = [self.container, "/bin/sh", "-c", PREPARE, "sh", self.workdir, self.id]
             result = await self._engine("exec", "-i", *option, *command, stdin=file.fileno())
             if result.exit_code == 44 and name is not None:
@@ -162,7 +163,7 @@ class DockerMachine(CommandMachine):
     async def _run(self, command: str, user: str, sink: Sink) -> ContainerCommand:
         if len(command) < ARGUMENT_LIMIT:
             return await self._start(user, sink, "none", [command])
-        with await asyncio.to_thread(spool, command.encode("utf-8", "surrogateescape")) as script:
+        with await in_thread(spool, command.encode("utf-8", "surrogateescape")) as script:
             return await self._start(user, sink, "command", [], script)
 
     async def _start(
@@ -224,7 +225,7 @@ class DockerMachine(CommandMachine):
     async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
         """As :meth:`Machine.write_file`; ``mode`` is set before the first byte is written."""
         script = f"mode={'' if mode is None else f'{mode:o}'}; size={len(data)}{WRITE}"
-        with await asyncio.to_thread(spool, data) as content:
+        with await in_thread(spool, data) as content:
             code, _, error = await self._data(script, path, content)
         if code != 0:
             raise FileRefused(path, error)
@@ -238,7 +239,7 @@ class DockerMachine(CommandMachine):
             raise NoSuchFile(path)
         if code != 0:
             raise FileRefused(path, error)
-        return await asyncio.to_thread(b"".join, data)
+        return await in_thread(b"".join, data)
 
     async def _data(self, script: str, path: str, stdin: IO[bytes] | None = None) -> tuple[int, list[bytes], str]:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}

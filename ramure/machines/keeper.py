@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from ramure.executor import in_thread
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped, UserRefused
 
 __all__ = ["Keeper", "KeptCommand", "Sink", "Source", "finished"]
@@ -197,7 +198,7 @@ class Keeper:
         """Start a keeper with this environment. ``prefix`` is put before its command line (a sandbox, say)."""
         ours, theirs = socket.socketpair()
         argv = [*prefix, python or sys.executable, "-I", "-S", program or str(PROGRAM), str(theirs.fileno())]
-        launching = asyncio.ensure_future(asyncio.to_thread(_launch, argv, dict(env), theirs))
+        launching = asyncio.ensure_future(in_thread(_launch, argv, dict(env), theirs))
         try:
             process = await asyncio.shield(launching)
         except BaseException as error:
@@ -342,7 +343,7 @@ class Keeper:
 
     async def _bury(self) -> None:
         """The socket closed: reap the process, and tell everybody who waits."""
-        status, errors = await asyncio.to_thread(_reap, self._process)
+        status, errors = await in_thread(_reap, self._process)
         why = "it was stopped" if self._stopping else f"its keeper process ended with status {status}"
         if errors.strip() and not self._stopping:
             why += f": {errors.strip().splitlines()[-1]}"
@@ -380,7 +381,7 @@ def _fail(future: asyncio.Future[Any], error: Exception) -> None:
 async def _discarded(launching: asyncio.Future[subprocess.Popen[bytes]]) -> None:
     process = await launching
     process.kill()
-    await asyncio.to_thread(process.communicate)
+    await in_thread(process.communicate)
 
 
 def _launch(argv: list[str], env: dict[str, str], control: socket.socket) -> subprocess.Popen[bytes]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextvars
 import errno
 import os
 import pwd
@@ -17,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from ramure.executor import in_thread, submit
 from ramure.home import private_dir
 from ramure.machines.base import AGENT, Image
 from ramure.machines.commands import CommandMachine, spool
@@ -92,7 +91,7 @@ class LocalSnapshot(Image):
 
     async def remove(self) -> None:
         """No machine can be spawned from it any more; those that were go on. The copy goes with the last of them."""
-        await asyncio.to_thread(self._finalizer)
+        await in_thread(self._finalizer)
 
 
 class LocalMachine(CommandMachine):
@@ -120,7 +119,7 @@ class LocalMachine(CommandMachine):
         try:
             keeper = await Keeper.start(f"this host in {workspace.path}", env=environment)
         except BaseException as error:
-            await asyncio.to_thread(workspace.remove)
+            await in_thread(workspace.remove)
             if isinstance(error, OSError):
                 raise SpawnFailed("this host", f"its keeper process did not start: {error}") from error
             raise
@@ -134,7 +133,7 @@ class LocalMachine(CommandMachine):
         run_as = self._user(user)
         if len(command) < ARGUMENT_LIMIT // 4:  # a character has at most four bytes
             return await self.keeper.run([self._shell, "-c", command], cwd=self.workdir, sink=sink, user=run_as)
-        with await asyncio.to_thread(spool, command.encode("utf-8", "surrogateescape")) as script:
+        with await in_thread(spool, command.encode("utf-8", "surrogateescape")) as script:
             argv = [self._shell, "-c", READ_SCRIPT]
             return await self.keeper.run(argv, cwd=self.workdir, sink=sink, user=run_as, stdin=script.fileno())
 
@@ -153,19 +152,19 @@ class LocalMachine(CommandMachine):
     async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
         """As :meth:`Machine.write_file`; ``mode`` is set before the first byte is written."""
         self._check()
-        await asyncio.to_thread(_write, os.path.join(self.workdir, path), path, data, mode)
+        await in_thread(_write, os.path.join(self.workdir, path), path, data, mode)
 
     async def write_private(self, path: str, data: bytes) -> None:
         """As :meth:`Machine.write_private`, without a shell: an agent's start waits for three of these."""
         try:
-            await asyncio.to_thread(private_dir, Path(self.workdir, path).parent)
+            await in_thread(private_dir, Path(self.workdir, path).parent)
         except OSError as error:
             raise FileRefused(path, error.strerror or str(error)) from error
         await self.write_file(path, data, mode=0o600)
 
     async def read_file(self, path: str) -> bytes:
         self._check()
-        return await asyncio.to_thread(_read, os.path.join(self.workdir, path), path)
+        return await in_thread(_read, os.path.join(self.workdir, path), path)
 
     async def wait_down(self) -> str:
         return await asyncio.shield(self.keeper.down)
@@ -203,25 +202,19 @@ class LocalMachine(CommandMachine):
 
     async def _stop(self) -> None:
         await self.keeper.stop()
-        await asyncio.to_thread(self.workspace.remove)
+        await in_thread(self.workspace.remove)
 
 
 async def made(make: Callable[[], T], remove: Callable[[T], object]) -> T:
     """What ``make`` gives, in a thread. The thread cannot be stopped: when the caller leaves meanwhile, what it makes
     is removed again."""
-    making: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-    def work() -> None:
-        try:
-            making.set_result(make())
-        except BaseException as error:
-            making.set_exception(error)
-
-    asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)
+    making = submit(make)
     try:
-        return await asyncio.shield(asyncio.wrap_future(making))
+        return await asyncio.wrap_future(making)
     except BaseException:
-        making.add_done_callback(lambda ended: None if ended.exception() else remove(ended.result()))
+        making.add_done_callback(
+            lambda ended: None if ended.cancelled() or ended.exception() else remove(ended.result())
+        )
         raise
 
 

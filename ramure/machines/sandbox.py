@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ramure.executor import in_thread
 from ramure.home import ramure_home
 from ramure.machines.base import AGENT, Image
 from ramure.machines.commands import CommandMachine, end, spool
@@ -81,12 +82,12 @@ class SandboxImage(Image):
                 raise SpawnFailed(self.describe(), "there is no `bwrap` on the PATH", remedy)
             keeper = await self._keeper(bwrap, workspace.path)
         except BaseException:
-            await asyncio.to_thread(workspace.remove)
+            await in_thread(workspace.remove)
             raise
         return SandboxMachine(identity, workspace, self, keeper)
 
     async def _keeper(self, bwrap: str, workdir: str) -> Keeper:
-        python, prefix = await asyncio.to_thread(self._arguments, workdir)
+        python, prefix = await in_thread(self._arguments, workdir)
         kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         environment = {**kept, "HOME": HOME, "TMPDIR": "/tmp", "SHELL": "/bin/sh", **self.env, **marked_environment()}
         program = f"{INSIDE}/keeper.py"
@@ -158,7 +159,7 @@ class SandboxMachine(LocalMachine):
 
     async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
         chmod = "" if mode is None else f'&& : >> "$0" && chmod {mode:o} -- "$0"'
-        with await asyncio.to_thread(spool, data) as content:
+        with await in_thread(spool, data) as content:
             script = f'mkdir -p -- "$(dirname -- "$0")" {chmod} && cat > "$0"'
             code, _, error = await self._inside(script, path, content.fileno())
         if code != 0:
@@ -173,7 +174,7 @@ class SandboxMachine(LocalMachine):
             raise NoSuchFile(path)
         if code != 0:
             raise FileRefused(path, error)
-        return await asyncio.to_thread(b"".join, data)
+        return await in_thread(b"".join, data)
 
     async def _inside(self, script: str, path: str, stdin: int | None = None) -> tuple[int, list[bytes], str]:
         self._check()

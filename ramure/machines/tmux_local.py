@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ramure.executor import in_thread
 from ramure.machines.tmux import Pane, Reply, Tmux, TmuxError, TmuxMissing
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class LibtmuxServer:
 class LocalTmux(Tmux):
     """A tmux server on this host.
 
-    ``call`` carries the blocking calls (by default ``asyncio.to_thread``; in a run, the server's threaded
+    ``call`` carries the blocking calls (by default ``in_thread``; in a run, the server's threaded
     actor). Without ``socket`` it gets one in a new temporary directory of mode 0700. With ``machine`` the
     server is started below that machine's keeper: it ends with the machine, and with this program, even if
     that is killed with SIGKILL. A server that does not answer within ``timeout`` seconds is killed.
@@ -91,7 +92,7 @@ class LocalTmux(Tmux):
             socket = str(Path(tempfile.mkdtemp(prefix="ramure-tmux-")) / "tmux")
         super().__init__(socket)
         self._machine = machine
-        self._call: Call = call or asyncio.to_thread
+        self._call: Call = call or in_thread
         self._blocking = LibtmuxServer(socket, timeout)
         self._followed: dict[int, int] = {}  # a pane's process -> its pidfd
         self._reaping: set[asyncio.Task[None]] = set()
@@ -112,13 +113,13 @@ class LocalTmux(Tmux):
             result = await self._machine.exec(shlex.join(["/bin/sh", "-c", script, *args]))
             return Reply(result.exit_code, result.stdout, result.stderr)
         # Not through `call`: ending a process tree takes seconds, and must not hold up what a serial actor does.
-        return await asyncio.to_thread(self._blocking.shell, script, *args)
+        return await in_thread(self._blocking.shell, script, *args)
 
     async def _wait_for(self, channel: str) -> Reply:
         """One tmux client waits for as long as it takes; its output's end, seen by the loop, is its exit."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        process = await asyncio.to_thread(_start_waiting, self.socket, channel)
+        process = await in_thread(_start_waiting, self.socket, channel)
         output = process.stdout
         assert output is not None
         loop.add_reader(output, ended.set)
@@ -126,7 +127,7 @@ class LocalTmux(Tmux):
             await ended.wait()
         finally:
             loop.remove_reader(output)
-            said = await asyncio.to_thread(_reap, process)
+            said = await in_thread(_reap, process)
         return Reply(process.returncode, "", said)
 
     def _follow(self, pane: Pane) -> None:

@@ -39,6 +39,7 @@ from ramure.agents.wire import (
     encode,
 )
 from ramure.errors import OperationalError, UsageError
+from ramure.executor import resolve
 
 __all__ = ["AgentConnection", "Gateway", "GatewayUnavailable", "Sink"]
 
@@ -204,9 +205,10 @@ class Gateway:
     async def start(self) -> None:
         """Listens. Raises GatewayUnavailable where it cannot."""
         try:
+            addresses = [address[4][0] for address in await resolve(self._host, self._port)]
             self._server = await serve(
                 self._serve,
-                self._host,
+                addresses,  # type: ignore[arg-type]  # websockets hands it to create_server, which takes a sequence
                 self._port,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
                 process_request=self._screen,

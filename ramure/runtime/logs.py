@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ramure.actors import Actor
 from ramure.errors import OperationalError
+from ramure.executor import in_thread
 from ramure.runtime.log_files import FULL, LogFiles
 
 logger = logging.getLogger("ramure.runtime")
@@ -185,7 +186,7 @@ class Logs:
         self._closed = True
         self._ending.set()
         self._batches.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await in_thread(self._thread.join)
 
     # -- on the thread ---------------------------------------------------------------------------------------
 

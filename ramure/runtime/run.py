@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from ramure.actors import ActorSystem, Call, Ref
 from ramure.agents.toolchain import Toolchain, find_toolchain
 from ramure.errors import ExecutionFailed, StartFailed
+from ramure.executor import in_thread
 from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
 from ramure.machines.errors import NotSupported
@@ -208,7 +209,7 @@ class Run:
         self.watchdog.stop()
         if self._began and self._logs is not None and self._logs.lost:
             logger.error("the logs in %s lack the last %d lines", self.paths.logs, self._logs.lost)
-        await asyncio.to_thread(_clean, self.paths)
+        await in_thread(_clean, self.paths)
 
     # -- processes ------------------------------------------------------------------------------------------
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ramure.actors import Actor
 from ramure.actors.threaded import ThreadedActor
+from ramure.executor import in_thread
 from ramure.home import private_dir
 from ramure.machines.local import LocalImage, LocalMachine
 from ramure.machines.tmux import Tmux, TmuxServerGone
@@ -72,7 +72,7 @@ class TmuxActor(Actor):
 
     async def _start(self) -> Tmux:
         if self._host is None or self._host.keeper.down.done():
-            await asyncio.to_thread(private_dir, self._directory)
+            await in_thread(private_dir, self._directory)
             self._host = await LocalImage(workdir=self._directory).spawn()
             for path in (self._directory, *self._files):
                 self._host.keeper.own(str(path))

@@ -21,6 +21,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, TypeVarTuple, Unpack
 
+from ramure import executor
 from ramure.clock import LoopClock
 from ramure.errors import UsageError
 
@@ -122,10 +123,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def patience(self) -> float:
         """How long, in real seconds, something may yet come from outside, so that time must not jump."""
-        if self._jobs:
+        if self._jobs or executor.busy():
             return self._thread_grace
-        # The default executor's threads wait for jobs, which are counted.
-        idle = len(getattr(self._default_executor, "_threads", ()))
+        # The executors' threads wait for jobs, which are counted.
+        idle = len(getattr(self._default_executor, "_threads", ())) + executor.thread_count()
         if threading.active_count() > 1 + idle:
             return self._socket_grace
         # With no other thread at work, the kernel hands on what this one sends before its send returns, nearly always.

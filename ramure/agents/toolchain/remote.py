@@ -6,7 +6,6 @@ npm, no way to the registry), this host's private ones are copied, if the two sy
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shlex
@@ -22,6 +21,7 @@ from ramure.agents.toolchain.errors import SetupFailed, ToolError, ToolMissing
 from ramure.agents.toolchain.find import FORMAT, Harness, find_private, toolchain_dir
 from ramure.agents.toolchain.setup import check_wishes
 from ramure.agents.toolchain.versions import NODE_WHEEL, PI_PACKAGE, PI_TESTED, node_needed, parse_version
+from ramure.executor import in_thread
 
 if TYPE_CHECKING:
     from ramure.machines.base import Machine
@@ -137,7 +137,7 @@ class Wishes:
 
 async def find_on(machine: Machine, wishes: Wishes) -> Harness | ToolError:
     """The Node and pi there that fit the wishes, or what is wrong with those that there are."""
-    await asyncio.to_thread(check_wishes, wishes.pi, wishes.node)
+    await in_thread(check_wishes, wishes.pi, wishes.node)
     said = await _found(machine)
     try:
         harness = choose(_wanted(said, wishes), machine.describe(), "ramure setup --on")
@@ -243,7 +243,7 @@ async def _node_with_npm(machine: Machine, wishes: Wishes) -> str | None:
 
 async def _copied(machine: Machine, wishes: Wishes, say: Say, failed: SetupFailed) -> Harness:
     """This host's private Node and pi, copied there; ``failed`` is why they could not be installed."""
-    ours = await asyncio.to_thread(find_private, toolchain_dir(), None)
+    ours = await in_thread(find_private, toolchain_dir(), None)
     why = _unlike(ours, wishes) or await _other_system(machine)
     if why or ours is None:
         hint = "give that host npm and a way to the registry, or put Node and pi on its PATH"
@@ -251,7 +251,7 @@ async def _copied(machine: Machine, wishes: Wishes, say: Say, failed: SetupFaile
     say(f"{str(failed).splitlines()[0]}; copying this host's: {ours}")
     assert ours.node is not None
     node, pi = ours.node.parent.parent, _home_of(ours.pi)
-    archive = await asyncio.to_thread(_packed, node, pi)
+    archive = await in_thread(_packed, node, pi)
     directory = (await machine.exec('echo "${RAMURE_HOME:-$HOME/.ramure}"', timeout=LOOK_LIMIT)).stdout.strip()
     there = f"{directory}/toolchain/copy-{os.urandom(4).hex()}.tar.gz"
     try:

@@ -14,6 +14,7 @@ from ramure.actors.sampling import Sampler
 from ramure.actors.tracing import TraceEvent
 from ramure.agents.agent import AgentActor
 from ramure.errors import UsageError
+from ramure.executor import in_thread
 from ramure.exits import KILL, KILLED, format_exit
 from ramure.runtime.actor_views import actor_details, actor_rows, place_of, shower, trace_record
 from ramure.runtime.control.methods import Dropped, Feed, method, stream
@@ -124,7 +125,7 @@ class ActorMethods:
         found = find(system, actor)
         subject = actor if len(found) != 1 or not actor.lstrip("#").isdecimal() else path_of(found[0])
         await asyncio.sleep(2 * GATHER)  # what was logged just now is in the file then
-        story, near = await asyncio.to_thread(read_story, self._run.paths.logs, subject)
+        story, near = await in_thread(read_story, self._run.paths.logs, subject)
         if near and not found and not self._is_process(actor):
             live = near_labels(system, actor)
             raise NoSuchActor(actor, list(dict.fromkeys((*live, *near)))[:3])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any, Literal
 
+from ramure.executor import in_thread
 from ramure.runtime.control.connection import Calls
 from ramure.runtime.log_reader import RunLogs
 from ramure.runtime.status_data import RunStatus
@@ -40,7 +41,7 @@ class RunCalls(Calls):
         try:
             while True:
                 live = self._connection.ended is None  # first: what is written until the end is read then
-                news = await asyncio.to_thread(read.news)
+                news = await in_thread(read.news)
                 for entry in news:
                     yield entry
                 if not (follow and live):
