@@ -129,15 +129,16 @@ class CopyFailed(MachineError):
 
 
 class WorkNotSaved(CopyFailed):
-    """What was not committed in a machine's git worktree could not be committed when the machine stopped.
+    """What was done in a machine's git worktree could not all be saved to refs of its repository when the machine stopped.
 
-    It is still in ``path``; ``why`` says what was in the way. A further ``stop()`` tries again.
+    It is still in ``path``, untouched; ``why`` says what was in the way. A further ``stop()`` tries again; so does
+    ``ramure gc``, once the program has ended.
     """
 
     def __init__(self, path: str, why: str) -> None:
         self.path = path
         self.why = why
         super().__init__(
-            f"what was not committed in {path} could not be committed when its machine stopped: {why}; it is still "
-            "there: mend that and stop() the machine again, or commit it yourself"
+            f"the work in {path} could not all be saved when its machine stopped: {why}; it is still there: mend that and "
+            "stop() the machine again, or, after the program's end, run `ramure gc`"
         )

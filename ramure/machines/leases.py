@@ -14,14 +14,15 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ramure.home import private_dir, ramure_home
 from ramure.machines.keeper_program import remove
 
-__all__ = ["Lease", "Stale", "remove_stale", "stale", "take"]
+__all__ = ["Lease", "Stale", "remove_stale", "stale", "stale_worktrees", "take", "worktree_paths"]
 
 UNDO_LIMIT = 60.0
 
@@ -44,7 +45,8 @@ class Lease:
 @dataclass(frozen=True, slots=True)
 class Stale:
     """A lease of a program that is dead. ``what`` is for people; ``run`` is the run's id, if it was in one. ``unread``
-    says why the file could not be read, where that is so: then nothing else is known."""
+    says why the file could not be read, where that is so: then nothing else is known. ``worktree`` describes a git worktree:
+    the work in it is to be saved before it goes (``ramure.machines.worktrees``)."""
 
     what: str
     run: str
@@ -52,12 +54,20 @@ class Stale:
     paths: tuple[str, ...]
     path: Path
     unread: str = ""
+    worktree: Mapping[str, Any] | None = None
 
 
 def take(
-    identity: str, what: str, *, run: str = "", undo: Sequence[Sequence[str]] = (), paths: Sequence[str] = ()
+    identity: str,
+    what: str,
+    *,
+    run: str = "",
+    undo: Sequence[Sequence[str]] = (),
+    paths: Sequence[str] = (),
+    worktree: Mapping[str, Any] | None = None,
 ) -> Lease:
-    """Write down that ``what`` is about to be made, the commands that undo it, and the paths to remove after them."""
+    """Write down that ``what`` is about to be made, the commands that undo it, and the paths to remove after them; or the
+    git worktree that it is."""
     directory = private_dir(ramure_home() / "machines")
     target = directory / f"{identity}.json"
     new = directory / f".{identity}.new"
@@ -70,6 +80,7 @@ def take(
             "host": socket.gethostname(),
             "undo": [list(argv) for argv in undo],
             "paths": list(paths),
+            "worktree": None if worktree is None else dict(worktree),
         }
         os.write(descriptor, json.dumps(content).encode())
         os.fsync(descriptor)  # after a power cut it is there with what it says, or not at all
@@ -96,7 +107,7 @@ def remove_stale(home: Path | None = None) -> tuple[list[Stale], list[tuple[Stal
     removed, refused = [], []
     for path in sorted(((home or ramure_home()) / "machines").glob("*.json")):
         with _abandoned(path) as lease:
-            if lease is None:
+            if lease is None or lease.worktree is not None:
                 continue
             if lease.unread:
                 refused.append((lease, f"{lease.unread}; look for what it may have been, then delete the file"))
@@ -116,6 +127,24 @@ def remove_stale(home: Path | None = None) -> tuple[list[Stale], list[tuple[Stal
                 path.unlink(missing_ok=True)
                 removed.append(lease)
     return removed, refused
+
+
+def stale_worktrees(home: Path | None = None) -> Iterator[Stale]:
+    """The leases of git worktrees that dead programs left, each locked by us until the next is asked for. Whoever has
+    saved and removed one unlinks its ``path``."""
+    for path in sorted(((home or ramure_home()) / "machines").glob("*.json")):
+        with _abandoned(path) as lease:
+            if lease is not None and lease.worktree is not None:
+                yield lease
+
+
+def worktree_paths(home: Path | None = None) -> list[str]:
+    """The git worktrees that leases name, whoever holds them: nobody but who saves the work removes these."""
+    found = []
+    for path in ((home or ramure_home()) / "machines").glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found.append(str(json.loads(path.read_bytes())["worktree"]["path"]))
+    return found
 
 
 @contextlib.contextmanager
@@ -145,7 +174,8 @@ def _read(path: Path, data: bytes) -> Stale | None:
         if content["host"] != socket.gethostname():
             return None
         undo = tuple(tuple(argv) for argv in content["undo"])
-        return Stale(content["what"], content["run"], undo, tuple(content["paths"]), path)
+        worktree = content.get("worktree")
+        return Stale(content["what"], content["run"], undo, tuple(content["paths"]), path, worktree=worktree)
     except (ValueError, KeyError, TypeError) as error:
         said = f"this lease cannot be read: {type(error).__name__}: {error}"
         return Stale(f"something, by the lease {path}", "", (), (), path, said)

@@ -27,8 +27,10 @@ from ramure.machines.errors import (
     UserRefused,
 )
 from ramure.machines.frozen import Frozen, freeze
+from ramure.machines.git import without_repository
 from ramure.machines.keeper import Keeper, KeptCommand, Sink, finished
-from ramure.machines.workspace import Workspace, temporary, worktree_of, yours
+from ramure.machines.workspace import Workspace, temporary, yours
+from ramure.machines.worktrees import WorktreeSpace, freeze_worktree, worktree_of
 from ramure.marks import marked_environment
 
 __all__ = ["LocalImage", "LocalMachine", "LocalSnapshot", "made"]
@@ -46,8 +48,9 @@ class LocalImage(Image):
     """This host. ``workdir`` is the working directory, made when missing and never removed; without it each
     machine has a temporary one of its own, which goes when the machine stops.
 
-    ``env`` is added to this program's environment. With ``worktree=True``, ``workdir`` is a git repository,
-    and each machine works in a git worktree of its own, on a branch of its own (``ramure/<id>``).
+    ``env`` is added to this program's environment, without what git sets for its hooks (``GIT_DIR`` and the like). With
+    ``worktree=True``, ``workdir`` is a git repository, and each machine works in a git worktree of its own, on a branch of
+    its own (``ramure/<id>``). When it stops, all that was done there is saved to refs of the repository.
     """
 
     workdir: str | os.PathLike[str] | None = None
@@ -115,7 +118,7 @@ class LocalMachine(CommandMachine):
     @classmethod
     async def start(cls, identity: str, workspace: Workspace, env: Mapping[str, str]) -> LocalMachine:
         """Start the machine's keeper; ``workspace`` is the machine's from now on."""
-        environment = {**os.environ, **env, **marked_environment(), "RAMURE_MACHINE": identity}
+        environment = {**without_repository(os.environ), **env, **marked_environment(), "RAMURE_MACHINE": identity}
         try:
             keeper = await Keeper.start(f"this host in {workspace.path}", env=environment)
         except BaseException as error:
@@ -181,7 +184,12 @@ class LocalMachine(CommandMachine):
     async def snapshot(self) -> LocalSnapshot:
         """An image that holds a copy of the working directory. Processes are not copied."""
         self._check()
-        return LocalSnapshot(self, await made(lambda: freeze(self.workspace, f"{self.id}-snapshot"), Frozen.drop))
+        return LocalSnapshot(self, await made(lambda: self._frozen(f"{self.id}-snapshot"), Frozen.drop))
+
+    def _frozen(self, identity: str) -> Frozen:
+        if isinstance(self.workspace, WorktreeSpace):
+            return freeze_worktree(self.workspace, identity)
+        return freeze(self.workspace, identity)
 
     async def sibling(self, copy: Callable[[str], Workspace]) -> LocalMachine:
         """A machine like this one, in the directory that ``copy`` makes (it blocks, and is given the machine's id)."""
@@ -192,8 +200,8 @@ class LocalMachine(CommandMachine):
         return await LocalMachine.start(identity, workspace, self.env)
 
     async def stop(self) -> None:
-        """As :meth:`Machine.stop`. Raises :class:`~ramure.machines.errors.WorkNotSaved` when what was not committed in
-        a git worktree could not be; then a further call tries again."""
+        """As :meth:`Machine.stop`. Raises :class:`~ramure.machines.errors.WorkNotSaved` when what was done in a git worktree
+        could not all be saved; then a further call tries again."""
         self._stopped = True
         stopping = self._stopping
         if stopping is None or (stopping.done() and (stopping.cancelled() or stopping.exception() is not None)):

@@ -1,4 +1,4 @@
-"""Working directories on this host: yours, temporary ones, copies of them, and git worktrees. Blocking functions."""
+"""Working directories on this host: yours, temporary ones, and copies of them. Blocking functions. (Git worktrees: ``worktrees``.)"""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramure.machines.errors import CopyFailed, WorkNotSaved
+from ramure.machines.errors import CopyFailed
 from ramure.marks import marked_prefix
 
-__all__ = ["Workspace", "copied", "copy_of", "left_behind", "remove_tree", "temporary", "worktree_of", "yours"]
+__all__ = ["WORKTREE", "Workspace", "copied", "copy_of", "remove_tree", "temporary", "yours"]
 
-GIT_LIMIT = 600.0
-"""Seconds for one command of git: a large repository takes its time, and one that waits for somebody has none."""
-
-COMMIT_MESSAGE = "What was not committed when the machine stopped"
+WORKTREE = "worktree-"
+"""What stands in the names of directories of git worktrees: these go when their work is saved, and else stay."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +27,19 @@ class Workspace:
     path: str
     owned: bool = True
     note: str = ""
-    repository: str = ""
-    branch: str = ""
 
     def remove(self) -> None:
-        """Remove it, if it is ours; the work in a git worktree stays on its branch."""
-        if self.repository:
-            _save_worktree(self)
+        """Remove it, if it is ours."""
         if self.owned:
             remove_tree(self.path)
-        if self.repository:
-            _git(self.repository, "worktree", "prune")
 
     def undo(self) -> list[list[str]]:
         """The commands that must run before :meth:`made` is removed, if this program dies."""
         return []
 
     def made(self) -> str:
-        """What is to be removed if this program dies; "" for nothing. (A git worktree holds work to be saved.)"""
-        return self.path if self.owned and not self.repository else ""
+        """What is to be removed if this program dies; "" for nothing."""
+        return self.path if self.owned else ""
 
     def fork(self, identity: str) -> Workspace:
         """An independent copy of its present state. Raises :class:`CopyFailed`."""
@@ -105,86 +97,6 @@ def _reflinks(source: str, target: str) -> bool:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(clone)
     return done.returncode == 0
-
-
-def worktree_of(repository: str | os.PathLike[str], identity: str) -> Workspace:
-    """A git worktree of ``repository``'s HEAD, on a new branch ``ramure/<identity>``."""
-    source = str(Path(repository).expanduser().absolute())
-    parent = tempfile.mkdtemp(prefix=marked_prefix(identity))
-    branch = f"ramure/{identity}"
-    try:
-        _git(source, "worktree", "add", "--quiet", "-b", branch, f"{parent}/", "HEAD")
-    except BaseException:
-        remove_tree(parent)
-        raise
-    return Workspace(parent, note=f"a git worktree on {branch}", repository=source, branch=branch)
-
-
-def left_behind(path: str) -> Workspace:
-    """A directory of ours that its program, which was killed, did not remove."""
-    link = Path(path, ".git")
-    if not link.is_file():
-        return Workspace(path)
-    try:
-        repository = Path(_git(path, "rev-parse", "--path-format=absolute", "--git-common-dir")).parent
-        branch = _git(path, "rev-parse", "--abbrev-ref", "HEAD")
-    except CopyFailed:
-        return Workspace(path)  # its repository is gone, and with it what the work could be saved to
-    if not branch.startswith("ramure/"):
-        return Workspace(path)  # an agent made it a worktree of something else
-    return Workspace(path, repository=str(repository), branch=branch)
-
-
-def _save_worktree(workspace: Workspace) -> None:
-    """Keep what was done: what is not committed is, on the branch; a branch with nothing of its own goes.
-
-    Nothing of the machine runs any more. Raises :class:`WorkNotSaved`, and then the directory is still there.
-    """
-    path, repository = workspace.path, workspace.repository
-    try:
-        if os.path.isdir(path):
-            _commit_rest(path, workspace.branch)
-    except (CopyFailed, OSError) as error:
-        raise WorkNotSaved(path, str(error)) from error
-    remove_tree(path)
-    _git(repository, "worktree", "prune")
-    if not _git(
-        repository, "log", "--format=%H", "-1", workspace.branch, "--not", f"--exclude={workspace.branch}", "--branches"
-    ):
-        _git(repository, "branch", "--quiet", "-D", workspace.branch)
-
-
-def _commit_rest(path: str, branch: str) -> None:
-    locks = ("index.lock", "HEAD.lock", f"refs/heads/{branch}.lock")
-    options = [option for lock in locks for option in ("--git-path", lock)]
-    for lock in _git(path, "rev-parse", "--path-format=absolute", *options).splitlines():
-        Path(lock).unlink(missing_ok=True)  # of a git that was killed with the machine: nobody else uses these
-    if _git(path, "status", "--porcelain"):
-        _git(path, "add", "--all")
-        # Nobody is there to be asked for a key's passphrase, nor to hear what a hook refuses or waits for. (--no-verify
-        # leaves out two hooks of four.)
-        mine = {"user.name": "ramure", "user.email": "ramure@localhost", "core.hooksPath": os.devnull}
-        options = [option for name, value in mine.items() for option in ("-c", f"{name}={value}")]
-        _git(path, *options, "commit", "--quiet", "--no-gpg-sign", "-m", COMMIT_MESSAGE)
-
-
-def _git(directory: str, *args: str) -> str:
-    """What git says. Raises :class:`CopyFailed`."""
-    what = f"git {next(arg for arg in args if not arg.startswith('-') and '=' not in arg)} in {directory}"
-    try:
-        done = subprocess.run(
-            ["git", "-C", directory, *args],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=GIT_LIMIT,
-        )
-    except subprocess.TimeoutExpired:
-        raise CopyFailed(f"{what}: it did not end within {GIT_LIMIT:g} s") from None
-    if done.returncode != 0:
-        raise CopyFailed(f"{what}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout.strip()
 
 
 def remove_tree(path: str) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -24,7 +25,8 @@ from typing import Any, Final, Literal
 
 from ramure.machines import leases as machine_leases
 from ramure.machines.errors import CopyFailed
-from ramure.machines.workspace import left_behind
+from ramure.machines.workspace import WORKTREE, remove_tree
+from ramure.machines.worktrees import remove_stale_worktree
 from ramure.marks import RUN_ID
 from ramure.runtime.lease import Lease, leases
 from ramure.runtime.log_files import cut_torn_line, entries
@@ -60,13 +62,19 @@ def sweep(runtimes: Path, *, dry_run: bool = False, wait: bool = False) -> list[
     ``dry_run``: only say it. One sweep at a time: another one that is under way is waited for with ``wait``, else it is
     left to do the work.
     """
-    machines, theirs = _machines(runtimes.parent, dry_run)  # first: no directory is removed through a mount
+    found, theirs = _machines(runtimes.parent, dry_run)  # first: no directory is removed through a mount
+    found += _runs(runtimes, theirs, dry_run, wait=wait or dry_run)
+    return found + _worktrees(runtimes.parent, dry_run)  # last: nothing works there any more
+
+
+def _runs(runtimes: Path, theirs: set[Path], dry_run: bool, *, wait: bool) -> list[Leftover]:
+    """What the runs left by themselves."""
+    found: list[Leftover] = []
     if not runtimes.is_dir():
-        return machines
-    with _alone(runtimes, wait or dry_run) as alone:
+        return found
+    with _alone(runtimes, wait) as alone:
         if not alone:
-            return machines
-        found = machines
+            return found
         known = set()
         for path, lease in leases(runtimes):
             known.add(lease.execution_id)
@@ -81,10 +89,34 @@ def sweep(runtimes: Path, *, dry_run: bool = False, wait: bool = False) -> list[
 def _machines(home: Path, dry_run: bool) -> tuple[list[Leftover], set[Path]]:
     """What machines of dead programs made elsewhere, also those that were in no run; and the directories that they, and
     so nobody else, remove."""
-    removed, refused = (machine_leases.stale(home), []) if dry_run else machine_leases.remove_stale(home)
+    refused: list[tuple[machine_leases.Stale, str]] = []
+    if dry_run:
+        removed = [each for each in machine_leases.stale(home) if each.worktree is None]
+    else:
+        removed, refused = machine_leases.remove_stale(home)
     found = [Leftover(each.run, "machine", each.what) for each in removed]
     found += [Leftover(each.run, "machine", each.what, error=why) for each, why in refused]
-    return found, {Path(made) for each in (*removed, *(each for each, _ in refused)) for made in each.paths}
+    theirs = {Path(made) for each in (*removed, *(each for each, _ in refused)) for made in each.paths}
+    return found, theirs | {Path(path).parent for path in machine_leases.worktree_paths(home)}
+
+
+def _worktrees(home: Path, dry_run: bool) -> list[Leftover]:
+    """Git worktrees of dead programs, by their leases alone: the work is saved to refs of the repository, or they stay."""
+    found = []
+    for lease in machine_leases.stale_worktrees(home):
+        leftover = Leftover(lease.run, "machine", lease.what)
+        if not dry_run:
+            try:
+                machine = str((lease.worktree or {}).get("identity"))
+                left = [each for each in _processes("RAMURE_MACHINE", machine, dry_run) if each.error]
+                if left:
+                    raise CopyFailed(f"the process {left[0].pid} works there: {left[0].error}")
+                remove_stale_worktree(lease)
+                lease.path.unlink(missing_ok=True)
+            except (OSError, CopyFailed, shutil.Error) as error:
+                leftover = _with_error(leftover, error)
+        found.append(leftover)
+    return found
 
 
 @contextlib.contextmanager
@@ -101,7 +133,7 @@ def _alone(runtimes: Path, wait: bool) -> Iterator[bool]:
 
 def _bury(path: Path, lease: Lease, theirs: set[Path], dry_run: bool) -> list[Leftover]:
     """All that one dead run left; its lease goes last, and stays while something else could not be removed."""
-    found = _processes(lease.execution_id, dry_run)
+    found = _processes(RUN_ID, lease.execution_id, dry_run)
     for directory in (each for each in _directories(lease) if each not in theirs):
         leftover = Leftover(lease.execution_id, "directory", str(directory))
         found.append(leftover if dry_run else _without(leftover, directory))
@@ -130,13 +162,13 @@ def _with_error(leftover: Leftover, error: Exception) -> Leftover:
 # -- processes ------------------------------------------------------------------------------------------------------
 
 
-def _processes(run_id: str, dry_run: bool) -> list[Leftover]:
-    """Kill the run's processes, also those that they start meanwhile; what they were."""
+def _processes(name: str, value: str, dry_run: bool) -> list[Leftover]:
+    """Kill the processes with this in their environment, also those that they start meanwhile; what they were."""
     found: dict[int, Leftover] = {}
     deadline = time.monotonic() + KILL_LIMIT
-    while pids := _pids(run_id):
+    while pids := _pids(name, value):
         for pid in pids:
-            found.setdefault(pid, Leftover(run_id, "process", _command(pid), pid))
+            found.setdefault(pid, Leftover(value, "process", _command(pid), pid))
         if dry_run:
             break
         if time.monotonic() > deadline:
@@ -145,30 +177,30 @@ def _processes(run_id: str, dry_run: bool) -> list[Leftover]:
                 for each in found.values()
             ]
         for pid in pids:
-            _kill(pid, run_id, deadline)
+            _kill(pid, name, value, deadline)
     return list(found.values())
 
 
-def _pids(run_id: str) -> list[int]:
-    """Processes of this user that have the run's id in their environment, this one apart."""
+def _pids(name: str, value: str) -> list[int]:
+    """Processes of this user that have this in their environment, this one apart."""
     if not Path("/proc/self/environ").exists():
-        return _pids_of_ps(run_id)
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
-    return [pid for pid in pids if _is_of(pid, run_id)]
+        return _pids_of_ps(name, value)
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and int(entry) != os.getpid()]
+    return [pid for pid in pids if _is_of(pid, name, value)]
 
 
-def _is_of(pid: int, run_id: str) -> bool:
+def _is_of(pid: int, name: str, value: str) -> bool:
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False  # it has ended, or is another user's
-    return f"{RUN_ID}={run_id}".encode() in environment.split(b"\0")
+    return f"{name}={value}".encode() in environment.split(b"\0")
 
 
-def _pids_of_ps(run_id: str) -> list[int]:
+def _pids_of_ps(name: str, value: str) -> list[int]:
     said = subprocess.run(["ps", "xeww", "-o", "pid=,command="], check=True, capture_output=True, text=True, timeout=10)
     lines = [line.split() for line in said.stdout.splitlines()]
-    return [int(words[0]) for words in lines if f"{RUN_ID}={run_id}" in words and int(words[0]) != os.getpid()]
+    return [int(words[0]) for words in lines if f"{name}={value}" in words and int(words[0]) != os.getpid()]
 
 
 def _command(pid: int) -> str:
@@ -178,7 +210,7 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _kill(pid: int, run_id: str, deadline: float) -> None:
+def _kill(pid: int, name: str, value: str, deadline: float) -> None:
     """SIGKILL, to this very process: its number may have become another's since it was looked at."""
     try:
         if not hasattr(os, "pidfd_open"):
@@ -187,7 +219,7 @@ def _kill(pid: int, run_id: str, deadline: float) -> None:
             return
         descriptor = os.pidfd_open(pid)
         try:
-            if _is_of(pid, run_id):
+            if _is_of(pid, name, value):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 poll = select.poll()
                 poll.register(descriptor, select.POLLIN)
@@ -218,9 +250,13 @@ def _without(leftover: Leftover, directory: Path) -> Leftover:
     mounted = [point for point in _mounts() if point.is_relative_to(directory)]
     if mounted:
         return _with_error(leftover, OSError(f"{mounted[0]} is mounted in it: unmount that first"))
+    if re.match(rf"[0-9a-f]+-{WORKTREE}", directory.name.removeprefix(f"ramure-{leftover.run}-")):
+        return _with_error(
+            leftover, OSError("it may be a git worktree with work in it, but no lease says of what: look into it")
+        )
     try:
-        left_behind(str(directory)).remove()
-    except (OSError, CopyFailed, shutil.Error) as error:
+        remove_tree(str(directory))
+    except (OSError, shutil.Error) as error:
         if directory.exists():  # else somebody was faster: a keeper that has outlived its program
             return _with_error(leftover, error)
     return leftover

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -228,18 +229,17 @@ class TestWorktrees:
     async def test_work_that_cannot_be_saved_stays_and_the_stop_can_be_repeated(self, repository):
         machine = await LocalImage(workdir=repository, worktree=True).spawn()
         await machine.write_file("new", b"work")
-        refuses = self.script(repository / "refuses", "cat >/dev/null; echo not today >&2; exit 1")
-        self.git(repository, "config", "filter.no.clean", str(refuses))
-        self.git(repository, "config", "filter.no.required", "true")
-        (repository / ".git/info/attributes").write_text("new filter=no\n")
+        await machine.exec("git init -q nested; echo inner > nested/file")
         for _ in range(2):
-            with pytest.raises(WorkNotSaved, match=f"{machine.workdir} could not be committed.*not today") as caught:
+            with pytest.raises(WorkNotSaved, match=f"{machine.workdir} could not all be saved.*: nested;") as caught:
                 await machine.stop()
             assert caught.value.path == machine.workdir
             assert Path(machine.workdir, "new").read_bytes() == b"work"
-        self.git(repository, "config", "filter.no.clean", "cat")
+            assert Path(machine.workdir, "nested/file").read_bytes() == b"inner\n"
+        shutil.rmtree(f"{machine.workdir}/nested/.git")
         await machine.stop()
         self.saved(repository, machine)
+        assert self.git(repository, "show", f"ramure/{machine.id}:nested/file") == "inner\n"
 
     async def test_a_directory_that_is_no_repository(self, tmp_path):
         with pytest.raises(SpawnFailed, match="git"):
