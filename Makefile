@@ -9,7 +9,7 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check lint types extension format test bench conformance chaos links delivery soak coverage mutants clean
+.PHONY: help venv demo check lint types extension format test quick edges bench conformance chaos links delivery soak coverage mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -50,6 +50,14 @@ format: $(VENV)/.stamp  ## let ruff format, and mend what it can
 test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= to choose)
 	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git dockerd docker ip
 	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
+
+quick: $(VENV)/.stamp  ## the tests without real pi, tmux, sshd, Docker and Erlang, in a minute and a half
+	@tools/need.sh ps git bwrap
+	$(BIN)/pytest -n 3 --dist worksteal --quick $(PYTEST_ARGS)
+
+edges: $(VENV)/.stamp  ## random trials of what must not touch what is yours: git, mounts, daemons (N=3: three times as many)
+	@tools/need.sh tmux ps git sshd ssh bwrap
+	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/edges $(PYTEST_ARGS)
 
 bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
 	@tools/need.sh tmux ps sshd bwrap dockerd docker

@@ -7,8 +7,10 @@ anyio's plugin since ramure runs on asyncio only. Debug mode is off: it slows th
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +32,45 @@ VERSIONS = {
     "toolchain_074": ("oldest", "0.74.2", "20"),
 }
 """Fixture name: directory under ``.ramure-dev``, pi, Node."""
+
+
+REAL = ("dockerd", "docker", "erl", "erlc", "pi", "ssh", "sshd", "tmux")
+"""What no test of ``make quick`` may start: there, each of these is a stand-in that fails and says so."""
+
+STAND_IN = """#!/bin/sh
+echo "make quick has no real ${0##*/}: mark the test with pytest.mark.real, or real_pi" >&2
+exit 97
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="leave out the tests that need pi, tmux, sshd, Docker or Erlang"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``--quick``, put stand-ins for the real programs first on the PATH."""
+    if not config.option.quick:
+        return
+    directory = tempfile.TemporaryDirectory(prefix="ramure-test-quick-")
+    for name in REAL:
+        program = Path(directory.name, name)
+        program.write_text(STAND_IN)
+        program.chmod(0o755)
+    os.environ["PATH"] = os.pathsep.join((directory.name, os.environ.get("PATH", os.defpath)))
+    config.add_cleanup(directory.cleanup)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whoever asks for an installed pi needs the real one; with ``--quick``, leave out what needs real programs."""
+    for item in items:
+        if VERSIONS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.real_pi)
+    if config.option.quick:
+        real = [item for item in items if item.get_closest_marker("real_pi") or item.get_closest_marker("real")]
+        config.hook.pytest_deselected(items=real)
+        items[:] = [item for item in items if item not in set(real)]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

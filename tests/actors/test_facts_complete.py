@@ -49,6 +49,7 @@ def test_every_fact_is_a_test_or_a_line_in_the_docs() -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.real
 def test_the_recorded_facts_are_what_erlang_does(tmp_path: Path) -> None:
     written = set(re.findall(r'^ *\[?\{<<"([^"]+)">>,$', (ORACLE / "facts.erl").read_text(), re.MULTILINE))
     assert written <= set(OBSERVED)

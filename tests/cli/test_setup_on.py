@@ -94,6 +94,7 @@ async def machine(there: There):
     await machine.stop()
 
 
+@pytest.mark.real
 async def test_ones_own_pi_there_is_taken(there, machine):
     there.node("22.19.0")
     cli = stubs.pi(there.bin, "0.87.1")
@@ -102,6 +103,7 @@ async def test_ones_own_pi_there_is_taken(there, machine):
     assert not there.toolchain.exists()
 
 
+@pytest.mark.real
 async def test_pi_is_installed_there_by_its_npm(there, machine):
     there.node()
     log = there.npm()
@@ -121,6 +123,7 @@ async def test_pi_is_installed_there_by_its_npm(there, machine):
     assert not log.exists()
 
 
+@pytest.mark.real
 async def test_what_was_chosen_is_what_agents_there_use_though_another_is_on_the_path(there, machine):
     there.node()
     there.npm()
@@ -130,6 +133,7 @@ async def test_what_was_chosen_is_what_agents_there_use_though_another_is_on_the
     assert await find_on(machine, Wishes()) == found
 
 
+@pytest.mark.real
 async def test_without_the_newest_an_older_pi_will_do(there, machine):
     there.node()
     log = there.npm(fails="ETARGET")
@@ -137,6 +141,7 @@ async def test_without_the_newest_an_older_pi_will_do(there, machine):
     assert "pi-coding-agent@0.87.1" in log.read_text()
 
 
+@pytest.mark.real
 async def test_where_nothing_can_be_installed_or_copied_the_error_says_so(there, machine):
     with pytest.raises(SetupFailed, match=r"needs pip, uv or npm, and none .*\n.*cannot be copied: .*no private Node"):
         await set_up_on(machine, Wishes())
@@ -147,11 +152,13 @@ async def test_where_nothing_can_be_installed_or_copied_the_error_says_so(there,
     assert [path.name for path in there.toolchain.iterdir()] == ["lock"]
 
 
+@pytest.mark.real
 async def test_a_version_that_will_not_do_is_refused(machine):
     with pytest.raises(UsageError, match="too old"):
         await set_up_on(machine, Wishes(pi="0.70.0"))
 
 
+@pytest.mark.real
 async def test_a_host_without_npm_or_network_gets_a_copy_of_ours(there, machine, home):
     ours = home / "toolchain"
     stubs.script(ours / "node-24.1.0" / "bin" / "node", NODE.format(version="24.1.0"))
@@ -169,6 +176,7 @@ async def test_a_host_without_npm_or_network_gets_a_copy_of_ours(there, machine,
         await set_up_on(machine, Wishes(pi="1.8.0"))
 
 
+@pytest.mark.real
 async def test_a_copy_that_does_not_run_there_is_not_left(there, machine, home):
     ours = home / "toolchain"
     stubs.script(ours / "node-24.1.0" / "bin" / "node", "exit 1")
@@ -197,6 +205,7 @@ def test_what_is_no_host_is_wrong_usage(host):
         image_of(host)
 
 
+@pytest.mark.real
 @pytest.mark.timeout(180)  # three programs, one after the other
 def test_the_command_does_it_with_the_users_own_ssh_settings(there, tmp_path):
     there.node("22.19.0")

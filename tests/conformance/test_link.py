@@ -12,6 +12,8 @@ import pytest
 
 from tests.conformance import oracle
 
+pytestmark = pytest.mark.real
+
 
 @pytest.mark.timeout(300)
 def test_a_thousand_scenarios_end_as_in_erlang() -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from tests.conformance import oracle, sup, sup_pure
 
+pytestmark = pytest.mark.real
+
 SLIPS = {
     "simple_one_for_one: calls": "terminate_child of a restarting instance leaves OTP's count one too low",
     "OTP quirk: simple_one_for_one, a restart that returns ignore": "OTP keeps the child, and crashes when it stops",

@@ -32,6 +32,8 @@ def parameters() -> list[object]:
         marks = [pytest.mark.timeout(float(program.needs.get("seconds", 20)) + 20)]
         if "pi" in program.needs:
             marks.append(pytest.mark.real_pi)
+        if "docker" in program.needs:
+            marks.append(pytest.mark.real)
         found.append(pytest.param(program, id=str(program), marks=marks))
     return found
 

@@ -150,4 +150,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for row in ROWS
             if all(getattr(row, need) for need in needs) and not any(getattr(row, lack) for lack in lacks)
         ]
-        metafunc.parametrize("row", rows, ids=[row.name for row in rows])
+        real = {"ssh", "docker"}
+        parameters = [pytest.param(row, marks=[pytest.mark.real] * (row.name in real)) for row in rows]
+        metafunc.parametrize("row", parameters, ids=[row.name for row in rows])

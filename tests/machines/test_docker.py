@@ -30,6 +30,8 @@ from ramure.machines.tmux_exec import ExecTmux
 from ramure.marks import mark_context
 from tests.machines.engine import IMAGE, DockerEngine, docker_engine
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture
 def engine():

@@ -111,6 +111,7 @@ async def test_no_git(tmp_path, monkeypatch):
     assert list((tmp_path / "t").iterdir()) == []
 
 
+@pytest.mark.real
 async def test_a_host_without_room(full, tmp_path):
     """Directories can be made there, and no files."""
     (tmp_path / "sshd").mkdir()
@@ -130,6 +131,7 @@ async def test_a_host_without_room(full, tmp_path):
         server.stop()
 
 
+@pytest.mark.real
 async def test_a_host_on_which_no_working_directory_can_be_made(own_sshd, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SpawnFailed, match="no working directory: .*Not a directory|File exists"):

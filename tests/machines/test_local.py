@@ -86,6 +86,7 @@ async def test_a_killed_keeper_is_noticed_and_its_commands_end():
     assert not Path(machine.workdir).exists()
 
 
+@pytest.mark.real
 def test_nothing_is_left_when_the_program_is_killed(tmp_path):
     program = """
         import asyncio, sys
@@ -246,6 +247,7 @@ class TestWorktrees:
             await LocalImage(workdir=tmp_path, worktree=True).spawn()
 
 
+@pytest.mark.real
 async def test_tmux_of_a_machine_ends_with_it(tmp_path):
     machine = await LocalImage().spawn()
     tmux = LocalTmux(str(tmp_path / "tmux"), machine=machine)

@@ -22,6 +22,8 @@ from ramure.machines.tmux_exec import ExecTmux
 from tests.e2e.kit import until
 from tests.machines.sshd import Sshd
 
+pytestmark = pytest.mark.real
+
 IPV6 = ["::1", "::"] if os.path.exists("/proc/net/if_inet6") else []
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from ramure.machines.errors import MachineStopped
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture
 async def machine(own_sshd):

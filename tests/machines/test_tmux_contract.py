@@ -24,6 +24,8 @@ from ramure.machines.tmux import (
 from ramure.machines.tmux_exec import ExecTmux
 from ramure.machines.tmux_local import LocalTmux
 
+pytestmark = pytest.mark.real
+
 NOTICE = 30  # seconds: a death that is not noticed by then, on a busy host, is not noticed at all
 FOREVER = ["sleep", "1000"]
 LOOKALIKES = ["w1", "w10", "w", "w.1", "w_1", "w:1", "w_d1", "w~2", "W1", "-w", "wörk"]

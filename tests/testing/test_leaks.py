@@ -76,6 +76,7 @@ def test_where_there_is_no_proc_ps_tells(run: LeakCheck) -> None:
         assert [p for p, _, text in leaks._processes_of_ps() if all(mark in text for mark in marks)] == [pid]
 
 
+@pytest.mark.real
 def test_a_tmux_server_is_seen_and_ended(run: LeakCheck) -> None:
     path = run.temporary / "t.sock"
     subprocess.run(["tmux", "-S", str(path), "new-session", "-d", "sleep 60"], env=CLEAN, check=True, timeout=10)
@@ -86,6 +87,7 @@ def test_a_tmux_server_is_seen_and_ended(run: LeakCheck) -> None:
     assert run.wait_until_clean() == []
 
 
+@pytest.mark.real
 def test_a_session_on_a_server_of_others_is_seen_and_only_it_is_ended(run: LeakCheck) -> None:
     tmux = ["tmux", "-L", f"others-{os.getpid()}"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TMUX")}
