@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         UsageError,
         WouldDeadlock,
     )
+    from ramure.faults import ExitRaised
     from ramure.machines.docker import DockerImage
     from ramure.machines.errors import (
         CopyFailed,
@@ -162,6 +163,7 @@ __all__ = [
     "ExecResult",
     "ExecTimeout",
     "ExecutionFailed",
+    "ExitRaised",
     "FileRefused",
     "GatewayUnavailable",
     "GaveUp",
@@ -272,6 +274,7 @@ _MODULES = {
     "ramure.agents.toolchain.errors": "SetupBusy SetupFailed ToolError ToolMissing ToolTooOld",
     "ramure.api": "AgentProcess agent agent_process bubble child connect current_runtime done emit expose fail machine receive self_ref spawn start_task supervise trap_exit wait",
     "ramure.errors": "ActorDied AskTimeout ExecutionFailed InternalError MailboxFull NameTaken NoSuchName NotInActor OperationalError RamureError RequestRefused StartFailed StopTimeout UnsupportedPlatform UsageError WouldDeadlock",
+    "ramure.faults": "ExitRaised",
     "ramure.machines.docker": "DockerImage",
     "ramure.machines.errors": "CopyFailed ExecTimeout FileRefused LinkLost MachineDown MachineError MachineStopped NoSuchFile NotSupported SpawnFailed UserRefused WorkNotSaved",
     "ramure.machines.local": "LocalImage",

@@ -14,6 +14,7 @@ from ramure.actors.inbox import ReceiveTimeout, matcher
 from ramure.actors.messages import Ask, Exit, Stop, StopRequest, SysRequest
 from ramure.errors import NotInActor, UsageError
 from ramure.exits import NORMAL, Crashed, Phase
+from ramure.faults import failure_of
 
 if TYPE_CHECKING:
     from ramure.actors.ref import Ref
@@ -72,8 +73,8 @@ class BodyCell(Cell):
             try:
                 if match(message):  # the reader takes it out when it runs: till then it is in its place
                     future.set_result(message)
-            except Exception as error:  # the reader's predicate: raised there, not in the sender
-                future.set_exception(error)
+            except BaseException as error:  # the reader's predicate: raised there, not in the sender
+                future.set_exception(failure_of(error))
 
     def take(self, match: Callable[[Any], bool]) -> tuple[bool, Any]:
         """Remove and return the first waiting message that matches."""

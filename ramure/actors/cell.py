@@ -16,6 +16,7 @@ from ramure.actors.rare import Rare
 from ramure.actors.steps import Steps
 from ramure.errors import ActorDied, MailboxFull
 from ramure.exits import NOPROC, Crashed, Phase
+from ramure.faults import contained
 
 if TYPE_CHECKING:
     from ramure.actors.mailbox import Mailbox
@@ -304,7 +305,8 @@ class Cell(Steps):
         self, coroutine: Coroutine[Any, Any, Any], name: str | None, context: contextvars.Context | None = None
     ) -> asyncio.Task[Any]:
         """A task that lives at most as long as the actor; its failure is the actor's."""
-        task: asyncio.Task[Any] = self.loop.create_task(coroutine, name=name, context=context or self.context.copy())
+        work = contained(coroutine)
+        task: asyncio.Task[Any] = self.loop.create_task(work, name=name, context=context or self.context.copy())
         if self.flags & DEAD:
             task.cancel()
         if self.tasks is None:
@@ -312,6 +314,8 @@ class Cell(Steps):
         self.tasks.add(task)
         self.system.tasks.add(task)
         task.add_done_callback(self._task_done)
+        # Cancelled before its first step, it was never awaited.
+        task.add_done_callback(lambda task: coroutine.close() if task.cancelled() else None)
         return task
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:

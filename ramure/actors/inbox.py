@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ramure.errors import OperationalError, UsageError
+from ramure.faults import failure_of
 
 __all__ = ["Inbox", "ReceiveTimeout", "matcher"]
 
@@ -47,7 +48,8 @@ class Inbox:
             if not future.done():
                 try:
                     wanted = match(message)
-                except Exception as error:  # the predicate is the reader's own
+                except BaseException as raised:  # the predicate is the reader's own
+                    error = failure_of(raised)
                     self._reader = None
                     future.set_exception(error)
                 else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ramure.data import data
 from ramure.exits import NORMAL, safe_repr
+from ramure.faults import failure_of
 
 if TYPE_CHECKING:
     from ramure.actors.cell import Cell
@@ -159,9 +160,10 @@ class SysRequest:
     def run(self, cell: Cell) -> None:
         try:
             value = self.function(cell)
-        except Exception as error:  # it is the requester's
+        except BaseException as error:  # it is the requester's
+            failure = failure_of(error)
             if not self.future.done():
-                self.future.set_exception(error)
+                self.future.set_exception(failure)
         else:
             if not self.future.done():
                 self.future.set_result(value)

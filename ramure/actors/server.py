@@ -28,6 +28,7 @@ from ramure.actors.messages import Timeout as TimeoutMessage
 from ramure.actors.proxy import check_public_method
 from ramure.actors.rare import Rare
 from ramure.exits import NORMAL, Crashed
+from ramure.faults import is_of_a_signal
 
 if TYPE_CHECKING:
     from ramure.actors.actor import Actor
@@ -85,7 +86,7 @@ class ServerCell(Cell):
         except BaseException as error:
             self.coro = None
             self._failed(error)
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            if is_of_a_signal(error):
                 raise
             return
         self._started()
@@ -151,7 +152,7 @@ class ServerCell(Cell):
                 except BaseException as error:
                     self.coro = None
                     self._failed(error)
-                    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    if is_of_a_signal(error):
                         raise
                     return
                 if handler is _ask:
@@ -290,7 +291,7 @@ class ServerCell(Cell):
             self.coro = None
             if not returned:
                 self._failed(error)
-                if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                if is_of_a_signal(error):
                     raise
                 return
         self.die(reason)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ramure.actors.rare import Rare
+from ramure.faults import is_of_a_signal
 
 logger = logging.getLogger("ramure.actors")
 
@@ -120,7 +121,7 @@ class Steps:
         except BaseException as failure:
             self.coro = None
             self._failed(failure)
-            if isinstance(failure, (KeyboardInterrupt, SystemExit)):
+            if is_of_a_signal(failure):
                 raise
         else:
             self._wait_for(trap)

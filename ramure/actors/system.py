@@ -25,6 +25,7 @@ from ramure.actors.timers import Timer
 from ramure.clock import Clock, LoopClock
 from ramure.errors import ActorDied, NoSuchName, NotInActor, UsageError
 from ramure.exits import KILL, SHUTDOWN, Crashed, Shutdown, format_exit, format_traceback, is_clean
+from ramure.faults import failure_of
 
 if TYPE_CHECKING:
     from ramure.actors.inspection import ActorInfo, Leaks
@@ -459,7 +460,8 @@ def _guarded(listener: Callable[[Ref[Any], object], None], ref: Ref[Any], value:
     """A listener's own failure must not stop the ending, or the sending, that it is told of."""
     try:
         listener(ref, value)
-    except Exception:
+    except BaseException as error:
+        failure_of(error)
         logger.exception("the listener %r failed on %s", listener, ref.label)
 
 

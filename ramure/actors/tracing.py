@@ -18,6 +18,7 @@ from ramure.actors.cell import DEAD, TRACED, Cell, current_cell
 from ramure.actors.messages import Ask, Down, Exit, SysRequest
 from ramure.errors import UsageError
 from ramure.exits import format_exit
+from ramure.faults import failure_of
 
 if TYPE_CHECKING:
     from ramure.actors.ref import Ref
@@ -187,7 +188,8 @@ class Trace:
         assert self._callback is not None
         try:
             self._callback(event)
-        except Exception:
+        except BaseException as error:
+            failure_of(error)
             logger.exception("a trace of %r ends: its callback raised", self._system)
             self.stop()
 

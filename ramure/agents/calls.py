@@ -15,6 +15,7 @@ from ramure.agents.requests import AddTool
 from ramure.agents.schema import InvalidArguments
 from ramure.agents.wire import fits
 from ramure.exits import format_exit
+from ramure.faults import failure_of
 
 __all__ = ["CANCELLED", "Calls", "handled_agent"]
 
@@ -90,7 +91,7 @@ class Calls:
     async def _run(self, entry: AddTool, call: BeginCall) -> None:
         try:
             ok, done = await (self._outcome(entry, call) if entry.timeout is None else self._timed(entry, call))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # by the model, a person, or the agent's end
             ok, done = False, Done(CANCELLED, call.call_id)
         if not ok and not fits(done.text):  # an error's text can be as large as a result's
             ok, done = False, Done(format_exit(ResultTooLarge(call.name, len(done.text))), call.call_id)
@@ -105,9 +106,10 @@ class Calls:
             return True, await entry.once.call(call.call_id, call.arguments, lambda: self._handled(entry, call))
         except InvalidArguments as error:
             return False, Done(f"Bad arguments: {error}", call.call_id)
-        except Exception as error:
-            self._failed(call.name, format_exit(error))
-            return False, Done(format_exit(error), call.call_id)
+        except BaseException as error:
+            failure = format_exit(failure_of(error))
+            self._failed(call.name, failure)
+            return False, Done(failure, call.call_id)
 
     async def _handled(self, entry: AddTool, call: BeginCall) -> str:
         text = await entry.tool.call(call.arguments)

@@ -11,6 +11,7 @@ from typing import Any
 from ramure.actors import NO_REPLY, Actor, Ask
 from ramure.errors import StopTimeout
 from ramure.exits import Crashed
+from ramure.faults import contained, failure_of
 from ramure.machines.base import AGENT, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
 from ramure.machines.quarters import Quarters
@@ -122,8 +123,8 @@ class MachineActor(Actor):
         try:
             machine = (await self._ready).machine
             caller.reply(await machine.exec(request.command, user=request.user, timeout=request.timeout))
-        except Exception as error:
-            caller.fail(error)
+        except BaseException as error:
+            caller.fail(failure_of(error))
 
     def handle_info(self, message: object) -> None:
         """EXITs of borrowers (agents are linked to their machine) end nothing here."""
@@ -143,7 +144,7 @@ class MachineActor(Actor):
 async def stop_machine(machine: Machine) -> None:
     """Stop it. What goes wrong is a warning, and raised: what its ``stop()`` raises, and
     :class:`~ramure.errors.StopTimeout` when that does not end within :data:`STOP_LIMIT`."""
-    stopping = asyncio.ensure_future(machine.stop())
+    stopping = asyncio.ensure_future(contained(machine.stop()))
     try:
         await asyncio.wait([stopping], timeout=STOP_LIMIT)
     finally:

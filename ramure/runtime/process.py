@@ -17,6 +17,7 @@ from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Monitor, Ref
 from ramure.agents.requests import Ready
 from ramure.errors import ActorDied, UsageError
 from ramure.exits import NORMAL, SHUTDOWN, Crashed, format_exit, is_clean
+from ramure.faults import failure_of
 from ramure.machines.actor import GetMachine
 from ramure.machines.errors import MachineError
 from ramure.runtime import scope
@@ -57,6 +58,9 @@ __all__ = ["Process", "ProcessPlan"]
 
 AGENT_GRACE: Final = 5.0
 """Seconds that a function has, after an agent of its died, to wait() or to end before it is cancelled."""
+
+
+_OF_COROUTINES: Final = (asyncio.CancelledError, GeneratorExit)
 
 
 @dataclass(frozen=True)
@@ -126,24 +130,32 @@ class Process(Actor):
     async def _guarded(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:
             return await coroutine
-        except Exception as error:
-            self.ref.tell(BodyEnded(Outcome("failed", error=error)))
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                raise  # whoever awaits the task decides what that means
+            self.ref.tell(BodyEnded(Outcome("failed", error=failure_of(error))))
             raise asyncio.CancelledError from error  # told already; the actor itself goes on to its end
 
     async def _body(self) -> None:
         plan = self.plan
         try:
-            value = await plan.function(*plan.args, **plan.kwargs)
+            outcome = Outcome("done", await plan.function(*plan.args, **plan.kwargs))
+        except BaseException as error:
+            outcome = self._failed(error)
+        self.ref.tell(BodyEnded(outcome))
+
+    def _failed(self, error: BaseException) -> Outcome:
+        """The outcome of a function that ``error`` left. Raises it, once it is told, if it ends more than the process."""
+        try:
+            failure = failure_of(error)
         except asyncio.CancelledError:
-            outcome = Outcome("cancelled", reason=SHUTDOWN)
-        except Exception as error:
-            outcome = Outcome("failed", error=error)
-        except BaseException as error:  # KeyboardInterrupt and the like end the program, and the process too
+            return Outcome("cancelled", reason=SHUTDOWN)
+        except BaseException:
             self.ref.tell(BodyEnded(Outcome("failed", error=error)))
             raise
-        else:
-            outcome = Outcome("done", value)
-        self.ref.tell(BodyEnded(outcome))
+        if failure is not error and self.record.parent is None and not isinstance(error, _OF_COROUTINES):
+            return Outcome("failed", error=error)  # the program's own: the run ends in order, and then with that
+        return Outcome("failed", error=failure)
 
     # -- requests -------------------------------------------------------------------------------------------
 
@@ -325,8 +337,8 @@ class Process(Actor):
                 caller.fail(ProcessEnded(self.record.label, f"calling {request.name!r}"))
                 raise
             caller.fail(EndpointError(self.record.label, request.name, error))  # the endpoint's own: the process lives
-        except Exception as error:
-            wrapped = EndpointError(self.record.label, request.name, error)
+        except BaseException as error:
+            wrapped = EndpointError(self.record.label, request.name, failure_of(error))
             wrapped.__cause__ = error
             caller.fail(wrapped)
 
@@ -395,8 +407,8 @@ class Process(Actor):
             result = record.on_exit(reason)
             if asyncio.iscoroutine(result):
                 await result
-        except Exception as error:
-            self._end(Outcome("failed", error=error))
+        except BaseException as error:
+            self._end(Outcome("failed", error=failure_of(error)))
 
     # -- the one way out --------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ramure.errors import OperationalError, UsageError
+from ramure.faults import failure_of
 
 __all__ = ["ENDINGS", "Event", "EventStream", "ListenTimeout", "StreamClosed", "Subscription", "is_ending", "tagged"]
 
@@ -237,7 +238,8 @@ def _guarded(callback: Callable[[Event], None]) -> Callable[[Event], None]:
     def call(event: Event) -> None:
         try:
             callback(event)
-        except Exception as error:
+        except BaseException as error:
+            error = failure_of(error)
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the subscriber {inspect.unwrap(callback)!r} raised on {event!r}", "exception": error}
             )

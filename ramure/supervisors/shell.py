@@ -15,6 +15,7 @@ from typing import Any, Final
 from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Ref, Stop, Timer
 from ramure.actors.reports import CrashReport
 from ramure.clock import TimerHandle
+from ramure.faults import failure_of
 from ramure.supervisors import messages as m
 from ramure.supervisors.calls import read
 from ramure.supervisors.core import step
@@ -277,7 +278,8 @@ class SupervisorShell(Actor):
         if self._listener is not None:
             try:
                 self._listener(event)
-            except Exception:  # a listener's mistake must not cost the children
+            except BaseException as error:  # a listener's mistake must not cost the children
+                failure_of(error)
                 logger.exception("%s: on_event raised for %r", self.ref.label, event)
         for subscriber in list(self._subscribers):
             if subscriber.is_alive():

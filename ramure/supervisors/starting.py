@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ramure.actors import Ignore, Ref, Starter, StartIgnored, Stop
 from ramure.errors import StartFailed
 from ramure.exits import Crashed, Phase
+from ramure.faults import failure_of
 from ramure.supervisors.errors import InvalidSpec
 from ramure.supervisors.messages import Started as StartedEvent
 from ramure.supervisors.messages import StartFailed as StartFailedEvent
@@ -58,8 +59,8 @@ async def start_child(system: ActorSystem, order: Start, clock: Callable[[], flo
         return StartFailedEvent(key, serial, error.reason, clock())
     except Stop as stop:
         return StartFailedEvent(key, serial, stop.reason, clock())
-    except Exception as error:
-        return StartFailedEvent(key, serial, Crashed(error, Phase("starting")), clock())
+    except BaseException as error:
+        return StartFailedEvent(key, serial, Crashed(failure_of(error), Phase("starting")), clock())
     ref, info = started if isinstance(started, tuple) else (started, None)
     if not isinstance(ref, Ref):
         wrong = InvalidSpec(f"ChildSpec {order.spec.id!r}", "start", started, "its function must return a Ref")
