@@ -42,7 +42,7 @@ from ramure.agents.requests import (
     Say,
     Unpause,
 )
-from ramure.agents.session import Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
+from ramure.agents.session import CommandsEnded, Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
 from ramure.exits import Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetQuarters, end_with
@@ -339,6 +339,8 @@ class AgentActor(Actor):
                     self._carry_out(self.delivery.on_disconnected())
             case _SessionNews(event=event):
                 self._on_session(event)
+            case CommandsEnded(commands=commands):
+                self.lives.on_ended(commands)
             case _SendAck():
                 self._send_ack()
             case Exit(sender=sender, reason=reason):

@@ -8,7 +8,13 @@ from typing import Any, Final
 from ramure.agents.errors import PiExited
 from ramure.exits import Crashed, format_exit
 
-__all__ = ["LOST", "brief", "crash_report", "doing", "notice", "screen_of"]
+__all__ = ["LOST", "brief", "crash_report", "doing", "ended_with", "lost_commands", "notice", "screen_of"]
+
+LISTED: Final = 20
+"""Command lines in a notice, at most."""
+
+LONGEST: Final = 200
+"""Characters of each, at most."""
 
 LOST: Final = (
     "(ramure) A part of this conversation was lost with its file, and what you were asked in it is asked again above. "
@@ -34,6 +40,28 @@ def doing(state: str, tools: Sequence[str]) -> str:
     return f"{state}, in {', '.join(tools)}" if tools else state
 
 
+def ended_with(reason: object) -> tuple[str, ...]:
+    """The command lines that were ended with the pi that ended, as far as they are known."""
+    return tuple(getattr(reason.exception, "ended", ())) if isinstance(reason, Crashed) else ()
+
+
+def ended_notice(ended: Sequence[str]) -> str:
+    """What the next pi is told of the commands that were ended with the last one; "" if there were none."""
+    if not ended:
+        return ""
+    shown = [each if len(each) <= LONGEST else f"{each[: LONGEST - 1]}…" for each in ended[:LISTED]]
+    more = [f"and {len(ended) - LISTED} more"] if len(ended) > LISTED else []
+    lines = "\n".join(f"- {each}" for each in [*shown, *more])
+    return (
+        f"These commands of your shell still ran, and were ended with your process; start again what you need:\n{lines}"
+    )
+
+
+def lost_commands(ended: Sequence[str]) -> str:
+    """The notice where nothing else is to be told."""
+    return f"(ramure) {ended_notice(ended)}"
+
+
 def notice(reason: object, ours: Sequence[str], own: Sequence[str]) -> str:
     """What the next pi is told. ``ours``: tools of the run whose calls were under way; ``own``: pi's own tools."""
     parts = [
@@ -45,7 +73,8 @@ def notice(reason: object, ours: Sequence[str], own: Sequence[str]) -> str:
         parts.append(
             f"{', '.join(own)} was stopped in the middle: what it did is not known, so look before you repeat it."
         )
-    return " ".join([*parts, "Go on with what you were doing."])
+    parts.append("Go on with what you were doing.")
+    return "\n".join(filter(None, [" ".join(parts), ended_notice(ended_with(reason))]))
 
 
 def crash_report(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ramure.errors import OperationalError, RequestRefused
 
 __all__ = [
@@ -19,11 +21,13 @@ __all__ = [
 
 
 class PiExited(OperationalError):
-    """pi ended unasked, or its tmux session or server did. ``how`` says which, ``screen`` is its last screen."""
+    """pi ended unasked, or its tmux session or server did. ``how`` says which, ``screen`` is its last screen, and ``ended``
+    are the command lines that were ended with it, as far as they are known at once."""
 
-    def __init__(self, how: str, screen: str = "") -> None:
+    def __init__(self, how: str, screen: str = "", ended: Sequence[str] = ()) -> None:
         self.how = how
         self.screen = screen
+        self.ended = tuple(ended)
         super().__init__(how + (f"; its last screen:\n{_indented(screen)}" if screen.strip() else ""))
 
 

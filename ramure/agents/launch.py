@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ramure.agents.session_file import mend
 from ramure.executor import in_thread
 from ramure.machines.local import LocalMachine
+from ramure.machines.process_tree import TREE, Daemons, environment_file, held
 from ramure.machines.tmux import env_file, wrapped
 from ramure.marks import RUN_ID
 
@@ -31,7 +32,9 @@ __all__ = ["Launch", "Timings", "extension_path", "own_environment"]
 
 CONFIG_VARIABLE: Final = "RAMURE_AGENT_CONFIG"
 
-_NOT_PASSED_ON: Final = re.compile(r"TMUX.*|RAMURE_AGENT_.*|PWD|OLDPWD|SHLVL|_|LINES|COLUMNS|TERM|PYTEST_CURRENT_TEST")
+_NOT_PASSED_ON: Final = re.compile(
+    rf"TMUX.*|RAMURE_AGENT_.*|{TREE}|PWD|OLDPWD|SHLVL|_|LINES|COLUMNS|TERM|PYTEST_CURRENT_TEST"
+)
 
 _QUIET: Final = {"PI_TELEMETRY": "0", "PI_SKIP_VERSION_CHECK": "1"}
 """pi asks nobody for updates and tells nobody anything while it works for a program."""
@@ -61,6 +64,7 @@ class Launch:
     place: Place
     model: str | None = None
     timings: Timings = Timings()
+    daemons: Daemons = "end"
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -70,6 +74,11 @@ class Launch:
     @property
     def env_path(self) -> str:
         return f"{self.place.directory}/{self.id}.env"
+
+    @property
+    def report_path(self) -> str:
+        """What was ended with this pi."""
+        return f"{self.place.directory}/{self.id}.ended"
 
     def config(self) -> bytes:
         """The file that the extension reads."""
@@ -90,7 +99,11 @@ class Launch:
         pi = [*place.pi_argv, "-e", place.extension, "--session", place.session_file]
         if self.model is not None:
             pi += ["--model", self.model]
-        return wrapped(pi, self.env_path)
+        if not place.parent:
+            return wrapped(pi, self.env_path)
+        return held(
+            pi, place.parent, mark=self.id, environment=self.env_path, report=self.report_path, daemons=self.daemons
+        )
 
     async def write(self) -> None:
         """Put the files on the machine. A session file that exists is the agent's memory: it is kept, and mended."""
@@ -98,7 +111,8 @@ class Launch:
         more = {**_QUIET, CONFIG_VARIABLE: self.config_path, RUN_ID: self.run_id}
         environment, first = place.environment(more)
         await machine.write_private(self.config_path, self.config())
-        await machine.write_private(self.env_path, env_file(environment, first))
+        content = environment_file(environment) if place.parent else env_file(environment, first)
+        await machine.write_private(self.env_path, content)
         kept, here = await self._memory()
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         mended = await in_thread(mend, kept, str(uuid.uuid4()), place.cwd, now)  # it may be large
@@ -115,7 +129,8 @@ class Launch:
 
     async def remove(self) -> None:
         """Remove what :meth:`write` made for this launch; the session file stays."""
-        await self.place.machine.exec(f"rm -f -- {shlex.quote(self.config_path)} {shlex.quote(self.env_path)}")
+        paths = (self.config_path, self.env_path, self.report_path)
+        await self.place.machine.exec(shlex.join(["rm", "-f", "--", *paths]))
 
 
 def extension_path() -> Path:
@@ -125,10 +140,5 @@ def extension_path() -> Path:
 
 def own_environment(machine: Machine) -> dict[str, str]:
     """What pi on this host finds in its environment: the user's own, with the image's additions."""
-    own = {name: value for name, value in os.environ.items() if _passes(name)}
+    own = {name: value for name, value in os.environ.items() if not _NOT_PASSED_ON.fullmatch(name)}
     return {**own, **machine.env} if isinstance(machine, LocalMachine) else {}
-
-
-def _passes(name: str) -> bool:
-    # Names that a shell cannot hold (as bash's exported functions) are of no use to pi.
-    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None and not _NOT_PASSED_ON.fullmatch(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from ramure.actors import Ref
@@ -105,3 +105,9 @@ class Lives:
             mine = [name for name in under_way if name in ours]
             own = [name for name in under_way if name not in ours]
             self._say(deaths.notice(reason, mine, own))
+        elif ended := deaths.ended_with(reason):
+            self.on_ended(ended)
+
+    def on_ended(self, commands: Sequence[str]) -> None:
+        """Commands were ended with the last pi, which the next one has not been told."""
+        self._say(deaths.lost_commands(commands))

@@ -27,6 +27,7 @@ from ramure.agents.toolchain.find import Harness
 from ramure.executor import in_thread
 from ramure.machines.errors import MachineError, NoSuchFile
 from ramure.machines.local import LocalMachine
+from ramure.machines.process_tree import HERE
 
 if TYPE_CHECKING:
     from ramure.agents.services import Services
@@ -61,6 +62,8 @@ class Place(ABC):
     extension: str
     pi_argv: tuple[str, ...]
     cwd: str
+    parent: tuple[str, ...]
+    """The program that is pi's parent and ends its process tree; empty where there can be none."""
 
     @abstractmethod
     def environment(self, more: dict[str, str]) -> tuple[dict[str, str], str | None]:
@@ -138,6 +141,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
             extension=str(extension_path()),
             pi_argv=pi_argv,
             cwd=machine.workdir if isinstance(machine, LocalMachine) else "/",
+            parent=HERE if own_pi is None else (),
         )
     room = await quarters.room()
     kept = services.session_file(address)
@@ -157,6 +161,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
         extension=extension,
         pi_argv=harness.argv,
         cwd=room.workdir,
+        parent=(),
         room=room,
         kept=kept,
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ramure.agents.services import Connection, Services
     from ramure.machines.quarters import Quarters
 
-__all__ = ["Connected", "Disconnected", "FrameIn", "SaveMemory", "Session", "SessionPlan"]
+__all__ = ["CommandsEnded", "Connected", "Disconnected", "FrameIn", "SaveMemory", "Session", "SessionPlan"]
 
 SCREEN_LIMIT: Final = 2.0
 """Seconds that tmux has to show a screen: an end is told without one rather than never."""
@@ -35,6 +35,12 @@ MACHINE_LIMIT: Final = 60.0
 
 ASK_AGAIN: Final = 1.0
 """Seconds until a machine that seems to be down is asked again."""
+
+TREE_LIMIT: Final = 1.0
+"""Seconds for which the report of pi's end waits for the end of its process tree: mostly that is over already."""
+
+TREE_GONE: Final = 5.0
+"""Seconds that a process tree has to end, until it is ended from outside."""
 
 SAVE_EVERY: Final = 5.0
 """Seconds between two copies of the conversation while pi works: so much of it may be lost with its machine."""
@@ -94,6 +100,13 @@ class Disconnected:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class CommandsEnded:
+    """These command lines were ended with a pi; its end had been told before that was known."""
+
+    commands: tuple[str, ...]
+
+
 class Session(Actor):
     """Starts pi in tmux and ends when pi does: with ``Crashed(PiExited)`` if nobody asked it to.
 
@@ -113,6 +126,7 @@ class Session(Actor):
         self._grace = 2.0
         self._saving: asyncio.Task[Any] | None = None
         self._saved_at = -math.inf
+        self._commands: asyncio.Future[tuple[str, ...]] | None = None
         self._sink = _Sink(self.ref, plan.agent)
         self.start_task(self._live(), name=f"session of {plan.address}")
 
@@ -127,6 +141,7 @@ class Session(Actor):
             self.launch = launch = Launch(services.run_id, plan.address, token, place, plan.model, timings)
             services.expect(token, self._sink, plan.stale_after)
             await launch.write()
+            plan.quarters.tree_begins(launch.id, place.tmux)
             await self._start(place, launch)
         except LaunchFailed as error:
             self._end(error)
@@ -143,7 +158,7 @@ class Session(Actor):
             asked = isinstance(error, (MachineDown, MachineStopped))
             await self._died(PiExited(f"the way to its machine was lost: {error}"), alone=asked)
             return
-        await self._died(self._exited(ending), alone=ending.how == "exited")
+        await self._died(await self._exited(place, ending), alone=ending.how == "exited")
 
     async def _start(self, place: Place, launch: Launch) -> None:
         """Start pi in a tmux session of its own."""
@@ -163,23 +178,38 @@ class Session(Actor):
                 if not await self._machine_is_well() or not place.machine.link_patience:
                     raise error from None
 
-    def _exited(self, ending: Ending) -> PiExited | LaunchFailed:
+    async def _exited(self, place: Place, ending: Ending) -> PiExited | LaunchFailed:
         how = _how(ending)
         if self.bye:
             how += f" ({self.bye})"
         if self.was_connected:
-            return PiExited(how, self._masked(ending.screen))
+            if self._commands is None:  # two may see the same end
+                self._commands = asyncio.ensure_future(self._ended_commands(place, TREE_LIMIT))
+            return PiExited(how, self._masked(ending.screen), await asyncio.shield(self._commands))
         return LaunchFailed(self.plan.name, how, screen=self._masked(ending.screen))
 
     async def _died(self, error: Exception, *, alone: bool = False) -> None:
         """pi is gone. Where its machine is too, that is the reason: the agent, which is linked to it, ends us with it."""
         quarters = self.plan.quarters
-        if not quarters.machine.here:  # on this host pi runs in the run's tmux, which does not end with its machine
-            if quarters.closed:
-                await asyncio.sleep(MACHINE_LIMIT)
-            elif not alone:
-                await self._machine_is_well()
+        if quarters.closed:
+            await asyncio.sleep(MACHINE_LIMIT)
+        elif not quarters.machine.here and not alone:
+            await self._machine_is_well()
         self._end(error)
+
+    async def _ended_commands(self, place: Place, within: float) -> tuple[str, ...]:
+        """The command lines that were ended with pi, masked; whoever asks after the first that is answered gets none."""
+        if self.launch is None or not place.parent:
+            return ()
+        try:
+            async with asyncio.timeout(within + SCREEN_LIMIT):
+                ended = await place.tmux.ended_tree(self.launch.id, self.launch.report_path, within=within)
+        except (MachineError, OSError):  # a TimeoutError is one; what was ended is not known, and ended it is
+            return ()
+        return tuple(
+            self._masked(each.command + (f" (in {each.directory})" if each.directory != place.cwd else ""))
+            for each in ended
+        )
 
     async def _machine_is_well(self) -> bool:
         """Whether the machine answers (after all). One that seems to be down is asked again: if it is, its actor tells so,
@@ -250,11 +280,12 @@ class Session(Actor):
             pane = await tmux.pane(self.plan.address)
             if pane.dead:
                 screen = await tmux.capture(self.plan.address)
-                await self._died(self._exited(Ending(self.plan.address, "exited", pane.exit_code, screen)), alone=True)
+                ending = Ending(self.plan.address, "exited", pane.exit_code, screen)
+                await self._died(await self._exited(self.place, ending), alone=True)
         except NoSuchSession:
-            await self._died(self._exited(Ending(self.plan.address, "closed")))
+            await self._died(await self._exited(self.place, Ending(self.plan.address, "closed")))
         except TmuxServerGone:
-            await self._died(self._exited(Ending(self.plan.address, "server_gone")))
+            await self._died(await self._exited(self.place, Ending(self.plan.address, "server_gone")))
         except MachineError:
             return  # nothing can be seen from here: the watch of the session tells what that means
 
@@ -292,23 +323,26 @@ class Session(Actor):
             return
         if is_clean(reason):
             try:
-                await self._clear_away(self.launch)
+                await self._clear_away(self.launch, clean=True)
             finally:
                 self.plan.services.forget(self.launch.token)
         else:  # that it died is told now; a pi that hung may wake up yet, and is let in no more
             self.plan.services.forget(self.launch.token)
-            self.plan.burials.begin(self._clear_away(self.launch), f"burial of {self.plan.address}")
+            self.plan.burials.begin(self._clear_away(self.launch, clean=False), f"burial of {self.plan.address}")
 
-    async def _clear_away(self, launch: Launch) -> None:
+    async def _clear_away(self, launch: Launch, *, clean: bool) -> None:
         place = launch.place
         try:
             try:
                 await place.tmux.kill_session(self.plan.address, grace=self._grace)
-            except (NoSuchSession, TmuxServerGone):
-                if (
-                    self.pid is not None
-                ):  # it may outlive its terminal, and would write into its successor's session file
-                    await place.tmux.end_orphan(self.pid, launch.id, grace=self._grace)
+            except (NoSuchSession, TmuxServerGone):  # it may outlive its terminal, and would write into its
+                # successor's session file
+                await place.tmux.end_orphan(self.pid, launch.id, grace=self._grace, daemons=launch.daemons)
+            commands = await self._ended_commands(place, TREE_GONE)
+            if launch.daemons == "end":
+                self.plan.quarters.tree_ended(launch.id)
+            if commands and not clean:
+                self.plan.agent.tell(CommandsEnded(commands))
             await place.save(all_of_it=True)
             await launch.remove()
         except (MachineError, OSError) as error:

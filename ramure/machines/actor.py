@@ -134,6 +134,8 @@ class MachineActor(Actor):
             quarters = self._ready.result()
             if self._down:
                 quarters.abandon()  # agents there are not to wait for their end until nothing has answered
+                if self._machine is not None and self._machine.here:  # what was started by agents may live on
+                    await quarters.end_trees()
             else:
                 await quarters.close()
         self._ready.cancel()

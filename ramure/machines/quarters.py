@@ -7,6 +7,7 @@ tmux server has died or the host has been started anew, removed before the machi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -82,11 +83,34 @@ class Quarters:
         self._room: Room | None = None
         self._closed = False
         self._lock = asyncio.Lock()
+        self._trees: dict[str, Tmux] = {}
 
     @property
     def closed(self) -> bool:
         """True from when the machine begins to be stopped."""
         return self._closed
+
+    def tree_begins(self, mark: str, tmux: Tmux) -> None:
+        """The process tree with this mark is about to begin on ``tmux``; what is left of it ends with the machine.
+
+        Raises :class:`MachineStopped`.
+        """
+        if self._closed:
+            raise MachineStopped(self.machine.describe())
+        self._trees[mark] = tmux
+
+    def tree_ended(self, mark: str) -> None:
+        """Nothing is left of it."""
+        self._trees.pop(mark, None)
+
+    async def end_trees(self) -> None:
+        """End the process trees that are left. Does not raise."""
+        self._closed = True
+        trees, self._trees = self._trees, {}
+        ending = (tmux.end_orphan(None, mark) for mark, tmux in trees.items())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await asyncio.gather(*ending, return_exceptions=True)
 
     async def room(self) -> Room:
         """The room, made or made good if need be; its tmux server runs.
@@ -129,7 +153,7 @@ class Quarters:
     async def close(self) -> None:
         """End the tmux server with all in it, and remove the directory. Does not raise: a machine that is gone, or
         does not answer in time, has nothing left that could be removed from here."""
-        self._closed = True
+        await self.end_trees()
         async with self._lock:
             room, self._room = self._room, None
         if room is None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from ramure.machines.errors import MachineDown, MachineError
+from ramure.machines.process_tree import END_MARKED, END_TREE, REPORT, Daemons, EndedTree, read_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -245,10 +246,16 @@ class Tmux(ABC):
         with contextlib.suppress(NoSuchSession):
             await self._command("kill-session", "-t", pane.session_id)
 
-    async def end_orphan(self, pid: int, mark: str, *, grace: float = 2.0) -> None:
-        """End a process whose session or server is gone, as :meth:`kill_session` does, if it lives on and ``mark`` is in its
-        environment: its number may be another process's by now. (Without /proc nothing is done.)"""
-        await self._shell(ORPHAN + END_TREE, str(pid), str(round(grace / 0.05)), mark)
+    async def end_orphan(self, pid: int | None, mark: str, *, grace: float = 2.0, daemons: Daemons = "end") -> None:
+        """End a process tree whose session or server is gone, as :meth:`kill_session` does: the process ``pid``, if ``mark``
+        is in its environment (its number may be another process's by now), and what else bears the mark. (Without
+        /proc nothing is done.)"""
+        await self._shell(END_MARKED, mark, str(round(grace / 0.05)), str(pid or ""), daemons)
+
+    async def ended_tree(self, mark: str, report: str, *, within: float) -> list[EndedTree]:
+        """What was ended with the tree ``mark``, as its parent has written into the file ``report``; waits for its end, at
+        most ``within`` seconds. The file is removed."""
+        return read_report((await self._shell(REPORT, mark, str(round(within / 0.05)), report)).out)
 
     async def kill_server(self, *, grace: float = 0.0) -> None:
         """End every session, then the server. Harmless when it is gone."""
@@ -376,9 +383,9 @@ command -v tmux >/dev/null || exit 127
 umask 077
 mkdir -p -- "$(dirname -- "$0")" && cd / || exit 1
 tmux=$(command -v tmux)
-exec env -i PATH="$PATH" HOME="$HOME" USER="${USER:-$(id -un)}" LOGNAME="${USER:-$(id -un)}" SHELL=/bin/sh \
-    TERM=xterm-256color LC_CTYPE=C.UTF-8 TZ="${TZ-}" TMPDIR="${TMPDIR:-/tmp}" \
-    ${RAMURE_MACHINE:+RAMURE_MACHINE="$RAMURE_MACHINE"} "$tmux" -u -S "$0" -f /dev/null \
+exec env -i PATH="$PATH" ${HOME+"HOME=$HOME"} ${TZ+"TZ=$TZ"} USER="${USER:-$(id -un)}" LOGNAME="${USER:-$(id -un)}" SHELL=/bin/sh \
+    TERM=xterm-256color LC_CTYPE=C.UTF-8 TMPDIR="${TMPDIR:-/tmp}" \
+    ${RAMURE_MACHINE:+"RAMURE_MACHINE=$RAMURE_MACHINE"} ${RAMURE_RUN_ID:+"RAMURE_RUN_ID=$RAMURE_RUN_ID"} "$tmux" -u -S "$0" -f /dev/null \
     start-server \; set -s exit-empty off \; set -g exit-unattached off \; set -g remain-on-exit on \; \
     set -gq remain-on-exit-format '' \; set -g history-limit "$1" \; set -g update-environment '' \; \
     set -g default-terminal screen-256color \; set -sq extended-keys on \; set -s escape-time 20 \; \
@@ -386,37 +393,7 @@ exec env -i PATH="$PATH" HOME="$HOME" USER="${USER:-$(id -un)}" LOGNAME="${USER:
     display-message -p '#{version}'
 """
 """Starts a server: $0 is its socket, $1 the length of the history, $2 the channel. Of the environment it keeps what a
-shell needs, and the machine's mark, by which a machine ends what runs on it."""
-
-ORPHAN = r"""
-grep -qsF -- "$2" "/proc/$0/environ" || exit 0
-"""
-END_TREE = r"""
-tree() {
-    # cat fails when a process ends between the listing and the look; what it read is good all the same.
-    { if [ -e /proc/self/stat ]; then cat /proc/[0-9]*/stat 2>/dev/null; else ps -Ao pid=,comm=,state=,ppid=; fi; } | sed 's/ (.*) / x /' | awk -v root="$1" '
-        { parent[$1] = $4; born[$1] = $22 }
-        END { for (pid in parent) { at = pid; while (at in parent && at != root) at = parent[at]
-              if (at == root) print pid ":" born[pid] } }'
-}
-alive() {
-    kill -0 "$1" 2>/dev/null || return 1
-    read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
-    case "${stat##*) }" in Z*) return 1 ;; esac
-}
-all=$(tree "$0")
-kill -TERM "$0" 2>/dev/null
-left=$1
-while [ "$left" -gt 0 ] && alive "$0"; do sleep 0.05; left=$((left - 1)); done
-for entry in $all $(tree "$0"); do
-    pid=${entry%%:*}
-    now=$(sed 's/ (.*) / x /' "/proc/$pid/stat" 2>/dev/null | awk '{ print $22 }')
-    [ "$now" = "${entry#*:}" ] && kill -KILL "$pid" 2>/dev/null
-done
-:
-"""
-"""Ends a process and all below it: SIGTERM to the process $0, and after $1 waits of 50 ms SIGKILL to what is left.
-A process id counts only with the time its process was born, for ids are used again."""
+shell needs (what is unset stays unset), and the marks of the machine and the run, by which both end what is theirs."""
 
 _ESCAPES = {"_": "__", ".": "_d", ":": "_c", "~": "_t"}
 _PLAIN = {escaped: char for char, escaped in _ESCAPES.items()}

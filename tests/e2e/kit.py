@@ -218,8 +218,20 @@ class Stage:
         return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=30).stdout
 
     def panes(self, run_id: str) -> list[int]:
-        """The process ids in a run's panes: each a pi."""
+        """The process ids of a run's pis: each leads the foreground group of its pane's terminal."""
+        return [leader for leader in map(foreground, self.parents(run_id)) if leader > 0]
+
+    def parents(self, run_id: str) -> list[int]:
+        """The process ids in a run's panes: each the parent of a pi's process tree."""
         return [int(pid) for pid in self.tmux(run_id, "list-panes", "-a", "-F", "#{pane_pid}").split()]
+
+
+def foreground(pid: int) -> int:
+    """The foreground group of the terminal of a process; -1 if there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[5])
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
 
 
 def owned(run_id: str, but: Sequence[int] = ()) -> list[tuple[int, str]]:
