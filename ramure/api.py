@@ -9,7 +9,6 @@ import asyncio
 import contextvars
 import copy
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import MethodType
@@ -27,12 +26,13 @@ from ramure.runtime.checks import (
     check_process,
     check_source,
 )
+from ramure.runtime.connections import connect_agents
+from ramure.runtime.eager import Eager
 from ramure.runtime.errors import NoProcess, ProcessFailed
 from ramure.runtime.handle import Agent, ChildHandle, ProcessHandle, TreeHandle
 from ramure.runtime.machine_handle import MachineHandle
 from ramure.runtime.messages import (
     Bubble,
-    Connect,
     Done,
     Emit,
     Expose,
@@ -44,6 +44,7 @@ from ramure.runtime.messages import (
 )
 from ramure.runtime.process import ProcessPlan
 from ramure.runtime.record import ProcessRecord
+from ramure.runtime.retry import note_spawn
 from ramure.runtime.run import Run, RunOptions, cancel_and_wait
 from ramure.runtime.scope import ask_process, current_process, live_process, process_here
 from ramure.runtime.signals import interruptible
@@ -139,6 +140,7 @@ class AgentProcess(Generic[P, R]):
     def start(self, parent: ProcessRecord, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProcessRecord:
         """Start it as a child of ``parent``."""
         record = parent.run.new_process(self.name, parent, self.image)
+        record.stream.function = self.function
         parent.run.start_process(ProcessPlan(record, self.function, args, kwargs, **self._plan()))
         return record
 
@@ -293,7 +295,7 @@ async def agent(
 def start_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
     """Run ``coroutine`` as a task of the process: it is cancelled when the process ends, and its failure is the
     process's failure."""
-    if not inspect.iscoroutine(coroutine):
+    if not isinstance(coroutine, Coroutine):
         raise UsageError(f"start_task({coroutine!r}): give a coroutine: call the async function, without `await`")
     try:
         record = process_here("start_task()")
@@ -313,14 +315,20 @@ async def machine(image: Image | None = None) -> MachineHandle:
     return MachineHandle(await ask_process("machine()", StartMachine(image)))
 
 
-async def connect(one: Agent, other: Agent, direction: Literal["both", "forward"] = "both") -> None:
-    """Let two agents message each other and exchange files; ``"forward"``: only ``one`` to ``other``."""
+def connect(one: Agent, other: Agent, direction: Literal["both", "forward"] = "both") -> Eager:
+    """Let two agents message each other and exchange files; ``"forward"``: only ``one`` to ``other``.
+
+    It acts when it is called; ``await`` it to know that they are connected. Raises ToolExists and AgentDied there; where
+    nobody awaits it, these fail the process.
+    """
     if direction not in ("both", "forward"):
         raise UsageError(f"connect(direction={direction!r}): use 'both' or 'forward'")
     for each in (one, other):
         if not isinstance(each, Agent):
             raise UsageError(f"connect({each!r}): give two agents, as `await agent(...)` returns them")
-    await ask_process("connect()", Connect(one._record, other._record, direction))
+    if one._record is other._record:
+        raise UsageError(f"connect: agent {one.name!r} cannot be connected to itself")
+    return connect_agents(live_process("connect()"), one._record, other._record, direction)
 
 
 # -- events -----------------------------------------------------------------------------------------------------
@@ -361,12 +369,16 @@ def spawn(function: AgentProcess[P, R], *args: P.args, **kwargs: P.kwargs) -> Pr
     """Start a process beside this one, as its child, and return its handle at once.
 
     It ends at the latest with this process. Its failure is an event and an error of ``await handle``; this
-    process lives on.
+    process lives on. Spawned again by a loop over its events, while that handles its ``failed``, the loop goes on with
+    the events of the new process.
     """
     parent = process_here("spawn()")
     if not isinstance(function, AgentProcess):
         raise UsageError(f"spawn({function!r}): give a function that is decorated with @agent_process")
-    return ProcessHandle(function.start(parent, args, kwargs))
+    record = function.start(parent, args, kwargs)
+    if parent.retries:
+        note_spawn(parent, record)
+    return ProcessHandle(record)
 
 
 def child(

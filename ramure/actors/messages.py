@@ -104,20 +104,20 @@ class Ask:
 
     def reply(self, value: object) -> None:
         """Answer with ``value``. A second answer, or one that comes too late, is dropped. From any thread."""
-        self._settle(asyncio.Future.set_result, value)
+        self._settle(self.future.set_result, value)
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error: ``ask`` raises it in the asker; the answering actor lives. From any thread."""
-        self._settle(asyncio.Future.set_exception, error)
+        self._settle(self.future.set_exception, error)
 
-    def _settle(self, how: Callable[[asyncio.Future[Any], Any], None], value: object) -> None:
+    def _settle(self, how: Callable[[Any], None], value: object) -> None:
         future = self.future
         loop = self.target.loop
         if asyncio._get_running_loop() is not loop:
             loop.call_soon_threadsafe(self._settle, how, value)
             return
         if not future.done():
-            how(future, value)
+            how(value)
         self.target.answered(self)
 
     def __repr__(self) -> str:

@@ -182,16 +182,28 @@ class Ref(Generic[A_co]):
         finally:
             bucket.pop(ask, None)
 
-    def request(self, request: object) -> asyncio.Future[Any]:
+    def request(self, request: object, answer: asyncio.Future[Any] | None = None) -> asyncio.Future[Any]:
         """Send ``request`` now, and await the answer later, or never: ``gen_server:send_request``.
 
-        On the system's own loop. The future ends at the latest when the actor does, with ``ActorDied``.
+        On the system's own loop. The future ends at the latest when the actor does, with ``ActorDied``. ``answer``: a
+        future of the system's loop to use; with it, the call may come from any thread.
         """
         cell = self._cell
+        if answer is not None:
+            cell.system.on_loop(cell.deliver, Ask(cell, request, answer, current_cell()))
+            return answer
         future: asyncio.Future[Any] = cell.loop.create_future()
         future.add_done_callback(_retrieve)
         cell.deliver(Ask(cell, request, future, None))
         return future
+
+    def request_stop(self, reason: object = NORMAL) -> asyncio.Future[object]:
+        """Ask it to end in order, now, and await the reason that it ended with later, or never. See :meth:`stop`.
+
+        On the system's own loop, of a live actor.
+        """
+        self._cell.deliver(StopRequest(reason))
+        return self._cell.end_future()
 
     def ask_sync(self, request: object, *, timeout: float | None = DEFAULT_TIMEOUT) -> Any:
         """``ask`` for a plain thread: blocks it until the answer. Raises as :meth:`ask` does."""

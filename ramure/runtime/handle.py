@@ -19,10 +19,10 @@ from ramure.machines.actor import Exec
 from ramure.machines.base import AGENT
 from ramure.runtime.attachment import Attachment
 from ramure.runtime.checks import check_text
+from ramure.runtime.eager import Eager
 from ramure.runtime.errors import AgentDied, ProcessEnded, WaitsForItself
 from ramure.runtime.messages import CallEndpoint, Cancel
 from ramure.runtime.record import AgentRecord, Outcome, ProcessRecord
-from ramure.runtime.run import cancel_and_wait
 from ramure.runtime.scope import current_process, process_here
 
 if TYPE_CHECKING:
@@ -101,17 +101,19 @@ class ProcessHandle(Generic[R]):
         self._record.on_expose(attachment)
         await asyncio.gather(*answers)
 
-    async def cancel(self, reason: object = "shutdown") -> None:
-        """End it, in order, and return when it has ended: its stream ends with ``cancelled``. Called in the process
-        itself, or in one below it, it does not return: the code is cancelled with the process."""
+    def cancel(self, reason: object = "shutdown") -> Eager:
+        """End it, in order: its stream ends with ``cancelled``. ``await`` that to wait until it has ended, whatever
+        happens meanwhile. In the process itself, or in one below it, such an ``await`` does not return: the code is
+        cancelled with the process."""
         record, caller = self._record, current_process()
         record.retrieved = True
-        if caller is not None and (caller is record or record in caller.ancestors()):
-            assert record.ref is not None  # this code is of it
-            record.ref.tell(Cancel(reason))
-            await record.wait_ended()  # not shielded: the end that is waited for waits for this code
-        else:
-            await cancel_and_wait(record, reason)
+        system = record.run.system
+        # Inside, the last who waits cannot stay: the end that it waits for waits for this code.
+        inside = caller is not None and (caller is record or record in caller.ancestors())
+        act = Eager(system, caller or record, f"cancel() of {record.label}", stays=not inside)
+        system.on_loop(record.answer_when_ended, act.answer)
+        system.on_loop(record.tell_when_started, Cancel(reason))
+        return act
 
     async def monitor(self) -> Monitor:
         """Get a ``Down`` (with ``receive``) when it ends; call it in a process."""
@@ -289,16 +291,16 @@ class Agent:
 
         return decorate
 
-    async def send(self, text: str, how: Literal["steer", "queue"] = "steer") -> None:
-        """Send it a message, durably and exactly once. Returns when the message is in its log.
+    def send(self, text: str, how: Literal["steer", "queue"] = "steer") -> Eager:
+        """Send it a message, durably and exactly once; ``await`` it to know that the message is in its log.
 
-        A busy agent gets it between two steps (``how="steer"``), or when it is idle (``"queue"``). Raises
-        MessageTooLarge, AgentDied.
+        A busy agent gets it between two steps (``how="steer"``), or when it is idle (``"queue"``). The ``await`` raises
+        MessageTooLarge and AgentDied; where nobody awaits it, these fail the process.
         """
         check_text("agent.send()", text)
         if how not in ("steer", "queue"):
             raise UsageError(f"agent.send(how={how!r}): use 'steer' or 'queue'")
-        await self._ask(Say(text, how))
+        return self._act("send()", Say(text, how))
 
     async def ask(self, text: str) -> str:
         """Send it a message and return the last thing it says in the run that the message starts.
@@ -316,9 +318,9 @@ class Agent:
         answer: str = await self._ask(AskModel(text))
         return answer
 
-    async def interrupt(self) -> None:
-        """End what it is doing now."""
-        await self._ask(Interrupt())
+    def interrupt(self) -> Eager:
+        """End what it is doing now; ``await`` it to know that this is in its log. Raises AgentDied there."""
+        return self._act("interrupt()", Interrupt())
 
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         """Run a shell command on the agent's machine."""
@@ -350,11 +352,30 @@ class Agent:
             raise AgentDied(self.name, self._record.ended)
         return self._record.ref
 
+    def _act(self, verb: str, request: object) -> Eager:
+        """Send ``request`` now; from any thread."""
+        record = self._record
+        system = record.process.run.system
+        act = Eager(system, current_process() or record.process, f"{self.name}.{verb}", self._explain)
+        if record.ref is not None:
+            record.ref.request(request, act.answer)
+        else:
+            system.on_loop(act.answer.set_exception, AgentDied(self.name, record.ended))
+        return act
+
     async def _ask(self, request: object) -> Any:
         try:
             return await self._ref().ask(request, timeout=None)
         except ActorDied as died:
-            raise AgentDied(self.name, self._record.ended or died.reason) from died
+            raise self._explain(died) from died
+
+    def _explain(self, error: BaseException) -> BaseException:
+        """The error that a program gets for one of the agent's actor."""
+        if not isinstance(error, ActorDied):
+            return error
+        died = AgentDied(self.name, self._record.ended or error.reason)
+        died.__cause__ = error
+        return died
 
     def __repr__(self) -> str:
         return f"<agent {self.address}>"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ramure.errors import ActorDied, StopTimeout
-from ramure.exits import NOPROC, Crashed, format_exit, is_clean
+from ramure.exits import NORMAL, Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetMachine
 from ramure.machines.base import AGENT, ExecStream, ForkOf
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped
+from ramure.runtime.eager import Answer, Eager
 from ramure.runtime.messages import StartMachine
-from ramure.runtime.scope import ask_process
+from ramure.runtime.scope import ask_process, current_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,21 +84,31 @@ class MachineHandle:
         """Read a file on it."""
         return await (await self.machine()).read_file(path)
 
-    async def stop(self) -> None:
-        """Stop it; agents on it end with it. Harmless when repeated, and when it went away. Raises the
-        :class:`MachineError` that its own ``stop()`` did, and :class:`~ramure.errors.StopTimeout` when that did not end
-        within 60 s."""
-        try:
-            await self._record.ref.stop("normal")
-        except ActorDied as died:
-            if died.reason == NOPROC:
-                return
-            error = died.reason.exception if isinstance(died.reason, Crashed) else None
-            if isinstance(error, MachineDown):
-                return
-            if isinstance(error, (MachineError, StopTimeout)):
-                raise error from died
-            raise
+    def stop(self) -> Eager:
+        """Stop it; agents on it end with it. Harmless when repeated, and when it went away. ``await`` it to wait until it
+        has stopped: this raises the :class:`MachineError` that its own ``stop()`` did, and
+        :class:`~ramure.errors.StopTimeout` when that did not end within 60 s; where nobody awaits it, these fail the
+        process."""
+        process = self._record.process
+        act = Eager(process.run.system, current_process() or process, f"stop() of {self._record.name}")
+        process.run.system.on_loop(self._begin_stop, act.answer)
+        return act
+
+    def _begin_stop(self, answer: Answer) -> None:
+        ref = self._record.ref
+        if ref.is_alive():
+            ref.request_stop().add_done_callback(lambda ended: self._stopped(answer, ended.result()))
+        else:
+            answer.set_result(None)
+
+    def _stopped(self, answer: Answer, reason: object) -> None:
+        error = reason.exception if isinstance(reason, Crashed) else None
+        if reason == NORMAL or isinstance(error, MachineDown):
+            answer.set_result(None)
+        elif isinstance(error, (MachineError, StopTimeout)):
+            answer.set_exception(error)
+        else:
+            answer.set_exception(ActorDied(self._record.ref.label, reason))
 
     def monitor(self) -> Monitor:
         """Get a ``Down`` (with ``receive``) when it ends."""

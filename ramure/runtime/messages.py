@@ -71,15 +71,6 @@ class StartMachine:
 
 
 @dataclass(frozen=True, slots=True)
-class Connect:
-    """``await connect(a, b)``: answered when both may reach each other (or one the other)."""
-
-    one: Any
-    other: Any
-    direction: str
-
-
-@dataclass(frozen=True, slots=True)
 class Cancel:
     """``handle.cancel()``, or the cancellation of a caller: end as ``cancelled``."""
 
@@ -98,6 +89,11 @@ class BodyEnded:
     """The process's function has returned or raised."""
 
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Unawaited:
+    """An eager verb that the process's code has called failed, and nobody can await it any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors import ActorSystem, Call, Ref
 from ramure.agents.agent import AgentActor
-from ramure.agents.builtin import Peer
 from ramure.agents.names import check_name
-from ramure.agents.requests import AddPeer, AgentOptions, Pause
+from ramure.agents.requests import AgentOptions, Pause
 from ramure.errors import ActorDied, StopTimeout, UsageError
-from ramure.exits import KILLED, NOPROC
+from ramure.exits import KILLED
 from ramure.machines.actor import GetQuarters, MachineActor, stop_machine
 from ramure.machines.local import LocalImage
-from ramure.runtime.errors import AgentDied
-from ramure.runtime.ledger import Connection
 from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
 from ramure.runtime.stream import Event, EventStream
 from ramure.supervisors import ChildSpec, DynamicSupervisor, SupervisorStopping
@@ -25,7 +22,7 @@ from ramure.supervisors import ChildSpec, DynamicSupervisor, SupervisorStopping
 if TYPE_CHECKING:
     from ramure.machines.base import Image
     from ramure.machines.quarters import Quarters
-    from ramure.runtime.messages import Connect, StartAgent
+    from ramure.runtime.messages import StartAgent
 
 __all__ = ["AgentNameTaken", "Ownership"]
 
@@ -137,30 +134,6 @@ class Ownership:
     async def end_machine(self, made: MachineRecord) -> None:
         """End a machine that nobody gets."""
         await _end(self.machines, made.ref)
-
-    # -- connections ------------------------------------------------------------------------------------------
-
-    async def connect(self, request: Connect) -> None:
-        """Let one agent reach another, or both each other. Raises ToolExists, AgentDied."""
-        one: AgentRecord = request.one
-        other: AgentRecord = request.other
-        if one is other:
-            raise UsageError(f"connect: agent {one.name!r} cannot be connected to itself")
-        both = request.direction == "both"
-        for agent, peer, reachable in ((one, other, True), (other, one, both)):
-            for each in (agent, peer):
-                if each.ref is None or each.machine is None or not each.ref.is_alive():
-                    raise AgentDied(each.name, each.ended or NOPROC)
-            assert agent.ref is not None
-            assert peer.ref is not None
-            assert peer.machine is not None
-            request_of_peer = AddPeer(Peer(peer.name, peer.address, peer.ref, peer.machine, reachable))
-            try:
-                await agent.ref.ask(request_of_peer, timeout=None)
-            except ActorDied as died:
-                raise AgentDied(agent.name, died.reason) from died
-        self.record.run.ledger.connections.append(Connection(one, other, request.direction))
-        self.record.run.log("connected", {"one": one.address, "other": other.address, "direction": request.direction})
 
     # -- the end ----------------------------------------------------------------------------------------------
 

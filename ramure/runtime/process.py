@@ -22,6 +22,7 @@ from ramure.machines.actor import GetMachine
 from ramure.machines.errors import MachineError
 from ramure.runtime import scope
 from ramure.runtime.cleanup import CLEANUP, end_tasks
+from ramure.runtime.eager import Failure, answers_came, take_failures
 from ramure.runtime.errors import (
     AgentDied,
     BodyStuck,
@@ -35,7 +36,6 @@ from ramure.runtime.messages import (
     BodyEnded,
     CallEndpoint,
     Cancel,
-    Connect,
     Done,
     Ended,
     Expose,
@@ -44,6 +44,7 @@ from ramure.runtime.messages import (
     StartMachine,
     Timeout,
     TrapExit,
+    Unawaited,
     Unseen,
     Wait,
 )
@@ -142,6 +143,8 @@ class Process(Actor):
             outcome = Outcome("done", await plan.function(*plan.args, **plan.kwargs))
         except BaseException as error:
             outcome = self._failed(error)
+        if self.record.unawaited:
+            outcome = await self._with_unawaited(outcome)
         self.ref.tell(BodyEnded(outcome))
 
     def _failed(self, error: BaseException) -> Outcome:
@@ -156,6 +159,21 @@ class Process(Actor):
         if failure is not error and self.record.parent is None and not isinstance(error, _OF_COROUTINES):
             return Outcome("failed", error=error)  # the program's own: the run ends in order, and then with that
         return Outcome("failed", error=failure)
+
+    async def _with_unawaited(self, outcome: Outcome) -> Outcome:
+        """The outcome of the function, after what the eager verbs that nobody has awaited came to."""
+        if outcome.kind == "done":
+            await answers_came(self.record)
+        failures = take_failures(self.record)
+        if failures and outcome.kind == "done" and (self._decided is None or self._decided.kind == "done"):
+            outcome = _of_failure(failures.pop(0))
+        if outcome.kind != "cancelled":  # then they may have failed because all of it ends
+            self._warn_of(failures)
+        return outcome
+
+    def _warn_of(self, failures: list[Failure]) -> None:
+        for error, note in failures:
+            self.run.warn(self.record.path, f"{format_exit(error)} ({note})")
 
     # -- requests -------------------------------------------------------------------------------------------
 
@@ -175,8 +193,6 @@ class Process(Actor):
                     self._work(caller, f"start {request.name}", self._start_agent, record, request, caller)
             case StartMachine(image=image):
                 self._work(caller, "start machine", self._start_machine, image, caller)
-            case Connect():
-                self._work(caller, "connect", self.owns.connect, request)
             case _:
                 return super().handle_call(request, caller)
         return NO_REPLY
@@ -237,6 +253,13 @@ class Process(Actor):
 
     def _on_cancel(self, message: Cancel) -> None:
         self._end(Outcome("cancelled", reason=message.reason))
+
+    def _on_unawaited(self, message: Unawaited) -> None:
+        if self._outcome is None and not self.body.done():  # else its own end is on its way, and takes them with it
+            failures = take_failures(self.record, dropped=True)
+            if failures:
+                self._end(_of_failure(failures.pop(0)))
+            self._warn_of(failures)
 
     def _on_timeout(self, message: Timeout) -> None:
         self._end(Outcome("failed", error=ProcessTimeout(self.record.label, message.seconds)))
@@ -461,6 +484,11 @@ async def _unless_left(caller: Ask, answer: asyncio.Future[Any]) -> None:
     answer.result()
 
 
+def _of_failure(failure: Failure) -> Outcome:
+    """The outcome of a process whose eager verb failed."""
+    return Outcome("failed", error=failure.error, note=failure.note)
+
+
 def _of_signal(sender: Ref[Any] | None, reason: object) -> Outcome:
     """The outcome of a process that an exit signal ends."""
     if is_clean(reason):
@@ -497,6 +525,7 @@ _INFO: Final[Mapping[type, Callable[[Process, Any], None]]] = {
     Expose: Process._on_expose,
     BodyEnded: Process._on_body_ended,
     Cancel: Process._on_cancel,
+    Unawaited: Process._on_unawaited,
     Timeout: Process._on_timeout,
     Down: Process._on_down,
     Exit: Process._on_exit,

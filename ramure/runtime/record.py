@@ -22,6 +22,8 @@ from ramure.runtime.stream import Event, EventStream
 if TYPE_CHECKING:
     from ramure.actors import Ref
     from ramure.runtime.attachment import Attachment
+    from ramure.runtime.eager import Answer
+    from ramure.runtime.retry import Retry
     from ramure.runtime.run import Run
 
 __all__ = ["AgentRecord", "MachineRecord", "Outcome", "ProcessRecord"]
@@ -36,6 +38,8 @@ class Outcome:
     error: BaseException | None = None
     reason: object = None
     """Its exit reason, where it ended by a signal."""
+    note: str = ""
+    """What its text says beyond the error's own."""
 
     @classmethod
     def of_exit(cls, reason: object) -> Outcome:
@@ -53,9 +57,8 @@ class Outcome:
 
     def text(self) -> str:
         """Why it failed or was cancelled; never empty."""
-        if self.error is not None:
-            return format_exit(self.error)
-        return format_exit(self.reason)
+        text = format_exit(self.error if self.error is not None else self.reason)
+        return f"{text} ({self.note})" if self.note else text
 
     def exit_reason(self) -> object:
         """The reason that the process's actor ends with."""
@@ -156,6 +159,10 @@ class ProcessRecord:
     """Its children that have not ended, in order of their start."""
     failures: list[ProcessRecord] = field(default_factory=list)
     """Its children that failed; not all of those that somebody has seen."""
+    retries: list[Retry] = field(default_factory=list)
+    """Loops of its code that handle the failure of a process, and may spawn another one in its place."""
+    unawaited: set[Answer] = field(default_factory=set)
+    """Eager verbs that its code has called: those that nobody has awaited, without an answer or with an error."""
     _attachments: list[Attachment] = field(default_factory=list)
     _started: list[asyncio.Future[None]] = field(default_factory=list)
     _ended: list[asyncio.Future[None]] = field(default_factory=list)
@@ -239,6 +246,27 @@ class ProcessRecord:
             await child.wait_ended()
         for agent in list(self.agents.values()):
             agent.release()
+
+    def tell_when_started(self, message: object) -> None:
+        """Send ``message`` to its actor as soon as there is one."""
+
+        def tell(_: object = None) -> None:
+            if self.ref is not None:
+                self.ref.tell(message)
+
+        if self.ref is not None or self.outcome is not None:
+            tell()
+        else:
+            started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            started.add_done_callback(tell)
+            self._started.append(started)
+
+    def answer_when_ended(self, answer: asyncio.Future[None]) -> None:
+        """Complete ``answer`` when there is an outcome."""
+        if self.outcome is None:
+            self._ended.append(answer)
+        else:
+            answer.set_result(None)
 
     async def wait_started(self) -> None:
         """Return when its actor runs, or when it is clear that it never will."""

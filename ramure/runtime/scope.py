@@ -45,8 +45,8 @@ def process_here(what: str) -> ProcessRecord:
     loop = record.run.system.loop
     if asyncio._get_running_loop() is not loop:
         raise UsageError(
-            f"{what} was called on another thread than the event loop of {record.label}; done, fail, emit and expose "
-            "may be, all else belongs on the loop: have it run there with asyncio.run_coroutine_threadsafe(..., loop), "
+            f"{what} was called on another thread than the event loop of {record.label}; done, fail, emit, "
+            "expose, connect, send, interrupt, cancel and stop may be, all else belongs on the loop: have it run there with asyncio.run_coroutine_threadsafe(..., loop), "
             "or start a run of its own in an empty context: contextvars.Context().run(asyncio.run, ...)"
         )
     return record

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ramure.errors import OperationalError, UsageError
 from ramure.faults import failure_of
+from ramure.runtime.retry import Retry
 
 __all__ = ["ENDINGS", "Event", "EventStream", "ListenTimeout", "StreamClosed", "Subscription", "is_ending", "tagged"]
 
@@ -64,7 +65,8 @@ class Subscription:
 
 class EventStream:
     """Iterate with ``async for event in stream``: each iteration begins at the first event, also after the
-    stream has closed, and ends when it has.
+    stream has closed, and ends when it has. One that has yielded its process's ``failed`` goes on with the events of the
+    process that the same task spawned from the same function while it handled that event (the last, of several).
 
     ``retain`` bounds how many events are kept; a reader that comes (or falls) behind them first gets an
     event of type ``"missed"`` whose data is ``{"count": n}``. Readers never hold up who emits.
@@ -76,6 +78,8 @@ class EventStream:
         self._retain = retain
         self.tells_end = tells_end or is_ending
         """Which events say how it ended (runtime's own)."""
+        self.function: Any = None
+        """The function of the process whose events these are, where a loop may go on with the next try (runtime's own)."""
         self.ending_read = False
         """True when somebody has read, or been called with, the process's ending."""
         # A deque drops its oldest at no cost; a list is read from its middle at no cost.
@@ -206,27 +210,36 @@ class EventStream:
         raise StreamClosed(type)
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        position = 0
+        stream, position = self, 0
         while True:
-            if position < self._first:
-                missed = self._first - position
-                position = self._first
+            if position < stream._first:
+                missed = stream._first - position
+                position = stream._first
                 yield Event("missed", {"count": missed})
                 continue
-            if position < self._first + len(self._events):
-                event = self._events[position - self._first]
+            if position < stream._first + len(stream._events):
+                event = stream._events[position - stream._first]
                 position += 1
-                self.ending_read = self.ending_read or self.tells_end(event)
-                yield event
-            elif self._closed:
+                stream.ending_read = stream.ending_read or stream.tells_end(event)
+                if event.type != "failed" or event.source is not None or stream.function is None:
+                    yield event
+                    continue
+                retry = Retry(stream.function)
+                try:
+                    yield event
+                finally:
+                    again = retry.over()
+                if again is not None:
+                    stream, position = again, 0
+            elif stream._closed:
                 return
             else:
                 waker = asyncio.get_running_loop().create_future()
-                self._wakers.add(waker)
+                stream._wakers.add(waker)
                 try:
                     await waker
                 finally:
-                    self._wakers.discard(waker)
+                    stream._wakers.discard(waker)
 
 
 def is_ending(event: Event) -> bool:

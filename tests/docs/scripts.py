@@ -30,6 +30,7 @@ SCRIPTS: dict[str, Any] = {
     "farm": farm,
     "haikus": haikus,
     "pool": pool,
+    "quiet": [],
     "pays": [
         ToolCall("pay", {"order": "A7", "amount": 5}),
         ToolCall("pay", {"order": "A7", "amount": 5}),

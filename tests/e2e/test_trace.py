@@ -108,7 +108,7 @@ async def test_so_are_all_the_others(own_pi: Stage, monkeypatch: pytest.MonkeyPa
         serve(own_pi, model, monkeypatch)
         sent = messages(await every_other_call())
     names = {name for name, _ in sent}
-    expected = {"CallEndpoint", "StartMachine", "Exec", "Connect", "Emit", "Cancel", "Fail", "Wait", "Expose"}
+    expected = {"CallEndpoint", "StartMachine", "Exec", "AddPeer", "Emit", "Cancel", "Fail", "Wait", "Expose"}
     assert expected <= names, expected - names
 
 
