@@ -106,8 +106,8 @@ def script(conversation: Conversation) -> Step:
     told = conversation.last_user_text
     if "Message from planner" in told:
         return ToolCall("finish", {"summary": "written"})
-    if told.startswith("Tell coder: "):
-        return ToolCall("message", {"to": "coder", "text": told.removeprefix("Tell coder: ")})
+    if "Tell coder: " in told:
+        return ToolCall("message", {"to": "coder", "text": told.partition("Tell coder: ")[2]})
     _, adds, task = told.partition("Add a task: ")
     if adds:
         return ToolCall("pool_add_task", {"spec": task.rstrip(".")})
