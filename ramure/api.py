@@ -15,6 +15,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from ramure.errors import OperationalError, UsageError
+from ramure.forks import loop_of_a_run
 from ramure.machines.errors import MachineDown
 from ramure.runtime.checks import (
     check_agent,
@@ -133,7 +134,7 @@ class AgentProcess(Generic[P, R]):
             return result
         async with interruptible() as interruption, Run(self.run_options) as run:
             plan = {"args": args, "kwargs": kwargs, **self._plan()}
-            with interruption.of_run(run):
+            with loop_of_a_run(), interruption.of_run(run):
                 root: R = await run.run_process(self.function, self.name, self.image, plan)
         return root
 

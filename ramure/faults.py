@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from ramure.errors import ExecutionFailed
 from ramure.exits import format_exit
+from ramure.forks import in_forked_child, leave_forked_child
 
 __all__ = ["ExitRaised", "contained", "failure_of", "is_of_a_signal"]
 
@@ -45,6 +46,8 @@ def failure_of(error: BaseException) -> Exception:
 
     Raises ``error`` where it is no failure: a signal's, a cancellation of the current task, the closing of a coroutine.
     """
+    if in_forked_child():
+        leave_forked_child(error)
     if isinstance(error, Exception):
         return error
     if isinstance(error, asyncio.CancelledError):
@@ -71,6 +74,8 @@ def is_of_a_signal(error: BaseException) -> bool:
     """Whether ``error`` is a KeyboardInterrupt or SystemExit that the handler of a signal raised: it ends the program."""
     if not isinstance(error, (KeyboardInterrupt, SystemExit)):
         return False
+    if in_forked_child():
+        leave_forked_child(error)
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     codes = {code for handler in handlers if (code := _code_of(handler)) is not None}
     step = error.__traceback__

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import threading
 import uuid
-import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ramure.executor import in_thread
+from ramure.forks import finalizer
 from ramure.machines import leases
 from ramure.machines.base import Image
 from ramure.machines.docker_engine import COMMIT, MACHINE, RUN, Engine, complaint, image_removal
@@ -90,7 +90,7 @@ class DockerSnapshot(Image):
         self._copies = copies
         self._commit = commit
         self.image = commit.reference
-        self._finalizer = weakref.finalize(self, _drop_elsewhere, commit)
+        self._finalizer = finalizer(self, _drop_elsewhere, commit)
 
     def describe(self) -> str:
         return self._what

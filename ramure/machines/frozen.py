@@ -24,10 +24,10 @@ import stat
 import subprocess
 import tempfile
 import threading
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ramure.forks import finalizer
 from ramure.machines import leases
 from ramure.machines.errors import CopyFailed
 from ramure.machines.workspace import Workspace, copied, copy_of, remove_tree
@@ -54,7 +54,7 @@ class Frozen:
         what = f"a snapshot in {copy.path}"
         lease = leases.take(os.path.basename(copy.path), what, run=marked_run(), paths=[copy.path])
         self._below = below.hold() if below is not None else None
-        self._removed = weakref.finalize(self, _remove, copy, lease)  # at the program's end at the latest
+        self._removed = finalizer(self, _remove, copy, lease)  # at the program's end at the latest
 
     @property
     def layers(self) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ramure.executor import in_thread
+from ramure.forks import keep_from_forks
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped, UserRefused
 
 __all__ = ["Keeper", "KeptCommand", "Sink", "Source", "finished"]
@@ -196,7 +197,7 @@ class Keeper:
         program: str | None = None,
     ) -> Keeper:
         """Start a keeper with this environment. ``prefix`` is put before its command line (a sandbox, say)."""
-        ours, theirs = socket.socketpair()
+        ours, theirs = (keep_from_forks(end, lambda end: [end]) for end in socket.socketpair())
         argv = [*prefix, python or sys.executable, "-I", "-S", program or str(PROGRAM), str(theirs.fileno())]
         launching = asyncio.ensure_future(in_thread(_launch, argv, dict(env), theirs))
         try:

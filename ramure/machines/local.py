@@ -9,13 +9,13 @@ import pwd
 import shutil
 import stat
 import uuid
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from ramure.executor import in_thread, submit
+from ramure.forks import finalizer
 from ramure.home import private_dir
 from ramure.machines.base import AGENT, Image
 from ramure.machines.commands import CommandMachine, spool
@@ -82,7 +82,7 @@ class LocalSnapshot(Image):
     def __init__(self, parent: LocalMachine, frozen: Frozen) -> None:
         self._parent = parent
         self._frozen = frozen
-        self._finalizer = weakref.finalize(self, frozen.drop)
+        self._finalizer = finalizer(self, frozen.drop)
 
     def describe(self) -> str:
         return f"a snapshot of {self._parent.describe()} ({self._frozen.note})"

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ramure.forks import keep_from_forks
 from ramure.home import private_dir
 from ramure.machines.errors import LinkLost, MachineDown, MachineError, NotSupported
 
@@ -213,6 +214,7 @@ class Connection:
             there, here = (target.host, target.port), ("127.0.0.1", 0)
             return jump.transport.open_channel("direct-tcpip", there, here, timeout=target.dead_after)
         self._opened = opened = socket.create_connection((target.host, target.port), timeout=target.dead_after)
+        keep_from_forks(opened, lambda opened: [opened])
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):  # not on this system: then it takes the whole of dead_after
             opened.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(target.dead_after * 1000 * 2 / 3))

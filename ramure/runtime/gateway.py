@@ -40,6 +40,7 @@ from ramure.agents.wire import (
 )
 from ramure.errors import OperationalError, UsageError
 from ramure.executor import resolve
+from ramure.forks import keep_from_forks, socket_of
 
 __all__ = ["AgentConnection", "Gateway", "GatewayUnavailable", "Sink"]
 
@@ -225,6 +226,7 @@ class Gateway:
             raise GatewayUnavailable(
                 f"cannot listen for agents on {where}: {_why(error)}; pass another host= or port="
             ) from error
+        keep_from_forks(self._server, lambda server: server.sockets)
         self._port = next(iter(self._server.sockets)).getsockname()[1]
 
     async def close(self) -> None:
@@ -286,6 +288,7 @@ class Gateway:
         return None
 
     async def _serve(self, socket: ServerConnection) -> None:
+        keep_from_forks(socket.transport, socket_of)
         key = self._holder(socket)
         if key is None:
             self.refused += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from typing import TYPE_CHECKING, Any
 
 from ramure.errors import ActorDied, UsageError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["ask_process", "current_process", "enter", "live_process", "process_here", "process_of"]
 
 _process: contextvars.ContextVar[ProcessRecord | None] = contextvars.ContextVar("ramure_process", default=None)
+
+
+os.register_at_fork(after_in_child=lambda: _process.set(None))  # a forked child is no part of its parent's run
 
 
 def current_process() -> ProcessRecord | None:

@@ -150,6 +150,33 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         interruption.came(number)
 
 
+_masks: list[set[int]] = []
+
+
+def _before_fork() -> None:
+    """A signal that a child gets before it has its handlers back must wait: Python would drop it."""
+    _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS if _held else ()))
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
+
+
+def _after_fork_in_child() -> None:
+    """A forked child has the signals' handlers that were there before: ``Process.terminate()`` ends it."""
+    for number, before in _held.items():
+        signal.signal(number, before)
+    if _wakeup:
+        signal.set_wakeup_fd(-1)
+    _held.clear()
+    _listeners.clear()
+    _wakeup.clear()
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+
 def _is_asyncio(handler: Any) -> bool:
     """asyncio.run's own SIGINT handler, which only cancels the main task."""
     function: Callable[..., Any] = getattr(handler, "func", handler)

@@ -20,6 +20,7 @@ import msgpack
 from ramure.actors import Actor
 from ramure.errors import RamureError
 from ramure.exits import format_traceback
+from ramure.forks import keep_from_forks, socket_of
 from ramure.runtime.control.actors import ActorMethods
 from ramure.runtime.control.errors import BadRequest, ConnectionRefused, MalformedFrame, NotSendable, TooMuch
 from ramure.runtime.control.methods import Dropped, Method, methods_of
@@ -71,11 +72,13 @@ class ControlActor(Actor):
             listening.bind(str(path))
             path.chmod(0o600)
             self._server = await asyncio.start_unix_server(self._accept, sock=listening, backlog=512)
+            keep_from_forks(self._server, lambda server: server.sockets)
         except BaseException:
             listening.close()
             raise
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        keep_from_forks(writer.transport, socket_of)
         if _peer_uid(writer) not in (os.getuid(), None):
             writer.close()
             return
