@@ -257,6 +257,7 @@ async def agent(
     within: float = 600,
     backoff: Backoff | None = None,
     stale_after: float = 15,
+    daemons: Literal["end", "keep"] = "end",
 ) -> Agent:
     """Start a coding agent and return when it is ready.
 
@@ -268,6 +269,9 @@ async def agent(
     seconds, after a growing delay (``backoff``); ``restart="temporary"``: never. When that is used up, the
     agent dies: ``wait()`` raises AgentDied. A pi that has given no sign of life for ``stale_after`` seconds
     (it is stopped, or hangs) is ended, and treated like any other that died (``docs/faults.md``).
+
+    What pi's shell has started (servers, too) is ended when pi ends, before it is started again, and the next pi is told
+    which commands those were. ``daemons="keep"``: what runs in the background then lives on until the machine's end.
 
     One that is left before it is ready, as with ``asyncio.timeout``, is ended; its name is free at once.
 
@@ -288,6 +292,7 @@ async def agent(
         "within": within,
         "backoff": backoff,
         "stale_after": stale_after,
+        "daemons": daemons,
     }
     check_agent(what, options)
     return Agent(await ask_process(what, StartAgent(name, options)))

@@ -173,7 +173,11 @@ class AgentActor(Actor):
             self.services,
             self.burials,
             self.options.model,
-            **{"stale_after": self.options.stale_after, **self.options.session},
+            **{
+                "stale_after": self.options.stale_after,
+                "daemons": self.options.daemons,
+                **self.options.session,
+            },
         )
         self.session = await self.system.options(link=True, label=f"pi of {self.address}").start(Session, plan)
         return self.session

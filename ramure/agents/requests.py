@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ramure.agents.builtin import Peer
     from ramure.agents.once import Once
     from ramure.agents.services import Services
+    from ramure.machines.process_tree import Daemons
     from ramure.supervisors.spec import Restart
 
 __all__ = [
@@ -72,6 +73,8 @@ class AgentOptions:
     backoff: Backoff = field(default_factory=lambda: Backoff(first=0.5, factor=2.0, limit=60.0))
     stale_after: float = 15.0
     """Seconds without a sign of life after which pi counts as hung."""
+    daemons: Daemons = "end"
+    """What becomes, at pi's end, of what its shell has left running."""
     session: dict[str, Any] = field(default_factory=dict)
     """More fields for the :class:`SessionPlan`."""
 

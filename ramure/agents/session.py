@@ -23,6 +23,7 @@ from ramure.types import CommandFailed
 
 if TYPE_CHECKING:
     from ramure.agents.services import Connection, Services
+    from ramure.machines.process_tree import Daemons
     from ramure.machines.quarters import Quarters
 
 __all__ = ["CommandsEnded", "Connected", "Disconnected", "FrameIn", "SaveMemory", "Session", "SessionPlan"]
@@ -62,6 +63,7 @@ class SessionPlan:
     stale_after: float = 15.0
     """Seconds without a sign of life after which pi counts as hung, whether its connection stands or is lost."""
     timings: Timings = field(default_factory=Timings)
+    daemons: Daemons = "end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,9 @@ class Session(Actor):
         try:
             self.place = place = await find_place(plan.name, plan.address, plan.quarters, services)
             token, timings = secrets.token_urlsafe(32), plan.timings.within(plan.stale_after)
-            self.launch = launch = Launch(services.run_id, plan.address, token, place, plan.model, timings)
+            self.launch = launch = Launch(
+                services.run_id, plan.address, token, place, plan.model, timings, plan.daemons
+            )
             services.expect(token, self._sink, plan.stale_after)
             await launch.write()
             plan.quarters.tree_begins(launch.id, place.tmux)
@@ -201,6 +205,8 @@ class Session(Actor):
         """The command lines that were ended with pi, masked; whoever asks after the first that is answered gets none."""
         if self.launch is None or not place.parent:
             return ()
+        if self.launch.daemons == "keep":  # some of the tree goes on
+            within = 0.0
         try:
             async with asyncio.timeout(within + SCREEN_LIMIT):
                 ended = await place.tmux.ended_tree(self.launch.id, self.launch.report_path, within=within)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +22,7 @@ from ramure.executor import in_thread
 from ramure.forks import keep_from_forks
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped, UserRefused
 
-__all__ = ["Keeper", "KeptCommand", "Sink", "Source", "finished"]
+__all__ = ["Keeper", "KeptCommand", "Sink", "Source", "finished", "live_keepers"]
 
 T = TypeVar("T")
 Source = Literal["stdout", "stderr"]
@@ -37,6 +39,17 @@ DRAIN_QUIET = 0.1
 the command left running (``server &``) still holds its output open."""
 DRAIN_LIMIT = 2.0
 STOP_LIMIT = 5.0
+ROOM_LIMIT = 30.0
+"""Seconds that a command waits for free descriptors, before it is refused."""
+ROOM_EVERY = 0.05
+NO_ROOM = (errno.EMFILE, errno.ENFILE)
+
+_live: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+def live_keepers() -> set[int]:
+    """The process ids of this program's keepers that run."""
+    return {keeper.pid for keeper in list(_live) if not keeper.down.done()}
 
 
 class KeptCommand:
@@ -53,13 +66,24 @@ class KeptCommand:
         self._flows = False
 
     def open_pipes(self) -> list[int]:
-        """Make the output pipes; the write ends, to be given to the command and then closed."""
-        writers = []
+        """Make the output pipes; the write ends, to be given to the command and then closed. Raises OSError, and then none
+        is open."""
+        writers: list[int] = []
         sources: tuple[Source, Source] = ("stdout", "stderr")
-        for source in sources:
-            reader, writer = os.pipe()
-            writers.append(writer)
-            self.pipes.append(_Pipe(reader, source, self._sink))
+        try:
+            for source in sources:
+                reader, writer = os.pipe()
+                writers.append(writer)
+                try:
+                    self.pipes.append(_Pipe(reader, source, self._sink))
+                except BaseException:
+                    os.close(reader)
+                    raise
+        except BaseException:
+            _close(writers)
+            self.close()
+            self.pipes.clear()
+            raise
         return writers
 
     @property
@@ -183,6 +207,7 @@ class Keeper:
         self._stopping = False
         self.down: asyncio.Future[str] = self._loop.create_future()
         """Done, with what was seen, when the keeper is gone."""
+        _live.add(self)
         control.setblocking(False)
         self._loop.add_reader(control, self._receive)
 
@@ -232,8 +257,7 @@ class Keeper:
         """
         command = KeptCommand(self, self._next, sink)
         self._next += 1
-        null = os.open(os.devnull, os.O_RDONLY) if stdin is None else os.dup(stdin)
-        descriptors = [null, *command.open_pipes()]
+        descriptors = await self._descriptors(command, stdin)
         self._commands[command.identity] = command
         request = {"op": "run", "id": command.identity, "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
         self.send({**request, "user": user}, descriptors)
@@ -247,6 +271,20 @@ class Keeper:
             command.close()
             raise
         return command
+
+    async def _descriptors(self, command: KeptCommand, stdin: int | None) -> list[int]:
+        """What a command is given: its input and the ends of its pipes. Where there is no room for them, it waits until
+        another command has ended."""
+        deadline = self._loop.time() + ROOM_LIMIT
+        while True:
+            try:
+                return _open_all(command, stdin)
+            except OSError as error:
+                if error.errno not in NO_ROOM or self._loop.time() >= deadline or self.down.done():
+                    what = f"{self._label} could not start the command: {error.strerror}"
+                    remedy = f" for {ROOM_LIMIT:g} s; raise the limit (ulimit -n)" if error.errno in NO_ROOM else ""
+                    raise MachineError(what + remedy) from error
+            await asyncio.sleep(ROOM_EVERY)
 
     def kill(self, identity: int) -> asyncio.Future[tuple[int, ...]]:
         """Ask for a command's end; done, with the pids that could not be killed, when it is over."""
@@ -300,8 +338,12 @@ class Keeper:
                 return
             except (BrokenPipeError, ConnectionResetError):
                 return  # it is gone, which _receive reports
-            for descriptor in descriptors:
-                os.close(descriptor)
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:
+                    raise
+                self._loop.call_later(ROOM_EVERY, self._flush)  # too many descriptors are on their way to it
+                return
+            _close(descriptors)
             if sent == len(data):
                 self._outgoing.popleft()
             else:
@@ -354,8 +396,7 @@ class Keeper:
 
     def _drop(self, why: str) -> None:
         for _, descriptors in self._outgoing:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close(descriptors)
         self._outgoing.clear()
         error = MachineStopped(self._label) if self._stopping else MachineDown(self._label, why)
         for command in self._commands.values():
@@ -366,6 +407,21 @@ class Keeper:
             _fail(killed, error)
         self._commands.clear()
         self._kills.clear()
+
+
+def _open_all(command: KeptCommand, stdin: int | None) -> list[int]:
+    """Raises OSError, and then none is open."""
+    null = os.open(os.devnull, os.O_RDONLY) if stdin is None else os.dup(stdin)
+    try:
+        return [null, *command.open_pipes()]
+    except BaseException:
+        os.close(null)
+        raise
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:

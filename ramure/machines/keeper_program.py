@@ -182,8 +182,16 @@ class Keeper:
         return True
 
     def run(self, request: dict[str, Any], stdio: list[int]) -> None:
-        error_read, error_write = os.pipe()
-        pid = os.fork()
+        ours: list[int] = []
+        try:
+            ours += os.pipe()
+            pid = os.fork()
+        except OSError as refused:  # no descriptors or processes left: that is this command's failure alone
+            for descriptor in (*ours, *stdio):
+                os.close(descriptor)
+            self.reply(failed=request["id"], what="start", error=refused.strerror)
+            return
+        error_read, error_write = ours
         if pid == 0:
             become(request, stdio, error_write)
         os.close(error_write)

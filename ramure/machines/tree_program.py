@@ -41,7 +41,7 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 
 PASSED_ON: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 HANDLED: Final = (*PASSED_ON, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTOU, signal.SIGTTIN)
-LOOK_EVERY: Final = 0.25
+LOOK_EVERY: Final = 0.1
 """Seconds between two looks at what has become a daemon, where daemons are kept."""
 LONGEST_DEATH: Final = 2.0
 """Seconds that a killed process has to be gone."""
@@ -194,16 +194,42 @@ def end_tree(path: str, command: int = 0) -> None:
 
 
 def end_foreground(path: str, daemons: set[int]) -> None:
-    """End what is below us, apart from ``daemons`` and what is below those."""
+    """End what is below us, apart from ``daemons``: those that were ours before the command ended, and what a shell that it
+    had under way has started in another session, or ignoring SIGHUP (nohup). What is below a daemon is of it."""
     keeper = _keeper()
-    report(path, trees([pid for pid in children() if pid not in daemons]))
+    doomed: list[int] = []
+    for root in [pid for pid in children() if pid not in daemons]:
+        here = session(root)
+        for pid in (root, *keeper.descendants(root)):
+            if pid != root and (session(pid) != here or ignores_hangup(pid)):
+                daemons.update((pid, *keeper.descendants(pid)))
+            if pid not in daemons:
+                doomed.append(pid)
+    report(path, doomed)
     deadline = time.monotonic() + keeper.KILL_LIMIT
-    while (pids := [pid for pid in children() if pid not in daemons]) and time.monotonic() < deadline:
-        for pid in pids:
-            for each in (*keeper.descendants(pid), pid):
-                keeper.signal_one(each, signal.SIGKILL)
+    while doomed and time.monotonic() < deadline:
+        for pid in doomed:  # parents first: a shell must not go on with its next command
+            keeper.signal_one(pid, signal.SIGKILL)
         reap()
         wait_signal(0.005)
+        roots = [pid for pid in children() if pid not in daemons]
+        doomed = [pid for pid in trees(roots) if pid not in daemons]
+
+
+def session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:  # it has ended
+        return 0
+
+
+def ignores_hangup(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            mask = next(line.split()[1] for line in file if line.startswith(b"SigIgn:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(int(mask, 16) >> (signal.SIGHUP - 1) & 1)
 
 
 # -- the two of us ------------------------------------------------------------------------------------------------------

@@ -115,6 +115,9 @@ def check_agent(what: str, options: Mapping[str, Any]) -> None:
         )
     check_image(what, options["image"])
     _check_seconds(what, "stale_after", options["stale_after"], zero=False)
+    if options["daemons"] not in ("end", "keep"):
+        remedy = "choose end (with pi) or keep (until the machine's end)"
+        raise UsageError(f"{what}: daemons={options['daemons']!r}: {remedy}")
     if options["restart"] not in ("transient", "temporary"):
         remedy = "choose transient (after it ended unasked) or temporary (never)"
         raise UsageError(f"{what}: restart={options['restart']!r}: {remedy}")

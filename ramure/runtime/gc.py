@@ -1,7 +1,7 @@
 """What killed runs have left: found by their leases and ids, and removed. Blocking.
 
 Nothing is found by what it looks like: a process is a run's when the run's id is the value of ``RAMURE_RUN_ID`` in its
-environment, a file when the lease names it, a temporary directory when the whole id stands in its name, and what a
+environment or in that of a process above it, a file when the lease names it, a temporary directory when the whole id stands in its name, and what a
 machine made elsewhere (a container, a mount) when the machine's lease says how it is undone. Logs are kept.
 """
 
@@ -12,16 +12,13 @@ import fcntl
 import json
 import os
 import re
-import select
 import shutil
-import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from ramure.machines import leases as machine_leases
 from ramure.machines.errors import CopyFailed
@@ -30,11 +27,9 @@ from ramure.machines.worktrees import remove_stale_worktree
 from ramure.marks import RUN_ID
 from ramure.runtime.lease import Lease, leases
 from ramure.runtime.log_files import cut_torn_line, entries
+from ramure.runtime.marked import kill_marked
 
 __all__ = ["Leftover", "sweep"]
-
-KILL_LIMIT: Final = 5.0
-"""Seconds that processes have to be gone after SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,71 +158,9 @@ def _with_error(leftover: Leftover, error: Exception) -> Leftover:
 
 
 def _processes(name: str, value: str, dry_run: bool) -> list[Leftover]:
-    """Kill the processes with this in their environment, also those that they start meanwhile; what they were."""
-    found: dict[int, Leftover] = {}
-    deadline = time.monotonic() + KILL_LIMIT
-    while pids := _pids(name, value):
-        for pid in pids:
-            found.setdefault(pid, Leftover(value, "process", _command(pid), pid))
-        if dry_run:
-            break
-        if time.monotonic() > deadline:
-            return [
-                _with_error(each, TimeoutError("it does not end")) if each.pid in pids else each
-                for each in found.values()
-            ]
-        for pid in pids:
-            _kill(pid, name, value, deadline)
-    return list(found.values())
-
-
-def _pids(name: str, value: str) -> list[int]:
-    """Processes of this user that have this in their environment, this one apart."""
-    if not Path("/proc/self/environ").exists():
-        return _pids_of_ps(name, value)
-    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and int(entry) != os.getpid()]
-    return [pid for pid in pids if _is_of(pid, name, value)]
-
-
-def _is_of(pid: int, name: str, value: str) -> bool:
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False  # it has ended, or is another user's
-    return f"{name}={value}".encode() in environment.split(b"\0")
-
-
-def _pids_of_ps(name: str, value: str) -> list[int]:
-    said = subprocess.run(["ps", "xeww", "-o", "pid=,command="], check=True, capture_output=True, text=True, timeout=10)
-    lines = [line.split() for line in said.stdout.splitlines()]
-    return [int(words[0]) for words in lines if f"{name}={value}" in words and int(words[0]) != os.getpid()]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()[:200]
-    except OSError:
-        return ""
-
-
-def _kill(pid: int, name: str, value: str, deadline: float) -> None:
-    """SIGKILL, to this very process: its number may have become another's since it was looked at."""
-    try:
-        if not hasattr(os, "pidfd_open"):
-            os.kill(pid, signal.SIGKILL)
-            time.sleep(0.02)
-            return
-        descriptor = os.pidfd_open(pid)
-        try:
-            if _is_of(pid, name, value):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                poll = select.poll()
-                poll.register(descriptor, select.POLLIN)
-                poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-        finally:
-            os.close(descriptor)
-    except ProcessLookupError:
-        pass  # it has ended by itself
+    """Kill the processes with this in their environment, and what is below them; what they were."""
+    found = kill_marked(name, value, dry_run=dry_run)
+    return [Leftover(value, "process", each.command, each.pid, each.error) for each in found]
 
 
 # -- directories ----------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class Ownership:
             usage=made.usage,
             **{
                 key: options[key]
-                for key in ("restart", "max_restarts", "within", "backoff", "stale_after")
+                for key in ("restart", "max_restarts", "within", "backoff", "stale_after", "daemons")
                 if options.get(key) is not None
             },
         )

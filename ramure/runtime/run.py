@@ -23,10 +23,10 @@ from ramure.executor import in_thread
 from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
 from ramure.machines.errors import NotSupported
-from ramure.machines.keeper import finished
+from ramure.machines.keeper import finished, live_keepers
 from ramure.machines.relay import Relay
 from ramure.machines.tmux import Tmux
-from ramure.marks import mark_context
+from ramure.marks import RUN_ID, mark_context
 from ramure.runtime.aside import in_daemon_thread
 from ramure.runtime.control.server import ControlActor
 from ramure.runtime.crashes import CrashReports
@@ -36,6 +36,7 @@ from ramure.runtime.ledger import Ledger
 from ramure.runtime.leftovers import Leftovers
 from ramure.runtime.log_lines import log_line
 from ramure.runtime.logs import Logs, LogWriter, Room
+from ramure.runtime.marked import kill_marked
 from ramure.runtime.paths import Home, RunPaths, new_execution_id
 from ramure.runtime.process import Process, ProcessPlan
 from ramure.runtime.record import AgentRecord, Outcome, ProcessRecord
@@ -209,7 +210,17 @@ class Run:
         self.watchdog.stop()
         if self._began and self._logs is not None and self._logs.lost:
             logger.error("the logs in %s lack the last %d lines", self.paths.logs, self._logs.lost)
+        await in_thread(self._end_processes)
         await in_thread(_clean, self.paths)
+
+    def _end_processes(self) -> None:
+        """End what is left of the run because a reaper was killed that was to end it."""
+        left = kill_marked(RUN_ID, self.execution_id, apart=live_keepers())
+        if left:
+            what = "; ".join(f"{each.pid} {each.command}" for each in left[:5])
+            logger.warning(
+                "%d processes were left by a reaper that had been killed, and were ended: %s", len(left), what
+            )
 
     # -- processes ------------------------------------------------------------------------------------------
 

@@ -148,7 +148,7 @@ ROWS = [
     Row("SIGTERM pi", terminate_pi, reason="pi (exited by itself, with status 0|was killed by signal 15)"),
     Row("kill tmux session", kill_session, reason="pi's tmux session was closed"),
     Row("kill tmux server", kill_server, reason="pi's tmux server died"),
-    Row("SIGSTOP pi (tmux sets it going)", stop_pi, agent_downs=0),
+    Row("SIGSTOP pi (it is set going)", stop_pi, agent_downs=0),
     Row(
         "SIGSTOP pi, for good",
         stop_pi_for_good,

@@ -11,7 +11,7 @@ from ramure.runtime.story_log import read_story
 __all__ = ["wrong_story"]
 
 FIRST_LINES: Final = {
-    "SIGSTOP pi (tmux sets it going)": "worker has not died",
+    "SIGSTOP pi (it is set going)": "worker has not died",
     "socket dropped": "worker has not died; its last trouble: its connection was lost",
     "socket flooded with rubbish": "worker has not died",
     "handler raises": "worker has not died; its last trouble: the tool step failed: (?!HandlerTimeout)",

@@ -15,7 +15,7 @@ from ramure.testing import ScriptedModel, Text, ToolCall
 from ramure.testing.conversation import Conversation
 from ramure.testing.steps import Step
 from tests.e2e.conftest import any_stage, stage
-from tests.e2e.kit import Stage, nothing_left, until
+from tests.e2e.kit import Stage, nothing_left, owned, until
 from tests.edges.deaths import KINDS, PROGRAM, Deaths, script, sleepers
 
 __all__ = ["any_stage", "stage"]
@@ -102,6 +102,100 @@ async def main():
     await asked.wait()
     await host.stop()
     print("ended 2", flush=True)
+    await wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_daemons_that_are_kept_live_until_the_machine_is_stopped(stage: Stage, base: int) -> None:
+    lives: list[list[int]] = []
+    kinds = ["background", "nohup", "setsid", "setsid fork", "no environment", "double fork", "tmux"]
+    async with ScriptedModel(script(random.Random(1), lives, base, kinds)) as model:
+        stage.serve(model)
+        async with stage.python(KEPT) as program:
+            deaths = Deaths(stage, program, await program.run_id(), model, lives, base)
+            await deaths.under_way()
+            first = lives[0]
+            await asyncio.sleep(1)  # what has just begun is not known as a daemon yet
+            [pi] = stage.panes(deaths.run_id)
+            os.kill(pi, signal.SIGKILL)
+            await until(lambda: len(lives) == 2, 40, "the next life begins its command")
+            await deaths.under_way()
+            left = {int(word) for line in sleepers(base, base + 10).values() for word in line.split() if word.isdigit()}
+            assert left & set(first) == set(first[1:-1]), "all but what the shell itself had under way"
+            program.signal(signal.SIGUSR1)
+            await program.says("stopped")
+            assert not sleepers(base, base + 1000)
+            await program.ends(40)
+
+
+KEPT = """
+import asyncio, signal
+from ramure import agent, agent_process, current_runtime, machine
+from ramure.supervisors import Backoff
+
+@agent_process
+async def main():
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, asked.set)
+    host = await machine()
+    worker = await agent("worker", machine=host, daemons="keep", backoff=Backoff(first=0.01, limit=0.01))
+    @worker.on_exit
+    async def on_exit(reason):
+        pass
+    print("run", current_runtime().execution_id, flush=True)
+    await worker.send("Begin.")
+    await asked.wait()
+    await host.stop()
+    print("stopped", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def reapers(run_id: str) -> list[int]:
+    """The keepers of a run."""
+    return [pid for pid, command in owned(run_id) if "keeper_program" in command]
+
+
+@pytest.mark.parametrize("how", ["the program ends", "the program is killed too, and gc runs"])
+async def test_nothing_is_left_when_all_reapers_were_killed(stage: Stage, base: int, how: str) -> None:
+    lives: list[list[int]] = []
+    async with ScriptedModel(script(random.Random(1), lives, base, list(KINDS))) as model:
+        stage.serve(model)
+        async with stage.python(REAPED.replace("{number}", str(base + 900))) as program:
+            run_id = await program.run_id()
+            deaths = Deaths(stage, program, run_id, model, lives, base)
+            await deaths.under_way()
+            found = reapers(run_id)
+            assert len(found) >= 2
+            if how == "the program ends":
+                for pid in found:
+                    os.kill(pid, signal.SIGKILL)
+                await program.ends(60)
+            else:
+                for pid in (*found, program.process.pid):
+                    os.kill(pid, signal.SIGKILL)
+                await program.ends(60)
+                async with stage.ramure("gc") as gc:
+                    assert await gc.ends(40) == 0, gc.said
+        assert not sleepers(base, base + 1000)
+        assert not owned(run_id)
+        await nothing_left(stage, run_id)
+
+
+REAPED = """
+import asyncio
+from ramure import agent, agent_process, current_runtime, machine, wait
+
+@agent_process
+async def main():
+    print("run", current_runtime().execution_id, flush=True)
+    host = await machine()
+    await host.exec("setsid sleep {number} >/dev/null 2>&1 &")
+    worker = await agent("worker", machine=host)
+    await worker.send("Begin.")
     await wait()
 
 asyncio.run(main())

@@ -258,3 +258,44 @@ async def test_tmux_of_a_machine_ends_with_it(tmp_path):
     await machine.stop()
     assert (await ending).how in ("server_gone", "exited")
     wait_gone(pane.pid)
+
+
+CROWD = """
+import asyncio, os, resource, sys
+from ramure.machines.errors import MachineError
+from ramure.machines.local import LocalImage
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+async def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+    machine = await LocalImage().spawn()
+    await machine.exec("true")
+    before = descriptors()
+    for _ in range(2):
+        command = "echo said; sleep 0.2"
+        results = await asyncio.gather(*(machine.exec(command) for _ in range(300)), return_exceptions=True)
+        failed = [each for each in results if isinstance(each, BaseException)]
+        assert all(isinstance(each, MachineError) for each in failed), failed
+        print("failed", len(failed), "said", sum(getattr(each, "stdout", "") == "said\\n" for each in results))
+    print("leaked", descriptors() - before)
+    assert (await machine.exec("echo well")).stdout == "well\\n"
+    await machine.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_300_commands_at_once_with_128_descriptors_all_run_and_leak_none() -> None:
+    done = subprocess.run([sys.executable, "-c", CROWD], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["failed 0 said 300", "failed 0 said 300", "leaked 0"], done.stderr
+
+
+def test_a_command_that_finds_no_descriptor_is_refused_with_the_remedy_and_leaks_none() -> None:
+    program = CROWD.replace("128, 128", "40, 40").replace("sleep 0.2", "sleep 2").replace('"failed", len(failed),', '"failed", failed[:1],').replace(
+        "async def main():", "async def main():\n    import ramure.machines.keeper as keeper; keeper.ROOM_LIMIT = 0.2"
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert "leaked 0" in done.stdout, done.stderr
+    assert "raise the limit (ulimit -n)" in done.stdout

@@ -244,7 +244,7 @@ def test_daemons_that_are_kept_outlive_the_command_and_what_it_had_under_way_doe
     tmp_path: Path, number: int
 ) -> None:
     with tree(
-        tmp_path, f"setsid sh -c 'setsid -f sleep {number}; env -i setsid -f sleep {number + 1}'; echo ready; setsid sleep {number + 2}; :",
+        tmp_path, f"setsid sh -c 'setsid -f sleep {number}; env -i setsid -f sleep {number + 1}'; echo ready; sleep {number + 2}; :",
         daemons="keep",
     ) as running:  # fmt: skip
         running.says(b"ready")

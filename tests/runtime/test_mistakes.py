@@ -141,6 +141,8 @@ async def test_what_agents_and_machines_are_made_from_is_checked_before_anything
     async def main() -> None:
         for name, value in refused.items():
             assert repr(value) in await wrong_awaited(agent("worker", **{name: value}))
+        said = await wrong_awaited(agent("worker", daemons="forever"))  # type: ignore[arg-type]
+        assert said == ("agent('worker'): daemons='forever': choose end (with pi) or keep (until the machine's end)")
         said = await wrong_awaited(agent("worker", stale_after=0))
         assert said == "agent('worker'): stale_after=0: give seconds (more than 0)"
         for prompt in ("x" * 17_000_000, "\N{SNOWMAN}" * 3_000_000):
