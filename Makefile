@@ -9,7 +9,7 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check lint types extension format test quick edges bench conformance chaos links delivery soak coverage mutants clean
+.PHONY: help venv demo check lint types extension format test quick lowest edges bench conformance chaos links delivery soak coverage mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -55,6 +55,13 @@ quick: $(VENV)/.stamp  ## the tests without real pi, tmux, sshd, Docker and Erla
 	@tools/need.sh ps git bwrap
 	$(BIN)/pytest -n 3 --dist worksteal --quick $(PYTEST_ARGS)
 
+lowest: $(VENV)/.stamp  ## a fast part of the tests on the lowest versions of each library that pyproject.toml allows
+	@tools/need.sh tmux ps sshd ssh git bwrap
+	@tools/lowest.sh $(BIN)/uv $(VENV)-lowest
+	$(VENV)-lowest/bin/pytest -n 3 --dist worksteal -p no:cacheprovider tests/cli tests/control tests/testing/test_leaks.py \
+		tests/testing/test_names.py tests/machines/test_tmux_contract.py tests/machines/test_ssh.py tests/agents/test_gateway.py \
+		tests/agents/test_extension.py tests/e2e/test_imports.py tests/runtime/test_facade.py $(PYTEST_ARGS)
+
 edges: $(VENV)/.stamp  ## random trials of what must not touch what is yours: git, mounts, daemons (N=3: three times as many)
 	@tools/need.sh tmux ps git sshd ssh bwrap
 	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/edges $(PYTEST_ARGS)
@@ -94,5 +101,5 @@ mutants: $(VENV)/.stamp  ## small wrong changes to the pure cores: does a test n
 	$(BIN)/python -m tests.mutants $(if $(N),-n $(N))
 
 clean:  ## remove all that was made here
-	rm -rf $(VENV) $(DEV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) $(VENV)-lowest $(DEV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

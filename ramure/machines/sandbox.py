@@ -122,8 +122,9 @@ class SandboxImage(Image):
         arguments += ["--tmpfs", "/run", "--dir", HOME, "--ro-bind", str(PROGRAM), f"{INSIDE}/keeper.py"]
         python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         if not python.startswith(("/usr/", "/bin/")):
-            arguments += ["--ro-bind", sys.base_prefix, f"{INSIDE}/python"]
-            python = f"{INSIDE}/python/{os.path.relpath(python, os.path.realpath(sys.base_prefix))}"
+            # At its own path: a Python that was built with --enable-shared (pyenv) finds its library by that alone.
+            for prefix in {sys.base_prefix, os.path.realpath(sys.base_prefix)}:
+                arguments += ["--ro-bind", prefix, prefix]
         toolchain = ramure_home() / "toolchain"  # a private Node and pi, if there are any: agents run in here too
         for tools in {str(toolchain), os.path.realpath(toolchain)}:
             arguments += ["--ro-bind-try", tools, tools]
