@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["PROVIDER_VARIABLES", "ModelConfig", "agent_dir", "model_config", "model_configured"]
+__all__ = ["PROVIDER_VARIABLES", "ModelConfig", "agent_dir", "model_config", "model_configured", "variables_of"]
 
 _SINGLE = {
     "ant-ling": "ANT_LING_API_KEY",
@@ -82,6 +82,11 @@ PROVIDER_VARIABLES = frozenset(variable for _, variables in _WAYS for variable i
     "AWS_SESSION_TOKEN",
 }
 """The environment variables by which pi's built-in providers are configured. Most hold secrets."""
+
+
+def variables_of(provider: str) -> list[str]:
+    """The ways to give one of pi's built-in providers its credential: ``A and B`` where it needs several variables."""
+    return [" and ".join(variables) for name, variables in _WAYS if name == provider]
 
 
 @dataclass(frozen=True, slots=True)
