@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
+from ramure.agents.model_watch import ModelErrorHandler, OnModelError
 from ramure.errors import OperationalError, UsageError
 from ramure.forks import loop_of_a_run
 from ramure.machines.errors import MachineDown
@@ -258,6 +259,8 @@ async def agent(
     backoff: Backoff | None = None,
     stale_after: float = 15,
     daemons: Literal["end", "keep"] = "end",
+    retry_for: float = 900,
+    on_model_error: ModelErrorHandler | None = None,
 ) -> Agent:
     """Start a coding agent and return when it is ready.
 
@@ -273,6 +276,12 @@ async def agent(
     What pi's shell has started (servers, too) is ended when pi ends, before it is started again, and the next pi is told
     which commands those were. ``daemons="keep"``: what runs in the background then lives on until the machine's end.
 
+    A model whose error is permanent (no key, no credit, no such model) ends the agent: ``wait()`` raises AgentDied
+    from a ModelError. One that fails for a while (too many requests, a server error, a lost connection) is asked again
+    for ``retry_for`` seconds; meanwhile the agent's state is ``waiting_for_model``. ``on_model_error(error)``, plain or
+    async, decides instead: it returns ``"retry"``, ``"end"`` or ``"ignore"``. The error of a run that an ``ask`` waits
+    for is raised by that ``ask`` alone.
+
     One that is left before it is ready, as with ``asyncio.timeout``, is ended; its name is free at once.
 
     Raises BadAgentName, AgentNameTaken, LaunchFailed (with pi's last screen), ToolMissing, MachineDown.
@@ -282,7 +291,7 @@ async def agent(
         raise UsageError(f"{what}: machine={machine!r} is no machine; give what `await machine()` returned")
     if machine is not None and not machine.ref.is_alive():
         raise MachineDown(repr(machine), "it has ended")
-    options = {
+    options: dict[str, Any] = {
         "system_prompt": system_prompt,
         "model": model,
         "image": image,
@@ -293,8 +302,12 @@ async def agent(
         "backoff": backoff,
         "stale_after": stale_after,
         "daemons": daemons,
+        "retry_for": retry_for,
+        "on_model_error": on_model_error,
     }
     check_agent(what, options)
+    if on_model_error is not None:
+        options["on_model_error"] = OnModelError(on_model_error, contextvars.copy_context())
     return Agent(await ask_process(what, StartAgent(name, options)))
 
 

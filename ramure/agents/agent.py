@@ -15,8 +15,10 @@ from ramure.agents import deaths
 from ramure.agents.builtin import Peer, builtin_tools
 from ramure.agents.burials import Burials
 from ramure.agents.calls import CANCELLED, Calls
-from ramure.agents.errors import AgentEnded, MessageTooLarge, NoModel, ToolExists
+from ramure.agents.errors import AgentEnded, MessageTooLarge, ModelError, ToolExists
 from ramure.agents.lives import Lives
+from ramure.agents.model_retries import Retries
+from ramure.agents.model_watch import AskAgain, Hooks, ModelWatch, hide_secrets
 from ramure.agents.protocol import (
     DELIVERED_TYPES,
     BeginCall,
@@ -56,6 +58,9 @@ if TYPE_CHECKING:
     from ramure.machines.quarters import Quarters
 
 __all__ = ["AgentActor", "State"]
+
+AT_WORK: Final = ("busy", "waiting_for_model")
+"""States of an agent that has something under way."""
 
 ACK_DELAY: Final = 0.05
 """Seconds for which acknowledgements of reports are gathered."""
@@ -124,6 +129,22 @@ class AgentActor(Actor):
             self._lifecycle,
             self._tell_pi,
         )
+        self.model = ModelWatch(
+            self.name,
+            self.address,
+            Hooks(
+                self._waits_for_model,
+                self._tell_retry,
+                self._questions.waits_for,
+                self._lifecycle,
+                self.send_after,
+                self._cell.own_task,
+                self.stop,
+            ),
+            Retries(options.retry_for, options.model_backoff),
+            self.system.clock,
+            options.on_model_error,
+        )
         self.burials = Burials(self.system.loop)
         self._welcomed = False
         self._keeper: Ref[Supervisor] | None = None
@@ -184,7 +205,7 @@ class AgentActor(Actor):
 
     def _worth_a_restart(self, reason: object) -> bool:
         """A pi that has never come up would not the second time; one without a model would not answer."""
-        return self.lives.was_ready and not (isinstance(reason, Crashed) and isinstance(reason.exception, NoModel))
+        return self.lives.was_ready and not (isinstance(reason, Crashed) and isinstance(reason.exception, ModelError))
 
     @property
     def tools(self) -> list[str]:
@@ -246,13 +267,15 @@ class AgentActor(Actor):
         if self.paused:
             return
         self.paused = True
+        self.model.on_pause()
         self._append("pause", {"paused": True}, "person")
-        self._event("paused", {"interrupted": self.state == "busy"})
+        self._event("paused", {"interrupted": self.state in AT_WORK})
 
     def _unpause(self) -> None:
         if not self.paused:
             return
         self.paused = False
+        self.model.on_pause()
         self._append("pause", {"paused": False}, "person")
         self._event("resumed", {})
 
@@ -314,6 +337,9 @@ class AgentActor(Actor):
     def _tell_pi(self, text: str) -> None:
         self._append("message", {"text": text, "how": "note"}, "ramure")
 
+    def _tell_retry(self, run: str, retry: bool) -> None:
+        self._append("retry", {"run": run, "retry": retry}, "ramure")
+
     def _event(self, type: str, data: Any) -> None:
         """Something happened: into the log (for readers; not delivered) and to the agent's stream."""
         self._append(type, data, "agent")
@@ -347,6 +373,8 @@ class AgentActor(Actor):
                 self.lives.on_ended(commands)
             case _SendAck():
                 self._send_ack()
+            case AskAgain():
+                self.model.on_time(message)
             case Exit(sender=sender, reason=reason):
                 self._on_exit(sender, reason)
             case _:
@@ -443,30 +471,47 @@ class AgentActor(Actor):
     # -- reports --------------------------------------------------------------------------------------------
 
     def _on_report(self, kind: str, data: dict[str, Any]) -> None:
+        if isinstance(data.get("error"), str):
+            data = {**data, "error": hide_secrets(data["error"])}
         match kind:
             case "state":
-                self._to("busy" if data.get("state") == "busy" else "idle")
-                if not self._welcomed:
-                    self._welcome()
-                if self.state == "idle" and self.session is not None:
-                    self.session.tell(SaveMemory(settled=True))
+                self._on_state(busy=data.get("state") == "busy")
                 return
+            case "run_failed":
+                self.model.on_run_failed(data)
+                return  # told as a model_error
             case "assistant":
-                if self.session is not None:
-                    self.session.tell(SaveMemory(settled=False))
-                usage = data.get("usage")
-                if isinstance(usage, dict):
-                    self.usage.add(usage)
+                self._on_reply(data)
             case "run_end":
-                self._questions.on_run_end(data)
+                self._questions.on_run_end(data, self.model.on_run_end(data))
             case "tool_start" | "tool_end":
                 self.lives.on_tool(kind, data)
-            case "problem" if data.get("code") == "no_model":
-                self._no_model(str(data.get("message")))
+            case "problem":
+                self.model.on_problem(data, self.options.model)
         self._event(kind, data)
 
-    def _no_model(self, why: str) -> None:
-        self.stop(Crashed(NoModel(self.name, why)))
+    def _on_state(self, *, busy: bool) -> None:
+        if busy:
+            self.model.on_busy()
+        self._to("busy" if busy else "idle")
+        if not self._welcomed:
+            self._welcome()
+        if self.state == "idle" and self.session is not None:
+            self.session.tell(SaveMemory(settled=True))
+
+    def _on_reply(self, data: dict[str, Any]) -> None:
+        if self.session is not None:
+            self.session.tell(SaveMemory(settled=False))
+        usage = data.get("usage")
+        if isinstance(usage, dict):
+            self.usage.add(usage)
+        self.model.on_assistant(data)
+
+    def _waits_for_model(self, waits: bool) -> None:
+        if waits:
+            self._to("waiting_for_model")
+        elif self.state == "waiting_for_model":
+            self._to("busy")
 
     # -- tools ------------------------------------------------------------------------------------------------
 
@@ -511,6 +556,7 @@ class AgentActor(Actor):
         """The session ended, was started again, or is not any more."""
         became = self.lives.on_session(event, self.state, self._tools)
         if became is not None:
+            self.model.on_down()
             self.connection = None
             if self.session is event.ref:  # else its successor's start was quicker than this news
                 self.session = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ramure.agents.model_errors import ModelFailure, remedy_for
+from ramure.agents.model_words import brief
 from ramure.errors import OperationalError, RequestRefused
 
 __all__ = [
@@ -44,18 +46,53 @@ class LaunchFailed(OperationalError):
         super().__init__(text)
 
 
-class NoModel(OperationalError):
-    """pi has no model to work with."""
-
-    def __init__(self, agent: str, why: str) -> None:
-        super().__init__(f"agent {agent!r}: {why}")
-
-
 class ModelError(OperationalError):
-    """The model failed while it worked on a question."""
+    """An agent's model failed. Raised by ``agent.ask``; else the ``__cause__`` of ``AgentDied``; and what
+    ``agent(on_model_error=)`` is called with.
 
-    def __init__(self, agent: str, why: str) -> None:
-        super().__init__(f"agent {agent!r}: the model failed: {why}")
+    ``kind``: ``"permanent"`` or ``"transient"`` (asking again can help). ``cause``: ``"authentication"``, ``"billing"``,
+    ``"not_found"``, ``"rate_limit"`` and others (docs/faults.md). ``text``: the provider's words. ``status``: its HTTP status, or
+    None. ``retry_after``: seconds that it asks to wait, or None. ``attempt``: how many runs in a row have failed, this one
+    included. ``elapsed``: seconds since the first failure. ``asked``: an ``agent.ask`` waits for the run. ``model``:
+    ``provider/model``, or None. ``remedy``: what to do.
+    """
+
+    def __init__(
+        self,
+        agent: str,
+        failure: ModelFailure,
+        *,
+        model: str | None = None,
+        attempt: int = 1,
+        elapsed: float = 0.0,
+        asked: bool = False,
+    ) -> None:
+        self.agent = agent
+        self.kind = failure.kind
+        self.cause = failure.cause
+        self.text = failure.text
+        self.status = failure.status
+        self.retry_after = failure.retry_after
+        self.model = model
+        self.attempt = attempt
+        self.elapsed = elapsed
+        self.asked = asked
+        self.remedy = remedy_for(failure.cause, model)
+        super().__init__(self._said())
+
+    def _said(self) -> str:
+        tries = f" ({self.attempt} tries in {self.elapsed:.0f} s)" if self.attempt > 1 else ""
+        return f"agent {self.agent!r}: the model failed{tries}: {brief(self.text)}; {self.remedy}"
+
+
+class NoModel(ModelError):
+    """pi has no model to work with, or no key for it."""
+
+    def __init__(self, agent: str, why: str, model: str | None = None) -> None:
+        super().__init__(agent, ModelFailure("permanent", "no_model", why, None, None), model=model)
+
+    def _said(self) -> str:
+        return f"agent {self.agent!r}: {self.text}"  # pi's extension has said the remedy
 
 
 class Interrupted(OperationalError):

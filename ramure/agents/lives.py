@@ -101,7 +101,10 @@ class Lives:
             self._down_at = self._clock.monotonic()
         under_way = list(self._tools.values())
         self._tools.clear()
-        if state == "busy":  # an idle one has lost nothing, and a notice would only make it answer
+        if state in (
+            "busy",
+            "waiting_for_model",
+        ):  # an idle one has lost nothing, and a notice would only make it answer
             mine = [name for name in under_way if name in ours]
             own = [name for name in under_way if name not in ours]
             self._say(deaths.notice(reason, mine, own))

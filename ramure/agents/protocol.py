@@ -9,7 +9,7 @@ The rules, in short:
 * Entries of the types in :data:`DELIVERED_TYPES` go to the extension, in order; each says which one came before it.
 * A new launch (pi was restarted) is told the present state: each tool's latest definition, the latest system prompt,
   whether the agent is paused, the messages that are not in its session, and the interrupts that no launch has applied. A
-  new connection of the same launch gets what it has not applied.
+  new connection of the same launch gets what it has not applied. A ``retry`` is for the launch that it was made for.
 * A message once found in the session is sent again only to a new launch whose session has lost it. A call id once begun
   is never begun again.
 """
@@ -55,8 +55,9 @@ TOOL_REMOVED: Final = "tool_removed"
 SYSTEM_PROMPT: Final = "system_prompt"
 INTERRUPT: Final = "interrupt"
 PAUSE: Final = "pause"
+RETRY: Final = "retry"
 
-DELIVERED_TYPES: Final = frozenset({MESSAGE, TOOL, TOOL_REMOVED, SYSTEM_PROMPT, INTERRUPT, PAUSE})
+DELIVERED_TYPES: Final = frozenset({MESSAGE, TOOL, TOOL_REMOVED, SYSTEM_PROMPT, INTERRUPT, PAUSE, RETRY})
 """The types of entries that go to the extension; all others are for the log alone."""
 
 KEPT_MESSAGES: Final = 1000
@@ -132,6 +133,7 @@ class Delivery:
         self._messages: dict[int, Entry] = {}
         self._latest: dict[str, Entry] = {}
         self._interrupts: dict[int, Entry] = {}
+        self._retry: Entry | None = None
         self._in_session: set[int] = set()
         self._found: dict[int, Entry] = {}
         self._launch: str | None = None
@@ -173,6 +175,8 @@ class Delivery:
             self._latest[type] = entry
         elif type == INTERRUPT:
             self._interrupts[seq] = entry
+        elif type == RETRY:  # a later one is about a later run
+            self._retry = entry
         return seq
 
     def written(self, upto: int) -> list[Effect]:
@@ -202,6 +206,7 @@ class Delivery:
         if new_launch:
             self._launch = hello.launch
             self._reports = 0
+            self._retry = None  # a new launch goes on by itself
             # One that comes before a message of the session has been applied; in a person's new session nothing is at work.
             applied = self._last_seq if "+" in hello.launch else max(hello.delivered, default=0)
             self._acknowledge(applied)
@@ -292,12 +297,15 @@ class Delivery:
     def _acknowledge(self, applied: int) -> None:
         for seq in [seq for seq in self._interrupts if seq <= applied]:
             del self._interrupts[seq]
+        if self._retry is not None and self._retry.seq <= applied:
+            self._retry = None
 
     def _offer(self, after: int) -> list[Effect]:
         """Every entry after ``after`` that the extension needs, chained by ``prev``."""
         # Messages wait in their order, so the new ones are found from the end.
         messages = takewhile(lambda entry: entry.seq > after, reversed(self._messages.values()))
-        candidates = (*messages, *self._latest.values(), *self._interrupts.values())
+        retry = () if self._retry is None else (self._retry,)
+        candidates = (*messages, *self._latest.values(), *self._interrupts.values(), *retry)
         due = sorted((e for e in candidates if after < e.seq <= self._written), key=lambda entry: entry.seq)
         effects: list[Effect] = []
         prev = after

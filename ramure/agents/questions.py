@@ -37,13 +37,20 @@ class Questions:
         self._waiting.append(_Question(caller, text))
         self._next()
 
-    def on_run_end(self, run: dict[str, Any]) -> None:
-        """A run of the model has ended: it answers the question that it took in."""
-        if not self._waiting or self._waiting[0].seq not in (run.get("seqs") or ()):
+    def waits_for(self, run: dict[str, Any]) -> bool:
+        """Whether somebody waits for the answer of this run."""
+        return self._is_of(run) and not self._waiting[0].caller.future.done()
+
+    def _is_of(self, run: dict[str, Any]) -> bool:
+        return bool(self._waiting) and self._waiting[0].seq in (run.get("seqs") or ())
+
+    def on_run_end(self, run: dict[str, Any], error: ModelError | None) -> None:
+        """A run of the model has ended, with ``error`` if that failed: it answers the question that it took in."""
+        if not self._is_of(run):
             return
         caller = self._waiting.popleft().caller
-        if run.get("error"):
-            caller.fail(ModelError(self._agent, str(run["error"])))
+        if error is not None:
+            caller.fail(error)
         elif run.get("stop_reason") == "aborted":
             caller.fail(Interrupted(self._agent))
         else:

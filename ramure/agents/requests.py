@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ramure.actors import Ref
+from ramure.agents.model_retries import BACKOFF
 from ramure.agents.schema import Tool
 from ramure.supervisors import Backoff
 
 if TYPE_CHECKING:
     from ramure.agents.builtin import Peer
+    from ramure.agents.model_watch import OnModelError
     from ramure.agents.once import Once
     from ramure.agents.services import Services
     from ramure.machines.process_tree import Daemons
@@ -75,6 +77,12 @@ class AgentOptions:
     """Seconds without a sign of life after which pi counts as hung."""
     daemons: Daemons = "end"
     """What becomes, at pi's end, of what its shell has left running."""
+    retry_for: float = 900.0
+    """Seconds after the first failure of its model during which runs are tried again, if that can help."""
+    model_backoff: Backoff = BACKOFF
+    """The pauses between these tries."""
+    on_model_error: OnModelError | None = None
+    """Decides instead, where it is given."""
     session: dict[str, Any] = field(default_factory=dict)
     """More fields for the :class:`SessionPlan`."""
 

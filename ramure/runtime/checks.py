@@ -118,6 +118,12 @@ def check_agent(what: str, options: Mapping[str, Any]) -> None:
     if options["daemons"] not in ("end", "keep"):
         remedy = "choose end (with pi) or keep (until the machine's end)"
         raise UsageError(f"{what}: daemons={options['daemons']!r}: {remedy}")
+    _check_seconds(what, "retry_for", options["retry_for"])
+    handler = options["on_model_error"]
+    if handler is not None and not callable(handler):
+        raise UsageError(
+            f"{what}: on_model_error={handler!r}: give a function of the error that returns 'retry', 'end' or 'ignore'"
+        )
     if options["restart"] not in ("transient", "temporary"):
         remedy = "choose transient (after it ended unasked) or temporary (never)"
         raise UsageError(f"{what}: restart={options['restart']!r}: {remedy}")

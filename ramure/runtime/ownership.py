@@ -95,7 +95,16 @@ class Ownership:
             usage=made.usage,
             **{
                 key: options[key]
-                for key in ("restart", "max_restarts", "within", "backoff", "stale_after", "daemons")
+                for key in (
+                    "restart",
+                    "max_restarts",
+                    "within",
+                    "backoff",
+                    "stale_after",
+                    "daemons",
+                    "retry_for",
+                    "on_model_error",
+                )
                 if options.get(key) is not None
             },
         )

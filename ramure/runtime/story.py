@@ -14,6 +14,7 @@ from fnmatch import translate
 from typing import Any, Final, Literal
 
 from ramure.actors.addresses import leads_to
+from ramure.agents.model_words import brief
 
 __all__ = ["Chapter", "Story", "subjects", "tell"]
 
@@ -189,6 +190,17 @@ def _tool_error(entry: Entry, fits: Fits) -> Chapter | None:
     return Chapter(_at(entry), "trouble", f"the tool {entry.get('tool')} failed: {_line(entry.get('error'))}")
 
 
+def _model_error(entry: Entry, fits: Fits) -> Chapter | None:
+    if not fits(entry.get("agent")):
+        return None
+    tries, seconds = entry.get("attempt"), entry.get("elapsed")
+    again = isinstance(tries, int) and tries > 1 and isinstance(seconds, (int, float))
+    times = f" ({tries} tries in {seconds:.0f} s)" if again else ""
+    remedy = f"; {entry['remedy']}" if entry.get("remedy") and entry.get("answer") == "end" else ""
+    words = brief(str(entry.get("text") or "unknown"))
+    return Chapter(_at(entry), "trouble", f"its model failed{times}: {words}{remedy}", did=_text(entry.get("did")))
+
+
 def _problem(entry: Entry, fits: Fits) -> Chapter | None:
     """Of the run's log, with ``agent`` or ``process``; or of the agent's own, where ``data`` has it."""
     data = entry.get("data")
@@ -244,6 +256,7 @@ _READERS: Final[dict[str, Callable[[Entry, Fits], Chapter | None]]] = {
     "agent_gave_up": _gave_up,
     "agent_died": _agent_died,
     "tool_error": _tool_error,
+    "model_error": _model_error,
     "problem": _problem,
     "alarm": _alarm,
     "alarm_over": _alarm,

@@ -261,8 +261,8 @@ class ScriptedModel:
         except ScriptError as error:
             outcome = "script failed"
             self.errors.append(error)
-            # The header is what OpenAI's client looks at: without it, it would try twice more.
-            await responder.reply(500, completions.error_body(str(error), "script"), {"x-should-retry": "false"})
+            # A status that neither pi nor ramure tries again: the script would not know more the next time.
+            await responder.reply(400, completions.error_body(str(error), "script"))
         finally:
             request.end(outcome)
             self._write_record({"event": "end", "number": request.number, "outcome": outcome})

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["SimulatedModel"]
 
 _RETRIED: Final = re.compile(r"429|50[0234]|terminated")
+_USED_UP: Final = re.compile(r"insufficient_quota|quota exceeded|billing|out of budget", re.IGNORECASE)
+"""Of limits that are used up for good, which pi does not try again."""
+
 _STOP_REASONS: Final = {"stop": "stop", "length": "length", "tool_calls": "toolUse", "content_filter": "error"}
 
 
@@ -81,12 +84,13 @@ class SimulatedModel:
                 message.update(stopReason="error", errorMessage="terminated")
             except ScriptError as error:
                 self._failed(error)
-                message.update(stopReason="error", errorMessage=str(error))
+                message.update(stopReason="error", errorMessage=f"400 {error}")
             return
 
     def is_worth_retrying(self, message: Mapping[str, Any]) -> bool:
         """Whether pi asks once more after this error."""
-        return _RETRIED.match(str(message.get("errorMessage"))) is not None
+        words = str(message.get("errorMessage"))
+        return _RETRIED.match(words) is not None and _USED_UP.search(words) is None
 
     async def _ask(self, message: dict[str, Any], body: Mapping[str, Any], session: str) -> None:
         request = ModelRequest(len(self._requests) + 1, self._player.converse(body, session))

@@ -89,6 +89,10 @@ class SimulatedPi:
         """Something may be left to go on with: of a killed pi, or of before a pause."""
         self._paused = False
         self._pausing = False
+        self._failed: str | None = None
+        """The run that the model failed in, while the run's side has not said what becomes of it."""
+        self._failures = 0
+        self._retrying = False
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.screen = ""
 
@@ -199,6 +203,8 @@ class SimulatedPi:
                 self._interrupt()
             case "pause":
                 self._pause(data["paused"] is True)
+            case "retry" if data["run"] == self._failed:
+                self._decided(retry=data["retry"] is True)
 
     def _look_whether_caught_up(self) -> None:
         if self._upto is not None and self._applied >= self._upto and not self._caught_up.is_set():
@@ -214,17 +220,22 @@ class SimulatedPi:
             self._report_run(*settled)
         await self._caught_up.wait()
         while True:
-            if self._left and (self._cut or not self._paused):
+            if self._failed is not None and not self._cut:
+                await self._more_news()
+            elif self._left and (self._cut or not self._paused):
                 await self._go_on()
             elif not self._paused and any(message.how != "note" for message in self._inbox):
                 await self._run([])
             else:
-                self._news.clear()
-                await self._news.wait()
+                await self._more_news()
+
+    async def _more_news(self) -> None:
+        self._news.clear()
+        await self._news.wait()
 
     async def _go_on(self) -> None:
-        """With what a killed pi or a pause has left; what becomes of its calls is asked for first."""
-        self._left = False
+        """With what a killed pi, a pause or a failure has left; what becomes of its calls is asked for first."""
+        self._left, self._failed = False, None
         left, calls = self._memory.unsettled(), self._memory.open_calls()
         self._interrupted, self._cut = self._cut, False
         self._busy = bool(calls) or (left is not None and left.waiting)
@@ -255,7 +266,8 @@ class SimulatedPi:
         """From a prompt (or what was left) until the model has nothing more to do."""
         self._busy, self._interrupted, self._cut = True, self._cut, False
         self._report("state", {"state": "busy"})
-        if self._inbox:
+        retrying, self._retrying = self._retrying, False
+        if self._inbox and not (retrying and self._inbox[0].how == "queue"):
             seqs.append(self._take_message())
         retries = 0
         while True:
@@ -282,8 +294,26 @@ class SimulatedPi:
         left = self._memory.unsettled()
         if self._pausing and left is not None and left.waiting:
             self._hold_up()
+        elif last["stopReason"] == "error" and not self._interrupted:
+            self._fail(seqs, last)
         else:
-            self._settle(seqs, last)
+            self._settle(seqs, last, cut=last["stopReason"] == "error")
+
+    def _fail(self, seqs: list[int], last: dict[str, Any]) -> None:
+        """Whether the run goes on is for the run's side to say; meanwhile nothing begins."""
+        self._failures += 1
+        self._failed = f"{self._launch}/{self._failures}"
+        self._left, self._busy, self._pausing = True, False, False
+        self._report("run_failed", {"run": self._failed, **_outcome(seqs, last), "model": self._model.name})
+
+    def _decided(self, *, retry: bool) -> None:
+        if not retry:
+            left = self._memory.unsettled()
+            self._failed, self._left = None, False
+            self._settle(list(left.seqs) if left is not None else [], left.last if left is not None else None)
+        elif not self._paused:  # else it goes on after the pause
+            self._failed, self._retrying = None, True
+        self._news.set()
 
     def _take_message(self) -> int:
         message = self._inbox.pop(0)
@@ -307,10 +337,7 @@ class SimulatedPi:
         self._report("state", {"state": "idle"})
 
     def _report_run(self, seqs: list[int], last: dict[str, Any] | None) -> None:
-        error = (last or {}).get("errorMessage") if last and last["stopReason"] == "error" else None
-        text = text_of(last) if last else ""
-        stop = last["stopReason"] if last else None
-        self._report("run_end", {"seqs": seqs, "text": text, "stop_reason": stop, "error": error})
+        self._report("run_end", _outcome(seqs, last))
 
     async def _ask_model(self) -> dict[str, Any]:
         tools = [{"type": "function", "function": _definition(tool)} for tool in self._tools.values()]
@@ -395,6 +422,8 @@ class SimulatedPi:
 
     def _pause(self, paused: bool) -> None:
         self._paused = paused
+        if not paused and self._failed is not None:
+            self._failed, self._retrying = None, True
         if paused and self._busy:
             self._pausing = True
             self._stop_work()
@@ -420,6 +449,14 @@ class SimulatedPi:
             await asyncio.wait({future})
         if not future.cancelled():
             future.result()
+
+
+def _outcome(seqs: list[int], last: dict[str, Any] | None) -> dict[str, Any]:
+    """What a run came to."""
+    if last is None:
+        return {"seqs": seqs, "text": "", "stop_reason": None, "error": None}
+    error = last.get("errorMessage") if last["stopReason"] == "error" else None
+    return {"seqs": seqs, "text": text_of(last), "stop_reason": last["stopReason"], "error": error}
 
 
 def _definition(tool: dict[str, Any]) -> dict[str, Any]:

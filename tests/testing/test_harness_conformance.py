@@ -88,6 +88,12 @@ class Recorder:
             while [name for name, _ in self.reports].count(kind) < count:
                 await asyncio.sleep(0.02)
 
+    async def failed(self, count: int = 1) -> str:
+        """Until the model has failed in that many runs; the name of the last of them."""
+        await self.until("run_failed", count)
+        runs = [data["run"] for kind, data in self.reports if kind == "run_failed"]
+        return str(runs[-1])
+
     async def until_idle(self, runs: int = 1) -> None:
         """Until that many runs of the model are over, and said to be: the end of a run is two reports."""
         async with asyncio.timeout(30):
@@ -170,7 +176,7 @@ async def both(tmp_path: Path, command: tuple[str, ...], script: Any, scenario: 
 
 def _comparable(kind: str, data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Without what is new each time (ids), the rounding errors of prices, and what each version of pi words its way."""
-    data = {key: value for key, value in data.items() if key not in ("tool_call_id", "call_id")}
+    data = {key: value for key, value in data.items() if key not in ("tool_call_id", "call_id", "run")}
     if kind == "assistant":
         data["tool_calls"] = [call["name"] for call in data["tool_calls"]]
         tokens = {name: data["usage"][name] for name in ("input", "output", "cacheRead", "cacheWrite", "totalTokens")}
@@ -234,13 +240,123 @@ async def test_an_interrupt_in_a_tool_call(tmp_path: Path, pi_argv: tuple[str, .
     assert simulated == real
 
 
-async def test_an_error_that_is_not_tried_again(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+async def test_an_error_that_is_given_up(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
     async def scenario(run: Recorder) -> None:
         run.say("message", {"text": "first", "how": "steer"})
+        failed = await run.failed()
+        await asyncio.sleep(0.3)
+        run.say("retry", {"run": failed, "retry": False})
         await run.until_idle()
+        run.say("retry", {"run": failed, "retry": True})  # too late: it is over
+        run.say("message", {"text": "second", "how": "steer"})
+        await run.until_idle(2)
 
-    simulated, real = await both(tmp_path, pi_argv, [HTTPError(400, "bad")], scenario)
+    simulated, real = await both(tmp_path, pi_argv, [HTTPError(400, "bad"), "again"], scenario)
     assert simulated == real
+    kinds = [kind for kind, _ in real]
+    assert kinds.index("run_failed") < kinds.index("run_end")
+    assert [data["seqs"] for kind, data in real if kind in ("run_failed", "run_end")] == [[1], [1], [4]]
+
+
+async def test_an_error_that_is_tried_again(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    """The run goes on where it was, without what it took in being said twice; what waits for its end waits on."""
+    asked: list[list[str]] = []
+    answers = [[ToolCall("echo", {"n": 1})], HTTPError(400, "bad"), HTTPError(400, "bad"), "went on", "to the second"]
+
+    def script(conversation: Conversation) -> Any:
+        asked.append([*conversation.user_texts, *(result.text for result in conversation.tool_results)])
+        return answers[len(asked) - 1]
+
+    async def scenario(run: Recorder) -> None:
+        asked.clear()
+        run.say("tool", ECHO)
+        run.say("message", {"text": "first", "how": "steer"})
+        failed = await run.failed()
+        run.say("message", {"text": "second", "how": "queue"})
+        run.say("retry", {"run": "another", "retry": True})
+        await asyncio.sleep(1)
+        assert len(asked) == 2
+        run.say("retry", {"run": failed, "retry": True})
+        run.say("retry", {"run": await run.failed(2), "retry": True})
+        await run.until("run_end", 2)
+        await asyncio.sleep(0.3)
+
+    simulated, real = await both(tmp_path, pi_argv, script, scenario)
+    assert simulated == real
+    assert asked[1] == asked[2] == asked[3] == ["[ramure 2] first", "echo 1"]
+    ends = [(data["seqs"], data["text"]) for kind, data in real if kind == "run_end"]
+    assert ends == [([2], "went on"), ([3], "to the second")]
+
+
+@pytest.mark.parametrize("means", ["interrupt", "pause", "steer"])
+async def test_what_comes_while_a_run_that_failed_is_held_up(
+    tmp_path: Path, pi_argv: tuple[str, ...], means: str
+) -> None:
+    """An interrupt ends it; a pause holds it up until its end; a message waits, and goes along with the next try."""
+    asked: list[Asked] = []
+
+    def script(conversation: Conversation) -> Any:
+        return asked[-1](conversation)
+
+    async def scenario(run: Recorder) -> None:
+        asked.append(Asked([HTTPError(400, "bad"), "to the second" if means == "interrupt" else "went on", "more"]))
+        run.say("message", {"text": "first", "how": "steer"})
+        failed = await run.failed()
+        if means == "interrupt":
+            run.say("interrupt", {})
+            await run.until("run_end")
+        elif means == "pause":
+            run.say("pause", {"paused": True})
+            run.say("retry", {"run": failed, "retry": True})
+            await asyncio.sleep(0.5)
+            assert len(asked[-1].requests) == 1
+            run.say("pause", {"paused": False})
+            await run.until("run_end")
+        run.say("message", {"text": "second", "how": "steer"})
+        await asyncio.sleep(0.5)
+        if means == "steer":
+            assert len(asked[-1].requests) == 1
+            run.say("retry", {"run": failed, "retry": True})
+        await run.until("run_end", 1 if means == "steer" else 2)
+        await asyncio.sleep(0.3)
+
+    simulated, real = await both(tmp_path, pi_argv, script, scenario)
+    assert simulated == real
+    ends = [(data["seqs"], data["stop_reason"], data["text"]) for kind, data in real if kind == "run_end"]
+    assert (
+        ends
+        == {
+            "interrupt": [([1], "aborted", ""), ([3], "stop", "to the second")],
+            "pause": [([1], "stop", "went on"), ([5], "stop", "more")],
+            "steer": [([1, 2], "stop", "went on")],
+        }[means]
+    )
+
+
+async def test_a_run_that_failed_is_gone_on_with_by_the_next_life(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:
+    told: list[list[Any]] = []
+    for start, more, session in each_pi(tmp_path, pi_argv):
+        recorder = Recorder()
+        asked = Asked([HTTPError(400, "bad"), "went on"])
+
+        async def first(run: Recorder) -> None:
+            run.say("message", {"text": "first", "how": "steer"})
+            await run.failed()
+
+        async def second(run: Recorder) -> None:
+            run.reports.append(("killed", {}))
+            await run.until("run_end")
+            await asyncio.sleep(0.3)
+
+        async with Gateway() as gateway:
+            for token, scenario in (("one", first), ("two", second)):
+                gateway.expect(token, recorder)
+                await start(config(gateway, token), session, asked, scenario(recorder), *more)
+                if token == "one":
+                    recorder.say("retry", {"run": "of another life", "retry": False})
+        told.append([_comparable(kind, data) for kind, data in recorder.reports])
+        assert asked.requests[0] == asked.requests[1] == ["[ramure 1] first"]
+    assert told[0] == told[1]
 
 
 async def test_an_interrupt_of_the_model(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:

@@ -175,7 +175,7 @@ async def test_a_request_that_the_script_cannot_answer_is_raised_when_the_block_
         async with model:
             await ask(model)
             answer = await ask(model)
-            assert answer.startswith("HTTP/1.1 500 ")
+            assert answer.startswith("HTTP/1.1 400 ")
             assert "used up" in answer
 
     with pytest.raises(ScriptError, match="used up: it has 1 turns"):

@@ -5,6 +5,7 @@ import {
 	CALL_ENTRY,
 	callsOf,
 	forRequest,
+	isNudge,
 	lastSettled,
 	mark,
 	type Message,
@@ -49,6 +50,8 @@ const UNWRITTEN = /\b(ENOSPC|EDQUOT|EROFS|EIO)\b/;
  */
 const ABORT_MEANS = 1000;
 const START_LIMIT = 4000;
+/** Messages in a row that pi took without beginning to work; then it is said that it does not. */
+const STARTS = 4;
 const SLOW_START = 60_000;
 
 const now = (): number => performance.now();
@@ -89,6 +92,10 @@ export class Session {
 	private fileTrouble = "";
 	/** A run ended since its conversation could not be written down: it goes on when that can be done again. */
 	private stalled = false;
+	/** The run that the model failed in, and that the other end has not decided about: its name. */
+	private failed: string | undefined;
+	private failures = 0;
+	private notStarted = 0;
 	private abortStart = false;
 	private aborting = false;
 	/** The run does not want pi to work now. */
@@ -140,7 +147,7 @@ export class Session {
 			pid: process.pid,
 			session_file: this.ctx.sessionManager.getSessionFile() ?? null,
 			model: modelName(this.ctx) ?? null,
-			state: this.phase === "idle" && !this.resuming ? "idle" : "busy",
+			state: this.phase === "idle" && !this.resuming && this.failed === undefined ? "idle" : "busy",
 			applied: this.inbox.applied,
 			delivered: [...this.delivered],
 			calls: this.tools.pending(),
@@ -226,6 +233,12 @@ export class Session {
 				if (data.paused === true) this.pause();
 				else this.unpause();
 				break;
+			case "retry":
+				// One about a run that goes on already, or is over, comes too late.
+				if (data.run !== this.failed || this.failed === undefined) break;
+				if (data.retry !== true) this.giveUp();
+				else if (!this.paused) void this.resume(); // else it goes on after the pause
+				break;
 		}
 	}
 
@@ -234,7 +247,7 @@ export class Session {
 		if (this.ready || this.phase !== "idle") {
 			this.pausing = false;
 			this.stopRun();
-		} else if (this.paused && this.resumed) {
+		} else if ((this.paused || this.failed !== undefined) && this.resumed) {
 			void this.resume(); // what was held up ends now, and not when the pause does
 		}
 	}
@@ -291,7 +304,7 @@ export class Session {
 	/** This instance is over; pi refuses what belongs to a session that it has left. `quits`: pi ends. */
 	close(quits: boolean): void {
 		// A person who leaves for another session has ended what went on here.
-		if (!quits && this.phase === "settling") this.settle();
+		if (!quits && (this.phase === "settling" || this.failed !== undefined)) this.settle(true);
 		this.closed = true;
 	}
 
@@ -321,6 +334,8 @@ export class Session {
 		if (this.resuming) return;
 		this.resuming = true;
 		this.ready = false;
+		const retrying = this.failed !== undefined;
+		this.failed = undefined;
 		const left = unsettled(this.branch());
 		const open = openCalls(this.branch());
 		const busy = open.length > 0 || left?.waiting === true;
@@ -348,8 +363,12 @@ export class Session {
 			this.settle(true);
 		} else if (left) {
 			for (const note of this.outbox) if (note.how === "note") note.how = "steer";
-			// A message that is due prompts pi as well as a nudge does, and shows nothing odd on the screen.
-			if (this.outbox.length === 0) this.pi.sendUserMessage(NUDGE, { deliverAs: "steer" });
+			// A message that is due prompts pi as well as a nudge does, and shows nothing odd on the screen. One that waits for
+			// the end of a run is not due while that is tried again.
+			if (this.outbox.length === 0 || (retrying && this.outbox[0].how === "queue")) {
+				this.pi.sendUserMessage(NUDGE, { deliverAs: "steer" });
+				return; // a second message before pi has begun would be lost
+			}
 		} else if (busy) {
 			this.report("state", { state: "idle" });
 		}
@@ -412,22 +431,26 @@ export class Session {
 		return true;
 	}
 
-	private trouble(code: string, message: string): void {
+	private trouble(code: string, message: string, more: Record<string, unknown> = {}): void {
 		if (this.problem === code) return;
 		this.problem = code;
-		this.report("problem", { code, message, seq: this.outbox[0]?.seq ?? null });
+		this.report("problem", { code, message, seq: this.outbox[0]?.seq ?? null, ...more });
 	}
 
 	/** A message that was sent, and neither started pi nor came into the session: sent again, or flushed out of its queue. */
 	private unstick(time: number): void {
-		if (!this.inFlight || this.phase !== "idle" || time < this.compactingUntil || !this.ctx.isIdle()) return;
+		if (!this.inFlight || this.phase !== "idle" || this.failed !== undefined || time < this.compactingUntil || !this.ctx.isIdle()) return;
 		if (time - this.inFlight.at < 300) return;
 		if (this.ctx.hasPendingMessages()) {
 			// An abort, or the end of a run, left it in pi's queue, which only a prompt empties.
 			this.inFlight.at = time + START_LIMIT;
 			this.pi.sendUserMessage(NUDGE, { deliverAs: "steer" });
 		} else if (time - this.inFlight.at > START_LIMIT) {
-			this.trouble("not_started", "pi took a message and did not begin to work; its screen may say why");
+			this.notStarted++;
+			if (this.notStarted === STARTS) this.problem = "";
+			this.trouble("not_started", "pi took a message and did not begin to work; its screen may say why", {
+				given_up: this.notStarted >= STARTS,
+			});
 			this.inFlight = undefined;
 			this.pump();
 		}
@@ -469,6 +492,12 @@ export class Session {
 		this.abortStart = false;
 		this.quietUntil = 0;
 		this.problem = "";
+		this.notStarted = 0;
+		if (this.failed !== undefined) {
+			// A person has pi work: the run that failed goes on with that.
+			this.failed = undefined;
+			this.ready = true;
+		}
 		if (this.phase === "idle") this.report("state", { state: "busy" });
 		this.phase = "running";
 	}
@@ -496,6 +525,7 @@ export class Session {
 	settle(left = false): void {
 		// pi may say that it settled after we have seen so ourselves.
 		if (!left && this.phase === "idle" && this.runSeqs.length === 0 && !this.lastAssistant) return;
+		if (!left && this.failed !== undefined) return;
 		this.phase = "idle";
 		this.retries = 0;
 		this.scan();
@@ -510,6 +540,10 @@ export class Session {
 			this.lastAssistant = undefined;
 			this.stalled = true;
 			this.ready = false;
+			return;
+		}
+		if (!left && !cut && this.lastAssistant?.stopReason === "error") {
+			this.fail(this.lastAssistant);
 			return;
 		}
 		// A provider can make an error of our abort, and pi passes that on.
@@ -539,6 +573,21 @@ export class Session {
 		if (!this.paused) void this.resume();
 	}
 
+	/** The model has failed, and pi has given up: whether the run goes on is for the other end to say. Meanwhile nothing begins. */
+	private fail(last: Message): void {
+		this.ready = false;
+		this.failed = `${this.identity.launch}/${++this.failures}`;
+		this.report("run_failed", { run: this.failed, ...this.outcome(this.runSeqs, last), model: modelName(this.ctx) ?? null });
+		this.reclaim();
+	}
+
+	/** The run that failed is over. */
+	private giveUp(): void {
+		this.failed = undefined;
+		this.ready = true;
+		this.settle(true);
+	}
+
 	/** An abort can put a message that was queued in pi back into its editor, as if typed: it is ours to send again. */
 	private reclaim(): void {
 		if (!this.inFlight || this.ctx.hasPendingMessages()) return;
@@ -549,12 +598,16 @@ export class Session {
 	}
 
 	private reportRun(seqs: number[], last: Message | undefined): void {
-		this.report("run_end", {
-			seqs,
+		this.report("run_end", this.outcome(seqs, last));
+	}
+
+	private outcome(seqs: number[], last: Message | undefined): Record<string, unknown> {
+		return {
+			seqs: [...seqs],
 			text: textOf(last),
 			stop_reason: last?.stopReason ?? null,
 			error: last?.stopReason === "error" ? (last.errorMessage ?? "the model failed without a message") : null,
-		});
+		};
 	}
 
 	compaction(running: boolean): void {
@@ -575,8 +628,8 @@ export class Session {
 				usage: message.usage ?? null,
 			});
 		} else if (message.role === "user") {
-			const seq = seqOf(message);
-			this.report("user", { seq: seq ?? null, text: textOf(message) });
+			// A nudge is ours: it must not look as if a person had typed it.
+			if (!isNudge(message)) this.report("user", { seq: seqOf(message) ?? null, text: textOf(message) });
 			// The entry is written after this event.
 			setTimeout(() => this.tick(), 0);
 		}
