@@ -18,7 +18,7 @@ from ramure.agents.calls import CANCELLED, Calls
 from ramure.agents.errors import AgentEnded, MessageTooLarge, ModelError, ToolExists
 from ramure.agents.lives import Lives
 from ramure.agents.model_retries import Retries
-from ramure.agents.model_watch import AskAgain, Hooks, ModelWatch, hide_secrets
+from ramure.agents.model_watch import Hooks, ModelWatch, hide_secrets
 from ramure.agents.protocol import (
     DELIVERED_TYPES,
     BeginCall,
@@ -53,6 +53,8 @@ from ramure.machines.errors import MachineDown
 from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ramure.agents.services import Connection
     from ramure.agents.wire import Hello
     from ramure.machines.quarters import Quarters
@@ -93,8 +95,10 @@ class _SessionNews:
 
 
 @dataclass(frozen=True, slots=True)
-class _SendAck:
-    """The newest acknowledgement of reports is to be sent now."""
+class _Later:
+    """A timer of the agent's own is over."""
+
+    action: Callable[[], None]
 
 
 class AgentActor(Actor):
@@ -137,7 +141,7 @@ class AgentActor(Actor):
                 self._tell_retry,
                 self._questions.waits_for,
                 self._lifecycle,
-                self.send_after,
+                self._later,
                 self._cell.own_task,
                 self.stop,
             ),
@@ -371,10 +375,8 @@ class AgentActor(Actor):
                 self._on_session(event)
             case CommandsEnded(commands=commands):
                 self.lives.on_ended(commands)
-            case _SendAck():
-                self._send_ack()
-            case AskAgain():
-                self.model.on_time(message)
+            case _Later(action=action):
+                action()
             case Exit(sender=sender, reason=reason):
                 self._on_exit(sender, reason)
             case _:
@@ -391,6 +393,9 @@ class AgentActor(Actor):
         elif "+" in hello.launch:  # a person's other session, in the same pi: what the old one did has ended
             self._to("busy" if hello.state == "busy" else "idle")
         self._carry_out(self.delivery.on_hello(hello))
+
+    def _later(self, delay: float, action: Callable[[], None]) -> None:
+        self.send_after(delay, _Later(action))
 
     def _send_ack(self) -> None:
         ack, self._ack = self._ack, None
@@ -427,7 +432,7 @@ class AgentActor(Actor):
         if isinstance(frame, ReportsAck):
             # It only lets the extension forget what it has sent: one for many, and behind what pi waits for.
             if self._ack is None:
-                self.send_after(ACK_DELAY, _SendAck())
+                self._later(ACK_DELAY, self._send_ack)
             self._ack = frame
             return
         self._send_now(frame)

@@ -25,7 +25,7 @@ from ramure.clock import Clock
 from ramure.errors import UsageError
 from ramure.exits import Crashed, format_exit
 
-__all__ = ["AskAgain", "Hooks", "ModelErrorHandler", "ModelWatch", "OnModelError", "hide_secrets"]
+__all__ = ["Hooks", "ModelErrorHandler", "ModelWatch", "OnModelError", "hide_secrets"]
 
 logger = logging.getLogger("ramure.agents")
 
@@ -41,13 +41,6 @@ class OnModelError:
 
     handler: ModelErrorHandler
     context: contextvars.Context
-
-
-@dataclass(frozen=True, slots=True)
-class AskAgain:
-    """The pause before the next try of this run is over."""
-
-    run: str
 
 
 class OwnTask(Protocol):
@@ -70,7 +63,8 @@ class Hooks:
     """Whether somebody waits for the answer of a run."""
     lifecycle: Callable[[str, dict[str, Any]], None]
     """An event of the agent, also for the run's log."""
-    send_after: Callable[[float, object], object]
+    later: Callable[[float, Callable[[], None]], None]
+    """Do something after so many seconds, in the agent's turn."""
     own_task: OwnTask
     stop: Callable[[Crashed], None]
 
@@ -202,7 +196,7 @@ class ModelWatch:
                     logger.warning("agent %r waits for its model, which failed: %s", self._name, words)
                 self._tell(error, decision, f"tried again after {decision.delay:.2g} s")
                 self._hooks.waits_for_model(True)
-                self._hooks.send_after(decision.delay, AskAgain(run))
+                self._hooks.later(decision.delay, lambda: self._ask_again(run))
             case "end" if not error.asked:
                 self._end(error)
             case _:
@@ -210,10 +204,10 @@ class ModelWatch:
                 self._final = error
                 self._hooks.tell_retry(run, False)
 
-    def on_time(self, message: AskAgain) -> None:
+    def _ask_again(self, run: str) -> None:
         """The pause before a try is over."""
-        if message.run == self._run:
-            self._hooks.tell_retry(message.run, True)
+        if run == self._run:
+            self._hooks.tell_retry(run, True)
 
     def _end(self, error: ModelError) -> None:
         logger.warning("%s; the agent ends", error)
