@@ -1,0 +1,151 @@
+"""Ways in which a model fails or stops, each played to the README's program on real pi, all at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ramure.testing import Conversation, DropConnection, HTTPError, ScriptedModel, ToolCall
+from tests.e2e.kit import Stage
+
+PROGRAM = """
+import asyncio, json, logging, sys, time
+
+from ramure import agent, agent_process, current_runtime, done, spawn, wait
+
+logging.basicConfig(level=logging.WARNING, format="warning: %(message)s", stream=sys.stdout)
+
+
+@agent_process
+async def haikus(topic: str, count: int = 1, retry_for: float = 900) -> list[str]:
+    poet = await agent("poet", system_prompt="You are a poet of few words.", retry_for=retry_for)
+    written: list[str] = []
+    states.setdefault(topic, [])
+    poet.events.subscribe(lambda event: states[topic].append((time.time(), event.type, event.data)))
+
+    @poet.on("submit_haiku")
+    async def on_haiku(text: str) -> str:
+        \"\"\"Hand in one haiku: three lines, separated by newlines.\"\"\"
+        written.append(text)
+        if len(written) == count:
+            done(written)
+        return f"Taken. {count - len(written)} to go."
+
+    await poet.send(f"Write {count} haikus about {topic}. Hand in each with a call of submit_haiku.")
+    return await wait()
+
+
+states = {}
+
+
+async def one(topic, retry_for):
+    try:
+        result, error, cause = await spawn(haikus, topic, retry_for=retry_for), None, None
+    except Exception as failure:
+        result, error, cause = None, f"{type(failure).__name__}: {failure}", type(failure.__cause__).__name__
+    # What ramure itself did (to give up, to end the agent) is no sign of the model's life.
+    signs = [at for at, type, data in states[topic] if type in ("assistant", "tool_call", "user")]
+    print("ended", json.dumps({
+        "topic": topic, "result": result, "error": error, "cause": cause,
+        "silent": time.time() - max(signs, default=time.time()),
+        "states": [data["state"] for at, type, data in states[topic] if type == "state"],
+        "problems": [data["answer"] for at, type, data in states[topic] if type == "model_error"],
+        "downs": sum(type == "agent_down" for at, type, data in states[topic]),
+    }), flush=True)
+
+
+@agent_process
+async def main():
+    print("run", current_runtime().execution_id, flush=True)
+    await asyncio.gather(*(one(*each) for each in json.loads(sys.argv[1])))
+
+
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a model fails, and what is to come of it. ``seconds``: for so long (None: for good)."""
+
+    step: Any
+    seconds: float | None = None
+    completes: bool = False
+    words: str = ""
+    remedy: str = ""
+    retry_for: float = 8.0
+
+
+WAYS = {
+    "401": Way(HTTPError(401, "invalid x-api-key"), words="401 invalid x-api-key", remedy="/login"),
+    "402": Way(HTTPError(402, "Insufficient credits"), words="402 Insufficient credits", remedy="add credit"),
+    "404": Way(HTTPError(404, "no such model"), words="404 no such model", remedy="model="),
+    "429-for-5-s": Way(HTTPError(429, "slow down"), 5, completes=True, retry_for=300),
+    "429-for-good": Way(HTTPError(429, "slow down"), words="429 slow down", remedy="retry_for="),
+    "429-no-quota": Way(
+        HTTPError(429, "You exceeded your current quota, please check your plan and billing details"),
+        words="429 You exceeded your current quota",
+        remedy="add credit",
+    ),
+    "500-for-5-s": Way(HTTPError(500, "oops"), 5, completes=True, retry_for=300),
+    "500-for-30-s": Way(HTTPError(500, "oops"), 30, completes=True, retry_for=300),
+    "500-for-good": Way(HTTPError(500, "oops"), words="500 oops", remedy="retry_for="),
+    "overflow": Way(
+        HTTPError(400, "prompt is too long: 213462 tokens > 200000 maximum"),
+        words="prompt is too long",
+        remedy="larger context",
+    ),
+    "cut-stream": Way(["Half a hai", DropConnection()], 5, completes=True, retry_for=300),
+}
+"""Those that are a failure of the model; the others are of an agent that stops short."""
+
+
+class FailingModel:
+    """A script that fails in the way that the conversation is about, then hands a haiku in."""
+
+    def __init__(self, ways: dict[str, Way]) -> None:
+        self.ways = ways
+        self.began: dict[str, float] = {}
+
+    def __call__(self, conversation: Conversation) -> Any:
+        text = conversation.first_user_text
+        name = text.partition(" haikus about ")[2].partition(". ")[0]
+        way = self.ways[name]
+        began = self.began.setdefault(f"{name} {conversation.id}", time.monotonic())
+        if way.seconds is None or time.monotonic() - began < way.seconds:
+            return way.step
+        return "Done." if conversation.tool_results else ToolCall("submit_haiku", {"text": "Rebase in the night"})
+
+
+async def played(stage: Stage, names: list[str], within: float) -> tuple[dict[str, dict[str, Any]], str]:
+    """What came of each, by name; and all that the program said."""
+    async with ScriptedModel(FailingModel(WAYS)) as model:
+        stage.serve(model)
+        file = stage.work / "program.py"
+        file.write_text(PROGRAM, encoding="utf-8")
+        arguments = json.dumps([[name, WAYS[name].retry_for] for name in names])
+        async with stage.start(sys.executable, str(file), arguments) as program:
+            assert await program.ends(within) == 0, program.said
+            said = program.said
+    ends = [json.loads(line.partition(" ")[2]) for line in said.splitlines() if line.startswith("ended ")]
+    return {end["topic"]: end for end in ends}, said
+
+
+def check(name: str, end: dict[str, Any], said: str, limit: float = 45.0) -> None:
+    """Assert that ``name`` came to what it is to."""
+    way = WAYS[name]
+    assert end["downs"] == 0, end
+    assert "waiting_for_model" in end["states"] or not (way.completes or "for-good" in name), end
+    if way.completes:
+        assert end["result"] == ["Rebase in the night"], end
+        return
+    assert end["error"].startswith("AgentDied: agent 'poet' died: "), end
+    assert end["cause"] == "ModelError", end
+    assert way.words in end["error"], end
+    assert way.remedy in end["error"], end
+    assert end["silent"] < limit, end
+    assert end["problems"][-1] == "end", end
+    assert any(line.startswith("warning: ") and way.words in line for line in said.splitlines()), said
