@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ramure.cli.demo import scripted as haikus
-from ramure.testing import Conversation, Step, Text, ToolCall
+from ramure.testing import Conversation, HTTPError, Step, Text, ToolCall
 
 LINES = {"rebase": "Old commits find a new branch.", "tmux": "One window, four panes."}
 
@@ -36,5 +36,7 @@ SCRIPTS: dict[str, Any] = {
         ToolCall("pay", {"order": "A7", "amount": 5}),
         Text("It is paid."),
     ],
+    "no-credit": [HTTPError(402, "Insufficient credits")],
+    "no-credit-once": [HTTPError(402, "Insufficient credits"), Text("Paid, and said.")],
     "killed": [ToolCall("bash", {"command": "kill -9 $PPID"}), Text("I was killed, and went on.")],
 }
