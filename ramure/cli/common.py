@@ -32,6 +32,7 @@ __all__ = [
     "in_one_line",
     "json_option",
     "logged_run_option",
+    "note",
     "number",
     "optional_agent",
     "run_argument",
@@ -201,6 +202,11 @@ def find(run: str | None, timeout: float | None = 5.0) -> RunClient:
 def as_json(schema: str, data: dict[str, Any]) -> None:
     """Print a document. Its schema is that of docs/cli-json.json, whose versions only grow."""
     click.echo(json.dumps({"schema": f"ramure.{schema}.v1", **data}, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """A remark on standard error, in one line."""
+    click.echo(f"{click.style('ramure:', fg='yellow')} {one_line(text, LONGEST_ERROR)}", err=True)
 
 
 def age(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ramure.cli.common import EXIT_NO_ACTOR, Failed, clock, find, logged_run_option, optional_agent, usage_error
+from ramure.cli.common import EXIT_NO_ACTOR, Failed, clock, find, logged_run_option, note, optional_agent, usage_error
 from ramure.cli.text import hanging, one_line
 from ramure.runtime.control.errors import NoSuchRun, RunGone
 from ramure.runtime.log_reader import RunLogs, logs, run_directories
@@ -57,6 +57,8 @@ def command(
         click.echo(
             json.dumps({"schema": "ramure.log.v1", **entry}, ensure_ascii=False) if json_wanted else _line(entry)
         )
+    if read.passed:
+        note(f"{directory.name}: {read.passed}")
 
 
 def _followed(read: RunLogs, client: RunClient) -> Iterator[dict[str, Any]]:

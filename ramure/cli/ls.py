@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ramure.cli.common import age, as_json, clock, cost, json_option, tokens
+from ramure.cli.common import age, as_json, clock, cost, json_option, note, tokens
 from ramure.cli.text import one_line, state, table
 from ramure.runtime.control.blocking import ask_each
 
@@ -41,6 +41,9 @@ def command(ended_too: bool, most: int, json_wanted: bool) -> None:
         click.echo(f"{click.style('ramure:', fg='yellow')} {run['error']}", err=True)
     if not runs and not silent:
         click.echo("no run is live")
+    for run in ended or []:
+        if run["passed_over"]:
+            note(f"{run['execution_id']}: {run['passed_over']}")
     if ended is not None:
         click.echo("\n" + (_table(ended) if ended else "no run has ended yet"))
 

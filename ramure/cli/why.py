@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from ramure.cli.actors import actor_argument
-from ramure.cli.common import EXIT_NO_ACTOR, Failed, as_json, clock, find, json_option, logged_run_option
+from ramure.cli.common import EXIT_NO_ACTOR, Failed, as_json, clock, find, json_option, logged_run_option, note
 from ramure.cli.text import hanging, one_line, printable
 from ramure.runtime.control.errors import NoSuchRun, RequestFailed
 from ramure.runtime.log_reader import run_directories
@@ -72,9 +72,13 @@ def _story(actor: str, run: str | None) -> tuple[str, dict[str, Any]]:
 def _of_logs(directory: Path, actor: str) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from ramure.runtime.log_entries import Passed
     from ramure.runtime.story_log import read_story
 
-    story, near = read_story(directory, actor)
+    passed = Passed()
+    story, near = read_story(directory, actor, passed)
+    if passed:
+        note(f"{directory.name}: {passed}")
     if near:
         raise Failed(f"the logs of {directory.name} know no {actor!r}; they know: {', '.join(near)}", EXIT_NO_ACTOR)
     return asdict(story)

@@ -12,8 +12,9 @@ from ramure.machines import leases
 from ramure.machines.base import Image
 from ramure.machines.commands import spool
 from ramure.machines.docker_commit import Commit
-from ramure.machines.docker_engine import MACHINE, RUN, Engine, EngineSilent, problem
+from ramure.machines.docker_engine import RUN, Engine, EngineSilent, problem
 from ramure.machines.docker_machine import DockerMachine
+from ramure.machines.docker_undo import MACHINE, Undoing
 from ramure.machines.errors import MachineError, SpawnFailed
 from ramure.machines.keeper import finished
 from ramure.marks import marked_run
@@ -95,8 +96,9 @@ class DockerImage(Image):
                 raise problem(self.describe(), "starting the container", started.stderr)
             return container
 
-        undo = Engine.halt if not self.remove_on_stop else Engine.removal
-        machine = await _spawned(self, self, identity, made, undo, Engine.removal)
+        removal = Undoing("container", identity)
+        undo = removal if self.remove_on_stop else Undoing("container that stays", identity)
+        machine = await _spawned(self, self, identity, made, undo, removal)
         if commit is not None:
             commit.hold()
             machine.commits.append(commit)
@@ -177,14 +179,9 @@ class DockerContainer(Image):
                 raise SpawnFailed(self.describe(), f"it does not run: {state.text}", "start it, then attach to it")
             return str(state.details["Id"])
 
-        def undo(engine: Engine, machine: str) -> list[str]:
-            return engine.ending(self.container, machine)
-
+        undo = Undoing("borrowed container", self.container, identity)
         copies = DockerImage(self.container, workdir=self.workdir, env=self.env, user=self.user, engine=self.engine)
         return await _spawned(self, copies, identity, found, undo, undo)
-
-
-Undo = Callable[[Engine, str], list[str]]
 
 
 async def _spawned(
@@ -192,20 +189,19 @@ async def _spawned(
     copies: DockerImage,
     identity: str,
     make: Callable[[Engine], Awaitable[str]],
-    undo: Undo,
-    undo_failed: Undo,
+    undo: Undoing,
+    undo_failed: Undoing,
 ) -> DockerMachine:
     """A machine in the container that ``make`` gives the id of. ``copies`` is what forks are made like. ``undo``
-    is the command that ends the machine, now or when this program is dead; ``undo_failed`` after a failure here."""
+    says how the machine is ended, now or when this program is dead; ``undo_failed`` after a failure here."""
     wanted_by = image.describe()
     engine = await Engine.start(copies.engine, wanted_by)
     lease: leases.Lease | None = None
     try:
-        ending = undo(engine, identity)
-        engine.keeper.undo(ending)
-        lease = await engine.lease(identity, wanted_by, ending)
+        engine.keeper.undo(engine.command(undo))
+        lease = await engine.lease(identity, wanted_by, undo)
         container = await make(engine)
-        machine = DockerMachine(identity, container, copies, engine, ending, lease)
+        machine = DockerMachine(identity, container, copies, engine, undo, lease)
         try:
             await machine.prepare()
         except MachineError as error:
@@ -213,7 +209,7 @@ async def _spawned(
         return machine
     except BaseException as error:
         nothing_made = isinstance(error, EngineSilent)
-        await finished(engine.close(lease) if nothing_made else engine.undo(undo_failed(engine, identity), lease))
+        await finished(engine.close(lease) if nothing_made else engine.undo(undo_failed, lease))
         if isinstance(error, MachineError) and not isinstance(error, SpawnFailed):
             raise SpawnFailed(wanted_by, str(error)) from error
         raise

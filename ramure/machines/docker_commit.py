@@ -12,7 +12,8 @@ from ramure.executor import in_thread
 from ramure.forks import finalizer
 from ramure.machines import leases
 from ramure.machines.base import Image
-from ramure.machines.docker_engine import COMMIT, MACHINE, RUN, Engine, complaint, image_removal
+from ramure.machines.docker_engine import COMMIT, RUN, Engine, complaint
+from ramure.machines.docker_undo import MACHINE, Undoing, command
 from ramure.machines.errors import CopyFailed, SpawnFailed
 from ramure.machines.keeper import finished
 from ramure.marks import marked_run
@@ -31,7 +32,7 @@ class Commit:
 
     def __init__(self, argv: Sequence[str], reference: str, lease: leases.Lease) -> None:
         self.reference = reference
-        self._removal = image_removal(argv, reference)
+        self._removal = command(argv, Undoing("container image", reference))
         self._lease = lease
         self._holders = 1
         self._lock = threading.Lock()
@@ -45,7 +46,7 @@ class Commit:
         # A container's labels go into its image, and from there into containers that are none of our machines.
         labels = {COMMIT: identity, MACHINE: "", RUN: run}
         changes = [part for name, value in labels.items() for part in ("--change", f'LABEL {name}="{value}"')]
-        undo = image_removal(engine.argv, reference)
+        undo = Undoing("container image", reference)
         what = f"an image of {machine}"
         lease = await engine.lease(identity, what, undo)
         commit = cls(engine.argv, reference, lease)
@@ -77,8 +78,10 @@ class Commit:
             done = subprocess.run(
                 self._removal, stdin=subprocess.DEVNULL, capture_output=True, timeout=leases.UNDO_LIMIT, check=False
             )
-            if done.returncode == 0:  # else the lease stays, so that it can be removed later
+            if done.returncode == 0:
                 self._lease.release()
+            else:  # so that it can be removed later
+                self._lease.leave()
 
 
 class DockerSnapshot(Image):

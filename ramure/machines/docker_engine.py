@@ -20,10 +20,10 @@ from typing import Any
 from ramure.executor import in_thread
 from ramure.machines import leases
 from ramure.machines.commands import end, texts
+from ramure.machines.docker_undo import MACHINE, Undoing, command
 from ramure.machines.errors import MachineError, SpawnFailed
 from ramure.machines.keeper import Keeper, finished
 from ramure.machines.leases import UNDO_LIMIT, Lease
-from ramure.machines.scripts import KILL_MARKED
 from ramure.marks import marked_run
 from ramure.types import ExecResult
 
@@ -35,31 +35,16 @@ __all__ = [
     "EngineSilent",
     "State",
     "find_engine",
-    "image_removal",
     "problem",
 ]
 
-MACHINE = "ramure.machine"
 RUN = "ramure.run"
 COMMIT = "ramure.commit"
-"""Labels of what is made: which machine's container it is, of which run, and which commit an image is."""
+"""Labels of what is made, beside MACHINE: of which run it is, and which commit an image is."""
 
 logger = logging.getLogger(__name__)
 
 ENGINES = ("docker", "podman")
-
-REMOVE = 'left=$("$@" ps -aq --filter "label=$0") && { [ -z "$left" ] || "$@" rm -f -v $left; }'
-HALT = 'left=$("$@" ps -q --filter "label=$0") && { [ -z "$left" ] || "$@" stop $left; }'
-END_IN = r"""
-script=$1 machine=$2; shift 2
-running=$("$@" container inspect --format '{{.State.Running}}' "$0" 2>&1) || case $running in
-    *"o such container"*) exit 0 ;;
-    *) echo "$running" >&2; exit 1 ;;
-esac
-[ "$running" != true ] || "$@" exec --user 0 "$0" /bin/sh -c "$script" sh "$machine"
-"""
-FORGET = 'rm -rf /dev/shm/ramure-"$1"-* /tmp/ramure-"$1"-*'
-REMOVE_IMAGE = 'left=$("$@" images -q "$0") && { [ -z "$left" ] || "$@" image rm -f "$0"; }'
 
 
 def find_engine(engine: str | Sequence[str] | None, wanted_by: str) -> list[str]:
@@ -147,9 +132,10 @@ class Engine:
             why += f": {state['Error']}"
         return State(False, why, details)
 
-    async def lease(self, identity: str, what: str, undo: list[str]) -> Lease:
-        """Write down that ``what`` is about to be made, and the command that undoes it; not when this is cancelled."""
-        taking = asyncio.ensure_future(in_thread(leases.take, identity, what, run=marked_run(), undo=[undo]))
+    async def lease(self, identity: str, what: str, undo: Undoing) -> Lease:
+        """Write down that ``what`` is about to be made, and how it is undone; not when this is cancelled."""
+        fields = undo.fields(self.argv)
+        taking = asyncio.ensure_future(in_thread(leases.take, identity, what, undo.kind, fields, run=marked_run()))
         try:
             return await finished(taking)
         except asyncio.CancelledError:
@@ -157,16 +143,22 @@ class Engine:
                 await finished(in_thread(taking.result().release))
             raise
 
-    async def undo(self, command: Sequence[str], lease: Lease | None) -> None:
-        """Run the command that ends the machine, then end the keeper. Where that fails, the lease stays, so that
-        it can be done later."""
+    def command(self, undo: Undoing) -> list[str]:
+        """The command that undoes it."""
+        return command(self.argv, undo)
+
+    async def undo(self, what: Undoing, lease: Lease | None) -> None:
+        """End what the machine made, then the keeper. Where that fails, the lease stays, so that it can be done
+        later."""
         try:
-            result = await self.run(command, timeout=UNDO_LIMIT)
+            result = await self.run(self.command(what), timeout=UNDO_LIMIT)
             failure = "" if result.ok else complaint(result.stderr)
         except MachineError as error:
             failure = str(error)
         if failure:
             logger.warning("a container could not be ended, `ramure gc` will: %s", failure)
+            if lease is not None:
+                await in_thread(lease.leave)
         await self.close(lease if not failure else None)
 
     async def close(self, lease: Lease | None) -> None:
@@ -174,23 +166,6 @@ class Engine:
         await self.keeper.stop()
         if lease is not None:
             await in_thread(lease.release)
-
-    def removal(self, machine: str) -> list[str]:
-        """The command that removes the machine's container, if there is one."""
-        return ["/bin/sh", "-c", REMOVE, f"{MACHINE}={machine}", *self.argv]
-
-    def ending(self, container: str, machine: str) -> list[str]:
-        """The command that ends what the machine's commands left in a container that is not its own."""
-        return ["/bin/sh", "-c", END_IN, container, f"{KILL_MARKED}\n{FORGET}", machine, *self.argv]
-
-    def halt(self, machine: str) -> list[str]:
-        """The command that stops the machine's container, if it runs."""
-        return ["/bin/sh", "-c", HALT, f"{MACHINE}={machine}", *self.argv]
-
-
-def image_removal(argv: Sequence[str], reference: str) -> list[str]:
-    """The command that removes an image, if it is there."""
-    return ["/bin/sh", "-c", REMOVE_IMAGE, reference, *argv]
 
 
 _SILENCE = (

@@ -13,6 +13,7 @@ from ramure.machines.commands import CommandMachine, end, spool
 from ramure.machines.docker_commit import Commit, DockerSnapshot
 from ramure.machines.docker_engine import Engine, State, complaint
 from ramure.machines.docker_exec import RUN, ContainerCommand, new_mark
+from ramure.machines.docker_undo import Undoing
 from ramure.machines.errors import (
     FileRefused,
     MachineDown,
@@ -99,7 +100,7 @@ class DockerMachine(CommandMachine):
     """A machine of :class:`DockerImage`. ``container`` is its id for the engine."""
 
     def __init__(
-        self, identity: str, container: str, image: DockerImage, engine: Engine, ending: list[str], lease: Lease
+        self, identity: str, container: str, image: DockerImage, engine: Engine, ending: Undoing, lease: Lease
     ) -> None:
         self.id = identity
         self.container = container

@@ -13,6 +13,7 @@ __all__ = [
     "MachineError",
     "MachineStopped",
     "NoSuchFile",
+    "NotRemoved",
     "NotSupported",
     "SpawnFailed",
     "UserRefused",
@@ -122,6 +123,20 @@ class NotSupported(MachineError):
     def __init__(self, machine: str, what: str) -> None:
         self.what = what
         super().__init__(f"{machine} does not support {what}")
+
+
+class NotRemoved(MachineError):
+    """A directory of a machine was not removed, or not all of it: it may hold what ramure did not make.
+
+    ``path`` is what stays, ``why`` says why, ``remedy`` what to do about it.
+    """
+
+    def __init__(self, path: str, why: str, remedy: str) -> None:
+        self.path = path
+        self.why = why
+        self.remedy = remedy
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        super().__init__(f"{shown} was not removed: {why}; {remedy}")
 
 
 class CopyFailed(MachineError):

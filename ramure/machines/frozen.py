@@ -22,25 +22,24 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ramure.forks import finalizer
-from ramure.machines import leases
-from ramure.machines.errors import CopyFailed
-from ramure.machines.workspace import Workspace, copied, copy_of, remove_tree
-from ramure.marks import marked_prefix, marked_run
+from ramure.machines.directories import adopted, make, remove_tree
+from ramure.machines.errors import CopyFailed, NotRemoved
+from ramure.machines.workspace import Workspace, copied, copy_of
 
-__all__ = ["Frozen", "freeze"]
+__all__ = ["Frozen", "freeze", "undo_overlay"]
 
 LIMIT = 30.0
 OPTIONS = "redirect_dir=off,index=off,metacopy=off"
 """What a system may have as its default, and what the copy of an upper layer would not survive."""
 
-UNMOUNT = 'mountpoint -q -- "$1" || exit 0; umount -- "$1" 2>/dev/null || umount -l -- "$1"'
-"""A shell that somebody left in it does not hold it up."""
+UNMOUNT = '[ ! -L "$1" ] && mountpoint -q -- "$1" || exit 0; umount -- "$1" 2>/dev/null || umount -l -- "$1"'
+"""A shell that somebody left in it does not hold it up. A link in its place may lead to any other mount."""
 
 
 class Frozen:
@@ -51,10 +50,8 @@ class Frozen:
         self._linked = linked
         self._holders = 1
         self._lock = threading.Lock()
-        what = f"a snapshot in {copy.path}"
-        lease = leases.take(os.path.basename(copy.path), what, run=marked_run(), paths=[copy.path])
         self._below = below.hold() if below is not None else None
-        self._removed = finalizer(self, _remove, copy, lease)  # at the program's end at the latest
+        self._removed = finalizer(self, copy.remove)  # at the program's end at the latest
 
     @property
     def layers(self) -> list[str]:
@@ -94,20 +91,33 @@ class Frozen:
 
     def _spawn(self, identity: str) -> Workspace:
         if not self._linked and os.geteuid() == 0:
-            holder = tempfile.mkdtemp(prefix=marked_prefix(identity))
+            holder = _holder(identity)
             try:
                 _made_like(f"{holder}/upper", self._copy.path)
                 return _mounted(holder, self)
             except BaseException as error:
-                remove_tree(holder)
+                Workspace(holder).remove()
                 if not isinstance(error, CopyFailed) or self._below is not None:
                     raise
         return copy_of(self._copy.path, identity)
 
 
-def _remove(copy: Workspace, lease: leases.Lease) -> None:
-    copy.remove()
-    lease.release()
+def _holder(identity: str) -> str:
+    return make(identity, "an overlay in", "overlay")
+
+
+def undo_overlay(fields: Mapping[str, Any]) -> None:
+    """Remove an overlay of a dead program, by the fields of its lease. Raises :class:`NotRemoved`."""
+    with adopted(fields) as holder:
+        _unmount(f"{holder}/merged")
+        remove_tree(holder)
+
+
+def _unmount(path: str) -> None:
+    done = subprocess.run(unmounting(path), capture_output=True, text=True, timeout=LIMIT, check=False)
+    if os.path.ismount(path):
+        why = done.stderr.strip() or "it is still mounted"
+        raise NotRemoved(path, f"it could not be unmounted: {why}", f"`umount {path}`, then run `ramure gc`")
 
 
 @dataclass(frozen=True)
@@ -116,14 +126,10 @@ class Overlay(Workspace):
 
     holder: str = ""
     base: Frozen = field(kw_only=True, repr=False)
-    lease: leases.Lease = field(kw_only=True, repr=False)
 
-    def remove(self) -> None:
-        subprocess.run(unmounting(self.path), capture_output=True, timeout=LIMIT, check=False)
-        if os.path.ismount(self.path):
-            raise CopyFailed(f"{self.path} could not be unmounted: {self.holder} stays, for `ramure gc`")
+    def discard(self) -> None:
+        _unmount(self.path)
         remove_tree(self.holder)
-        self.lease.release()
         self.base.drop()
 
     def undo(self) -> list[list[str]]:
@@ -133,13 +139,13 @@ class Overlay(Workspace):
         return self.holder
 
     def fork(self, identity: str) -> Workspace:
-        holder = tempfile.mkdtemp(prefix=marked_prefix(identity))
+        holder = _holder(identity)
         try:
             os.mkdir(f"{holder}/upper")
             copied(f"{self.holder}/upper", f"{holder}/upper")
             return _mounted(holder, self.base)
         except BaseException:
-            remove_tree(holder)
+            Workspace(holder).remove()
             raise
 
 
@@ -179,19 +185,8 @@ def _mounted(holder: str, base: Frozen) -> Overlay:
     lower = [f"lower{number}" for number in range(len(base.layers))]
     for name, layer in zip(lower, base.layers, strict=True):
         os.symlink(layer, f"{holder}/{name}")
-    lease = leases.take(
-        os.path.basename(holder),
-        f"an overlay in {holder}",
-        run=marked_run(),
-        undo=[unmounting(path)],
-        paths=[holder],
-    )
-    try:
-        _mount(holder, lower)
-    except BaseException:
-        lease.release()
-        raise
-    return Overlay(path, note="made by overlay", holder=holder, base=base.hold(), lease=lease)
+    _mount(holder, lower)
+    return Overlay(path, note="made by overlay", holder=holder, base=base.hold())
 
 
 def _mount(holder: str, lower: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 from ramure.executor import in_thread
 from ramure.forks import keep_from_forks
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped, UserRefused
+from ramure.machines.removal import Identity
 
 __all__ = ["Keeper", "KeptCommand", "Sink", "Source", "finished", "live_keepers"]
 
@@ -30,6 +31,9 @@ Sink = Callable[[Source, bytes], None]
 """What is called, on the event loop, with each piece of a command's output."""
 
 PROGRAM = Path(__file__).with_name("keeper_program.py")
+REMOVAL = Path(__file__).with_name("removal.py")
+"""What the program needs beside it."""
+
 READ_SIZE = 1 << 18
 PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
@@ -300,9 +304,15 @@ class Keeper:
             await command.kill()
         command.close()
 
-    def own(self, path: str) -> None:
-        """Have the keeper remove this directory, or file, if this program dies without stopping it."""
-        self.send({"op": "own", "path": path})
+    def own(self, path: str, identity: Identity | None = None, record: str = "") -> None:
+        """Have the keeper remove this directory, if this program dies without stopping it: the one that has
+        ``identity``, and then the file ``record``. Until then no cleaner of temporary files ages it. Without
+        ``identity``: a socket, or a link to one."""
+        self.send({"op": "own", "path": path, "identity": identity, "record": record})
+
+    def hold(self, path: str) -> None:
+        """Have the keeper keep cleaners of temporary files from ageing what is in this directory."""
+        self.send({"op": "hold", "path": path})
 
     def undo(self, argv: Sequence[str]) -> None:
         """Have the keeper run this command, once all below it has ended, if this program dies without stopping it.

@@ -1,6 +1,6 @@
 """The keeper: the small process that starts a local machine's commands, and can end each with all it started.
 
-Run as a script (``python -I -S keeper_program.py FD``); it imports nothing of ramure. FD is a stream socket
+Run as a script (``python -I -S keeper_program.py FD``); it imports nothing of ramure, but ``removal.py`` by its path. FD is a stream socket
 that carries lines of JSON, and the file descriptors of the commands' pipes.
 
 Why a process of its own:
@@ -16,7 +16,8 @@ Why a process of its own:
   removes what it was told to own, and ends.
 
 Requests: ``{"op": "run", "id", "argv", "cwd", "env", "user"}`` with three descriptors (stdin, stdout, stderr);
-``{"op": "kill", "id"}``; ``{"op": "own", "path"}``; ``{"op": "undo", "argv"}``; ``{"op": "stop"}``. Replies: ``{"started": id, "pid"}``, ``{"failed": id, "what",
+``{"op": "kill", "id"}``; ``{"op": "own", "path", "identity", "record"}``; ``{"op": "hold", "path"}``;
+``{"op": "undo", "argv"}``; ``{"op": "stop"}``. Replies: ``{"started": id, "pid"}``, ``{"failed": id, "what",
 "error"}``, ``{"exit": id, "code"}``, ``{"killed": id, "left": [pid, ...]}``, ``{"stopped": true}``.
 """
 
@@ -25,13 +26,14 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import pwd
 import select
-import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -127,7 +129,8 @@ class Keeper:
         self.running: dict[int, int] = {}  # pid -> id
         self.buffer = b""
         self.descriptors: list[int] = []
-        self.owned: list[str] = []
+        self.owned: list[dict[str, Any]] = []
+        self.locks: list[int] = []
         self.undo: list[list[str]] = []
 
     def serve(self) -> None:
@@ -171,7 +174,12 @@ class Keeper:
             self.reply(stopped=True, left=left)
             return False
         if request["op"] == "own":
-            self.owned.append(request["path"])
+            self.owned.append(request)
+            if request["identity"] is not None:
+                self.locks += lock(request["path"])
+                removal()  # now: what is removed at the end may be in the directory that this program comes from
+        elif request["op"] == "hold":
+            self.locks += lock(request["path"])
         elif request["op"] == "undo":
             self.undo.append(request["argv"])
         elif request["op"] == "kill":
@@ -269,12 +277,37 @@ def become(request: dict[str, Any], stdio: list[int], errors: int) -> NoReturn:
         os._exit(127)
 
 
-def remove(path: str) -> None:
-    """Remove a directory with all in it, or a file."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(FileNotFoundError):
+def removal() -> Any:
+    """The module ``removal``, which lies beside this file: neither ramure nor this directory is on the path."""
+    if "removal" not in sys.modules:
+        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+        try:
+            import removal  # type: ignore[import-not-found] # noqa: F401
+        finally:
+            del sys.path[0]
+    return sys.modules["removal"]
+
+
+def lock(path: str) -> list[int]:
+    """The descriptor of a lock that keeps systemd-tmpfiles from ageing what is in this directory (tmpfiles.d(5))."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return []
+    with contextlib.suppress(OSError):  # the program has locked it already, or the file system has no locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return [descriptor]
+
+
+def remove(path: str, identity: dict[str, Any] | None, record: str) -> None:
+    """Remove a directory that has this identity, then its record; or, without one, a socket or a link to it. What stays
+    is for ``ramure gc``, which tells of it."""
+    with contextlib.suppress(OSError):
+        if identity is not None:
+            removal().remove_tree(path, identity)
+            if record:
+                os.unlink(record)
+        elif stat.S_IFMT(os.lstat(path).st_mode) in (stat.S_IFSOCK, stat.S_IFLNK):
             os.unlink(path)
 
 
@@ -299,8 +332,8 @@ def main() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for argv in keeper.undo:
             undo(argv)
-        for path in keeper.owned:
-            remove(path)
+        for owned in keeper.owned:
+            remove(owned["path"], owned["identity"], owned["record"])
 
 
 if __name__ == "__main__":

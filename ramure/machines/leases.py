@@ -1,181 +1,188 @@
-"""What machines made outside this program (containers, mounts), written down, so that it can be removed when this
-program and the keeper are both gone: after ``kill -9`` of both, or a power cut. Blocking functions.
+"""What machines made outside this program (directories, mounts, containers), written down, so that it can be removed
+when this program and the keeper are both gone: after ``kill -9`` of both, or a power cut. Blocking functions.
 
-A lease is a file in ``$RAMURE_HOME/machines``. Its owner holds a lock on it, which the kernel lets go when the
-owner ends, however it ends: a lease that nobody locks is a dead program's. That cannot be fooled by a process id
-that is used again, nor by a reboot.
+A lease is a file in ``$RAMURE_HOME/machines``. It is data: a kind, and the fields of that kind. What is done about a
+kind stands in the program that reads it (:mod:`ramure.machines.undo`), never in the file. It names its program, whose
+lock says whether that lives (:mod:`ramure.life`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import socket
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from ramure.files import open_ours, read_ours
 from ramure.home import private_dir, ramure_home
-from ramure.machines.keeper_program import remove
+from ramure.life import Life, Program, hold
+from ramure.machines.errors import MachineError
 
-__all__ = ["Lease", "Stale", "remove_stale", "stale", "stale_worktrees", "take", "worktree_paths"]
+__all__ = ["Lease", "Stale", "paths", "programs", "remove_stale", "stale", "take"]
 
-UNDO_LIMIT = 60.0
+UNDO_LIMIT: Final = 60.0
+
+LONGEST: Final = 1 << 20
+"""Bytes of a lease."""
 
 
 class Lease:
     """A lease that this program holds."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path, content: dict[str, Any], life: Life) -> None:
         self.path = path
-        self._descriptor = descriptor
+        self._content = content
+        self._life: Life | None = life
 
     def release(self) -> None:
         """What it stood for is gone. Harmless when repeated."""
-        if self._descriptor >= 0:
+        if self._life is not None:
             self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._let_go()
+
+    def leave(self) -> None:
+        """What it stands for could not be removed, and this program tries no more: `ramure gc` may, at once."""
+        if self._life is not None:
+            with contextlib.suppress(OSError):  # no room: then gc may when this program has ended
+                _write(self.path, {**self._content, "program": None})
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._life is not None:
+            self._life.drop()
+            self._life = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A lease of a program that is dead. ``what`` is for people; ``run`` is the run's id, if it was in one. ``unread``
-    says why the file could not be read, where that is so: then nothing else is known. ``worktree`` describes a git worktree:
-    the work in it is to be saved before it goes (``ramure.machines.worktrees``)."""
+    """A lease whose program is dead. ``what`` is for people; ``run`` is the run's id, if it was in one. ``unread``
+    says why the file could not be read, where that is so: then nothing else is known."""
 
     what: str
     run: str
-    undo: tuple[tuple[str, ...], ...]
-    paths: tuple[str, ...]
+    kind: str
+    fields: Mapping[str, Any]
     path: Path
     unread: str = ""
-    worktree: Mapping[str, Any] | None = None
 
 
-def take(
-    identity: str,
-    what: str,
-    *,
-    run: str = "",
-    undo: Sequence[Sequence[str]] = (),
-    paths: Sequence[str] = (),
-    worktree: Mapping[str, Any] | None = None,
-) -> Lease:
-    """Write down that ``what`` is about to be made, the commands that undo it, and the paths to remove after them; or the
-    git worktree that it is."""
-    directory = private_dir(ramure_home() / "machines")
-    target = directory / f"{identity}.json"
-    new = directory / f".{identity}.new"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def take(identity: str, what: str, kind: str, fields: Mapping[str, Any], *, run: str = "") -> Lease:
+    """Write down that ``what`` is made, and what is to be known to undo it."""
+    home = ramure_home()
+    directory = private_dir(home / "machines")
+    life = hold(home)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        content = {
-            "what": what,
-            "run": run,
-            "host": socket.gethostname(),
-            "undo": [list(argv) for argv in undo],
-            "paths": list(paths),
-            "worktree": None if worktree is None else dict(worktree),
-        }
-        os.write(descriptor, json.dumps(content).encode())
-        os.fsync(descriptor)  # after a power cut it is there with what it says, or not at all
-        new.rename(target)  # locked before anybody can see it
+        content = {"what": what, "run": run, "kind": kind, "fields": dict(fields), "program": life.program.as_dict()}
+        target = directory / f"{identity}.json"
+        _write(target, content)
+    except BaseException:
+        life.drop()
+        raise
+    return Lease(target, content, life)
+
+
+def _write(target: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all, also after a power cut."""
+    new = target.with_name(f".{target.stem}.new")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    descriptor = open_ours(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(json.dumps(content).encode())
+            file.flush()
+            os.fsync(descriptor)
+        new.rename(target)
     except BaseException:
         new.unlink(missing_ok=True)
-        os.close(descriptor)
         raise
-    return Lease(target, descriptor)
 
 
 def stale(home: Path | None = None) -> list[Stale]:
     """The leases of dead programs, for a listing; nothing is changed."""
-    found = []
-    for path in sorted(((home or ramure_home()) / "machines").glob("*.json")):
-        with _abandoned(path) as lease:
-            if lease is not None:
-                found.append(lease)
-    return found
+    home = home or ramure_home()
+    return [lease for path in _files(home) if (lease := _abandoned(path, home)) is not None]
 
 
-def remove_stale(home: Path | None = None) -> tuple[list[Stale], list[tuple[Stale, str]]]:
-    """Undo what dead programs left: what was removed, and what could not be, with the reason (its lease stays)."""
+def remove_stale(
+    home: Path | None = None, in_use: Callable[[Stale], str] = lambda lease: ""
+) -> tuple[list[Stale], list[tuple[Stale, str]]]:
+    """Undo what dead programs left: what was removed, and what could not be, with the reason (its lease stays).
+
+    ``in_use`` says why one must not be undone now; "" if it may.
+    """
+    from ramure.machines.undo import UNDO  # which knows all kinds of machines, and these take leases
+
     removed, refused = [], []
-    for path in sorted(((home or ramure_home()) / "machines").glob("*.json")):
-        with _abandoned(path) as lease:
-            if lease is None or lease.worktree is not None:
-                continue
-            if lease.unread:
-                refused.append((lease, f"{lease.unread}; look for what it may have been, then delete the file"))
-                continue
-            try:
-                for argv in lease.undo:
-                    subprocess.run(
-                        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UNDO_LIMIT, check=True
-                    )
-                for made in lease.paths:
-                    remove(made)
-            except subprocess.CalledProcessError as error:
-                refused.append((lease, (error.stderr or error.stdout or str(error)).strip()))
-            except (OSError, subprocess.TimeoutExpired) as error:
-                refused.append((lease, str(error)))
-            else:
-                path.unlink(missing_ok=True)
-                removed.append(lease)
+    for lease in stale(home):
+        why = lease.unread
+        if why:
+            refused.append((lease, f"{why}; look for what it may have been, then delete the file"))
+            continue
+        if lease.kind not in UNDO:
+            why = f"its lease {lease.path} is of a kind {lease.kind!r} that this version does not know"
+            refused.append((lease, f"{why}; use the version that made it, or remove it yourself and delete the file"))
+            continue
+        if why := in_use(lease):
+            refused.append((lease, why))
+            continue
+        try:
+            UNDO[lease.kind](lease.fields)
+            lease.path.unlink(missing_ok=True)
+        except (KeyError, TypeError, ValueError) as error:
+            refused.append(
+                (lease, f"its lease {lease.path} is wrong: {type(error).__name__}: {error}; delete the file")
+            )
+        except MachineError as error:
+            refused.append((lease, str(error)))
+        except Exception as error:  # whatever it is, the others are seen to
+            refused.append((lease, f"{type(error).__name__}: {error}"))
+        else:
+            removed.append(lease)
     return removed, refused
 
 
-def stale_worktrees(home: Path | None = None) -> Iterator[Stale]:
-    """The leases of git worktrees that dead programs left, each locked by us until the next is asked for. Whoever has
-    saved and removed one unlinks its ``path``."""
-    for path in sorted(((home or ramure_home()) / "machines").glob("*.json")):
-        with _abandoned(path) as lease:
-            if lease is not None and lease.worktree is not None:
-                yield lease
-
-
-def worktree_paths(home: Path | None = None) -> list[str]:
-    """The git worktrees that leases name, whoever holds them: nobody but who saves the work removes these."""
-    found = []
-    for path in ((home or ramure_home()) / "machines").glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found.append(str(json.loads(path.read_bytes())["worktree"]["path"]))
+def programs(home: Path) -> set[str]:
+    """The names of the locks of the programs that leases name."""
+    found = set()
+    for path in _files(home):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            found.add(Program.read(json.loads(read_ours(path, LONGEST))["program"]).lock)
     return found
 
 
-@contextlib.contextmanager
-def _abandoned(path: Path) -> Iterator[Stale | None]:
-    """The lease in this file, locked by us, if nobody else holds it."""
+def paths(home: Path) -> set[str]:
+    """The directories that leases name, of programs that live or not."""
+    found = set()
+    for path in _files(home):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            found.add(str(json.loads(read_ours(path, LONGEST))["fields"]["path"]))
+    return found
+
+
+def _files(home: Path) -> list[Path]:
     try:
-        file = path.open("rb")
+        return sorted((home / "machines").glob("*.json"))
+    except OSError:
+        return []
+
+
+def _abandoned(path: Path, home: Path) -> Stale | None:
+    """What a lease says; None for a program's that lives, or of which only its own host can tell."""
+    try:
+        content = json.loads(read_ours(path, LONGEST))
+        program = content["program"]
+        texts = content["what"], content["run"], content["kind"]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(content["fields"], dict):
+            raise ValueError("its fields are of other types")
+        if program is None or Program.read(program).state(home) == "dead":
+            return Stale(*texts, content["fields"], path)
     except FileNotFoundError:  # its owner has just released it
-        yield None
-        return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        if os.fstat(file.fileno()).st_nlink == 0:  # released between our open() and our lock
-            yield None
-            return
-        yield _read(path, file.read())
-
-
-def _read(path: Path, data: bytes) -> Stale | None:
-    """What a lease says; None for another host's, in a home that several share: only that one can tell."""
-    try:
-        content = json.loads(data)
-        if content["host"] != socket.gethostname():
-            return None
-        undo = tuple(tuple(argv) for argv in content["undo"])
-        worktree = content.get("worktree")
-        return Stale(content["what"], content["run"], undo, tuple(content["paths"]), path, worktree=worktree)
-    except (ValueError, KeyError, TypeError) as error:
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         said = f"this lease cannot be read: {type(error).__name__}: {error}"
-        return Stale(f"something, by the lease {path}", "", (), (), path, said)
+        return Stale(f"something, by the lease {path}", "", "", {}, path, said)
+    return None

@@ -19,6 +19,7 @@ from ramure.forks import finalizer
 from ramure.home import private_dir
 from ramure.machines.base import AGENT, Image
 from ramure.machines.commands import CommandMachine, spool
+from ramure.machines.directories import record_of
 from ramure.machines.errors import (
     CopyFailed,
     FileRefused,
@@ -112,8 +113,10 @@ class LocalMachine(CommandMachine):
         self._shell = shutil.which("bash") or "/bin/sh"
         for argv in workspace.undo():
             keeper.undo(argv)
-        if own := workspace.made():
-            keeper.own(own)
+        if (own := workspace.made()) and (known := record_of(own)) is not None:
+            keeper.own(own, *known)
+        elif workspace.owned:
+            keeper.hold(workspace.path)
 
     @classmethod
     async def start(cls, identity: str, workspace: Workspace, env: Mapping[str, str]) -> LocalMachine:

@@ -20,7 +20,7 @@ from ramure.home import ramure_home
 from ramure.machines.base import AGENT, Image
 from ramure.machines.commands import CommandMachine, end, spool
 from ramure.machines.errors import FileRefused, MachineError, NoSuchFile, SpawnFailed, UserRefused
-from ramure.machines.keeper import PROGRAM, Keeper, finished
+from ramure.machines.keeper import PROGRAM, REMOVAL, Keeper, finished
 from ramure.machines.local import LocalMachine, made
 from ramure.machines.workspace import Workspace, temporary, yours
 from ramure.marks import marked_environment
@@ -120,6 +120,7 @@ class SandboxImage(Image):
             arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
         arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--tmpfs", "/tmp"]
         arguments += ["--tmpfs", "/run", "--dir", HOME, "--ro-bind", str(PROGRAM), f"{INSIDE}/keeper.py"]
+        arguments += ["--ro-bind", str(REMOVAL), f"{INSIDE}/removal.py"]
         python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         if not python.startswith(("/usr/", "/bin/")):
             # At its own path: a Python that was built with --enable-shared (pyenv) finds its library by that alone.

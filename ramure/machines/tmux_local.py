@@ -12,10 +12,10 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ramure.executor import in_thread
+from ramure.machines.removal import Identity, identify
 from ramure.machines.tmux import Pane, Reply, Tmux, TmuxError, TmuxMissing
 
 if TYPE_CHECKING:
@@ -88,8 +88,11 @@ class LocalTmux(Tmux):
         machine: LocalMachine | None = None,
         timeout: float = 30.0,
     ) -> None:
+        self._own: tuple[str, Identity | None] | None = None
         if socket is None:
-            socket = str(Path(tempfile.mkdtemp(prefix="ramure-tmux-")) / "tmux")
+            directory = tempfile.mkdtemp(prefix="ramure-tmux-")
+            self._own = directory, identify(directory)
+            socket = f"{directory}/tmux"
         super().__init__(socket)
         self._machine = machine
         self._call: Call = call or in_thread
@@ -99,7 +102,7 @@ class LocalTmux(Tmux):
 
     async def start(self) -> str:
         if self._machine is not None:
-            self._machine.keeper.own(str(Path(self.socket).parent))
+            self._machine.keeper.own(*(self._own or (self.socket,)))
         version = await super().start()
         self._blocking.server_pid = int(await self._command("display-message", "-p", "#{pid}"))
         return version

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramure.machines.errors import CopyFailed
-from ramure.marks import marked_prefix
+from ramure.machines.directories import make, remove_tree
+from ramure.machines.errors import CopyFailed, NotRemoved
 
-__all__ = ["WORKTREE", "Workspace", "copied", "copy_of", "remove_tree", "temporary", "yours"]
+__all__ = ["Workspace", "copied", "copy_of", "temporary", "yours"]
 
-WORKTREE = "worktree-"
-"""What stands in the names of directories of git worktrees: these go when their work is saved, and else stay."""
+logger = logging.getLogger("ramure.machines")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,14 @@ class Workspace:
     note: str = ""
 
     def remove(self) -> None:
-        """Remove it, if it is ours."""
+        """Remove it, if it is ours. What cannot be removed safely stays, with a warning."""
+        try:
+            self.discard()
+        except NotRemoved as kept:
+            logger.warning("%s", kept)
+
+    def discard(self) -> None:
+        """As :meth:`remove`, but raises :class:`NotRemoved`."""
         if self.owned:
             remove_tree(self.path)
 
@@ -55,7 +61,7 @@ def yours(path: str | os.PathLike[str]) -> Workspace:
 
 def temporary(identity: str) -> Workspace:
     """An empty directory of mode 0700."""
-    return Workspace(tempfile.mkdtemp(prefix=marked_prefix(identity)))
+    return Workspace(make(identity, "the working directory"))
 
 
 def copy_of(source: str, identity: str) -> Workspace:
@@ -63,11 +69,11 @@ def copy_of(source: str, identity: str) -> Workspace:
 
     Not by hard links: a file that is changed in place would change in both.
     """
-    copy = tempfile.mkdtemp(prefix=marked_prefix(identity))
+    copy = make(identity, "a copy of a working directory,")
     try:
         return Workspace(copy, note=f"made by {copied(source, copy)}")
     except BaseException:
-        remove_tree(copy)
+        Workspace(copy).remove()
         raise
 
 
@@ -97,18 +103,3 @@ def _reflinks(source: str, target: str) -> bool:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(clone)
     return done.returncode == 0
-
-
-def remove_tree(path: str) -> None:
-    """Remove a directory of ours, also where a command took away the right to."""
-
-    def mend(_function: object, failed: str, _info: object) -> None:
-        directory = os.path.isdir(failed) and not os.path.islink(failed)
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(failed), 0o700)
-            if directory:
-                os.chmod(failed, 0o700)
-        shutil.rmtree(failed) if directory else os.unlink(failed)
-
-    if os.path.exists(path):
-        shutil.rmtree(path, onerror=mend)

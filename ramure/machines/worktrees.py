@@ -11,22 +11,21 @@ import os
 import random
 import re
 import shutil
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ramure.machines import leases
+from ramure.machines.directories import adopted, make, remove_recorded, remove_tree
 from ramure.machines.errors import CopyFailed
 from ramure.machines.frozen import Frozen
 from ramure.machines.git import GitFailed, locked, plumbing, user_git
+from ramure.machines.removal import identify
 from ramure.machines.saving import Worktree, branch_has_nothing_of_its_own, save
-from ramure.machines.workspace import WORKTREE, Workspace, copied, copy_of, remove_tree
-from ramure.marks import marked_prefix, marked_run
+from ramure.machines.workspace import Workspace, copied, copy_of
 
-__all__ = ["WorktreeSpace", "freeze_worktree", "remove_stale_worktree", "worktree_of"]
+__all__ = ["WorktreeSpace", "freeze_worktree", "undo_worktree", "worktree_of"]
 
 ATTEMPTS: Final = 12
 TRANSIENT: Final = re.compile(
@@ -45,12 +44,10 @@ class WorktreeSpace(Workspace):
     """A directory that is a git worktree. It goes when all that was done in it is held by refs of the repository."""
 
     worktree: Worktree = field(kw_only=True, repr=False)
-    lease: leases.Lease = field(kw_only=True, repr=False)
 
-    def remove(self) -> None:
+    def discard(self) -> None:
         """Save the work, and remove the directory. Raises :class:`WorkNotSaved`, and then it is as it was."""
         _remove(self.worktree)
-        self.lease.release()
 
     def made(self) -> str:
         return ""  # the keeper of a program that died cannot save the work: the lease says what is to be done
@@ -117,13 +114,20 @@ def worktree_of(repository: str | os.PathLike[str], identity: str) -> WorktreeSp
     return _added(source, common, base, identity, fill)
 
 
-def remove_stale_worktree(lease: leases.Stale) -> None:
-    """Save and remove a worktree that a dead program left, whose processes have all ended. Raises :class:`WorkNotSaved`."""
-    try:
-        worktree = Worktree(**(lease.worktree or {}))
-    except TypeError as error:
-        raise CopyFailed(f"the lease {lease.path} does not describe a git worktree: {error}") from error
-    _remove(worktree)
+def undo_worktree(fields: Mapping[str, Any]) -> None:
+    """Save and remove a worktree that a dead program left, whose processes have all ended, by the fields of its lease.
+    Raises :class:`WorkNotSaved` and :class:`NotRemoved`."""
+    known = fields["worktree"]
+    with adopted(fields) as parent:
+        if not isinstance(known, Mapping) or set(known) != set(Worktree.__slots__):
+            raise ValueError(f"no worktree: {str(known)[:100]}")
+        texts = [known[name] for name in Worktree.__slots__ if name != "inode"]
+        if not all(isinstance(text, str) and "\0" not in text for text in texts) or not isinstance(known["inode"], int):
+            raise ValueError(f"no worktree: {str(known)[:100]}")
+        worktree = Worktree(**{str(name): value for name, value in known.items()})
+        if os.path.dirname(worktree.path) != parent or not re.fullmatch(r"[\w-]+", worktree.identity, re.ASCII):
+            raise ValueError(f"no worktree in {parent}: {worktree.path[:100]}")
+        _remove(worktree)
 
 
 def _line(said: bytes) -> str:
@@ -145,27 +149,25 @@ def _like(files: str, state: State, identity: str) -> WorktreeSpace:
 
 def _added(source: str, common: str, base: str, identity: str, fill: Callable[[str], None]) -> WorktreeSpace:
     """Add a worktree, let ``fill`` put the files into it, and note what they are."""
-    parent = tempfile.mkdtemp(prefix=f"{marked_prefix(identity)}{WORKTREE}")
-    path = f"{parent}/ramure-{identity}"
-    os.mkdir(path, 0o700)
-    worktree = Worktree(identity, path, os.stat(path).st_ino, common, f"{common}/worktrees/ramure-{identity}", base)
-    lease: leases.Lease | None = None
+    made: list[Worktree] = []
+
+    def prepare(parent: str) -> dict[str, Any]:
+        path = f"{parent}/ramure-{identity}"
+        os.mkdir(path, 0o700)
+        admin = f"{common}/worktrees/ramure-{identity}"
+        made.append(Worktree(identity, path, os.stat(path).st_ino, common, admin, base))
+        return {"worktree": asdict(made[0])}
+
+    make(identity, f"a git worktree of {source} in", "worktree", prepare)
+    worktree = made[0]
     try:
-        lease = leases.take(
-            f"worktree-{identity}",
-            f"a git worktree of {source} in {path}",
-            run=marked_run(),
-            worktree=asdict(worktree),
-        )
         _add(source, worktree)
-        fill(path)
+        fill(worktree.path)
         _note(worktree)
     except BaseException:
         _undo(worktree)
-        if lease is not None:
-            lease.release()
         raise
-    return WorktreeSpace(path, note=f"a git worktree on {worktree.branch}", worktree=worktree, lease=lease)
+    return WorktreeSpace(worktree.path, note=f"a git worktree on {worktree.branch}", worktree=worktree)
 
 
 def _add(source: str, worktree: Worktree) -> None:
@@ -240,6 +242,6 @@ def _remove_admin(worktree: Worktree) -> None:
         and os.path.isdir(worktree.admin)
         and not os.path.islink(worktree.admin)
     ):
-        shutil.rmtree(worktree.admin)
+        remove_recorded(worktree.admin, identify(worktree.admin))
         with contextlib.suppress(OSError):  # there are others
             os.rmdir(worktrees)

@@ -1,35 +1,48 @@
 """What killed runs have left: found by their leases and ids, and removed. Blocking.
 
 Nothing is found by what it looks like: a process is a run's when the run's id is the value of ``RAMURE_RUN_ID`` in its
-environment or in that of a process above it, a file when the lease names it, a temporary directory when the whole id stands in its name, and what a
-machine made elsewhere (a container, a mount) when the machine's lease says how it is undone. Logs are kept.
+environment or in that of a process above it, a socket when the lease names it, and a directory, a mount or a container when a lease records it: a
+directory with its identity (:mod:`ramure.machines.removal`). Logs are kept. Leases and logs are input: what cannot be
+read is told and passed over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
-import shutil
 import socket
+import stat
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from ramure import life
+from ramure.files import open_ours
 from ramure.machines import leases as machine_leases
-from ramure.machines.errors import CopyFailed
-from ramure.machines.workspace import WORKTREE, remove_tree
-from ramure.machines.worktrees import remove_stale_worktree
+from ramure.machines.directories import remove_recorded
+from ramure.machines.errors import NotRemoved
 from ramure.marks import RUN_ID
 from ramure.runtime.lease import Lease, leases
+from ramure.runtime.log_entries import Passed
 from ramure.runtime.log_files import cut_torn_line, entries
+from ramure.runtime.log_lines import log_line
 from ramure.runtime.marked import kill_marked
 
 __all__ = ["Leftover", "sweep"]
+
+LOCK: Final = "gc.lock"
+
+WAIT: Final = 300.0
+"""Seconds for which a sweep that is under way is waited for."""
+
+READ: Final = "look for what it may have been, then delete the file"
+
+_sweeping = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,88 +70,107 @@ def sweep(runtimes: Path, *, dry_run: bool = False, wait: bool = False) -> list[
     ``dry_run``: only say it. One sweep at a time: another one that is under way is waited for with ``wait``, else it is
     left to do the work.
     """
-    found, theirs = _machines(runtimes.parent, dry_run)  # first: no directory is removed through a mount
-    found += _runs(runtimes, theirs, dry_run, wait=wait or dry_run)
-    return found + _worktrees(runtimes.parent, dry_run)  # last: nothing works there any more
+    home = runtimes.parent
+    if not home.is_dir():
+        return []
+    with contextlib.nullcontext("") if dry_run else _alone(home, wait) as busy:
+        if busy:
+            return [Leftover("", "lease", str(home / LOCK), error=busy)] if wait else []
+        return _sweep(home, runtimes, dry_run)
 
 
-def _runs(runtimes: Path, theirs: set[Path], dry_run: bool, *, wait: bool) -> list[Leftover]:
-    """What the runs left by themselves."""
-    found: list[Leftover] = []
-    if not runtimes.is_dir():
-        return found
-    with _alone(runtimes, wait) as alone:
-        if not alone:
-            return found
-        known = set()
-        for path, lease in leases(runtimes):
-            known.add(lease.execution_id)
-            if not lease.elsewhere() and not lease.alive():
-                found += _bury(path, lease, theirs, dry_run)
-        for path in sorted(runtimes.glob("*.sock")):
-            if path.stem not in known and not _listens(path):
-                found.append(_removed(Leftover(path.stem, "socket", str(path)), path, dry_run))
-        return found
-
-
-def _machines(home: Path, dry_run: bool) -> tuple[list[Leftover], set[Path]]:
-    """What machines of dead programs made elsewhere, also those that were in no run; and the directories that they, and
-    so nobody else, remove."""
-    refused: list[tuple[machine_leases.Stale, str]] = []
-    if dry_run:
-        removed = [each for each in machine_leases.stale(home) if each.worktree is None]
-    else:
-        removed, refused = machine_leases.remove_stale(home)
-    found = [Leftover(each.run, "machine", each.what) for each in removed]
-    found += [Leftover(each.run, "machine", each.what, error=why) for each, why in refused]
-    theirs = {Path(made) for each in (*removed, *(each for each, _ in refused)) for made in each.paths}
-    return found, theirs | {Path(path).parent for path in machine_leases.worktree_paths(home)}
-
-
-def _worktrees(home: Path, dry_run: bool) -> list[Leftover]:
-    """Git worktrees of dead programs, by their leases alone: the work is saved to refs of the repository, or they stay."""
-    found = []
-    for lease in machine_leases.stale_worktrees(home):
-        leftover = Leftover(lease.run, "machine", lease.what)
-        if not dry_run:
-            try:
-                machine = str((lease.worktree or {}).get("identity"))
-                left = [each for each in _processes("RAMURE_MACHINE", machine, dry_run) if each.error]
-                if left:
-                    raise CopyFailed(f"the process {left[0].pid} works there: {left[0].error}")
-                remove_stale_worktree(lease)
-                lease.path.unlink(missing_ok=True)
-            except (OSError, CopyFailed, shutil.Error) as error:
-                leftover = _with_error(leftover, error)
-        found.append(leftover)
+def _sweep(home: Path, runtimes: Path, dry_run: bool) -> list[Leftover]:
+    known, unreadable = leases(runtimes)
+    found = [Leftover(each.path.stem, "lease", str(each.path), error=f"{each.why}; {READ}") for each in unreadable]
+    dead = [(path, lease) for path, lease in known if lease.program.state(home) == "dead"]
+    ended = {
+        lease.execution_id: _processes(RUN_ID, lease.execution_id, lease.execution_id, dry_run) for _, lease in dead
+    }
+    # Before the runs' own directories: what is mounted in them is unmounted; after their processes, which use it.
+    found += _machines(home, dry_run)
+    theirs = machine_leases.paths(home)
+    for path, lease in dead:
+        found += _bury(path, lease, ended[lease.execution_id], theirs, dry_run)
+    runs = {lease.execution_id for _, lease in known} | {each.path.stem for each in unreadable}
+    for path in sorted(runtimes.glob("*.sock")):
+        if path.stem not in runs and not _listens(path):
+            found.append(_unlinked(Leftover(path.stem, "socket", str(path)), path, dry_run))
+    if not dry_run:
+        alive = {lease.program.lock for _, lease in known}
+        life.sweep(home, alive | machine_leases.programs(home))
     return found
 
 
+def _machines(home: Path, dry_run: bool) -> list[Leftover]:
+    """What machines of dead programs made, also those that were in no run."""
+    ended: list[Leftover] = []
+
+    def in_use(lease: machine_leases.Stale) -> str:
+        """What a machine's commands left running is ended before its directory goes, or its work is saved."""
+        machine = lease.fields.get("machine")
+        if not isinstance(machine, str) or not re.fullmatch(r"[\w-]+", machine, re.ASCII):
+            return ""
+        found = _processes("RAMURE_MACHINE", machine, lease.run, dry_run)
+        ended.extend(found)
+        return next((f"the process {each.pid} works there: {each.error}" for each in found if each.error), "")
+
+    removed, refused = (machine_leases.stale(home), []) if dry_run else machine_leases.remove_stale(home, in_use)
+    found = [Leftover(each.run, "machine", each.what, error=each.unread or None) for each in removed]
+    return ended + found + [Leftover(each.run, "machine", each.what, error=why) for each, why in refused]
+
+
 @contextlib.contextmanager
-def _alone(runtimes: Path, wait: bool) -> Iterator[bool]:
-    descriptor = os.open(runtimes, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _alone(home: Path, wait: bool) -> Iterator[str]:
+    """Keep other sweeps away; "" or why that is not so. By a POSIX lock: a child that is forked meanwhile has a flock
+    too, for as long as it lives. That does not keep this process's other threads away, so there is a lock for these."""
+    deadline = time.monotonic() + (WAIT if wait else 0.0)
+    if not _sweeping.acquire(timeout=WAIT if wait else 0):
+        yield f"another cleanup in this program has been under way for {WAIT:g} s"
+        return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield True
-    except BlockingIOError:
-        yield False
+        descriptor = open_ours(home / LOCK, os.O_RDWR | os.O_CREAT)
+        try:
+            while True:
+                try:
+                    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    if error.errno not in life.TAKEN:  # a file system without locks: each removal is safe by itself
+                        yield ""
+                        return
+                else:
+                    yield ""
+                    return
+                if time.monotonic() >= deadline:
+                    yield f"another `ramure gc` has been under way for {WAIT:g} s: look for one that hangs"
+                    return
+                time.sleep(0.1)
+        finally:
+            os.close(descriptor)
     finally:
-        os.close(descriptor)
+        _sweeping.release()
 
 
-def _bury(path: Path, lease: Lease, theirs: set[Path], dry_run: bool) -> list[Leftover]:
+def _bury(path: Path, lease: Lease, processes: list[Leftover], theirs: set[str], dry_run: bool) -> list[Leftover]:
     """All that one dead run left; its lease goes last, and stays while something else could not be removed."""
-    found = _processes(RUN_ID, lease.execution_id, dry_run)
-    for directory in (each for each in _directories(lease) if each not in theirs):
-        leftover = Leftover(lease.execution_id, "directory", str(directory))
-        found.append(leftover if dry_run else _without(leftover, directory))
-    for socket_path in {path.with_suffix(".sock"), Path(lease.socket)}:
-        if os.path.lexists(socket_path):
-            found.append(_removed(Leftover(lease.execution_id, "socket", str(socket_path)), socket_path, dry_run))
+    found = [*processes, *_scratch(lease, dry_run), *_unrecorded(lease, theirs, dry_run)]
+    sockets = [each for each in {path.with_suffix(".sock"), Path(lease.socket)} if os.path.lexists(each)]
+    found += [_unlinked(Leftover(lease.execution_id, "socket", str(each)), each, dry_run) for each in sockets]
     found += _logs(lease, dry_run)
     if not any(leftover.error for leftover in found):
         found.append(_removed(Leftover(lease.execution_id, "lease", str(path)), path, dry_run))
     return found
+
+
+def _unlinked(leftover: Leftover, path: Path, dry_run: bool) -> Leftover:
+    """Remove a socket, or a link to one."""
+    try:
+        if stat.S_IFMT(path.lstat().st_mode) not in (stat.S_IFSOCK, stat.S_IFLNK):
+            raise OSError(f"{path} is no socket: look at it, and remove it yourself")
+    except FileNotFoundError:
+        return leftover
+    except OSError as error:
+        return _with_error(leftover, error)
+    return _removed(leftover, path, dry_run)
 
 
 def _removed(leftover: Leftover, path: Path, dry_run: bool) -> Leftover:
@@ -157,50 +189,55 @@ def _with_error(leftover: Leftover, error: Exception) -> Leftover:
 # -- processes ------------------------------------------------------------------------------------------------------
 
 
-def _processes(name: str, value: str, dry_run: bool) -> list[Leftover]:
+def _processes(name: str, value: str, run: str, dry_run: bool) -> list[Leftover]:
     """Kill the processes with this in their environment, and what is below them; what they were."""
+    if not life.proc_is_ours():
+        return []  # the numbers in /proc are those of other processes
     found = kill_marked(name, value, dry_run=dry_run)
-    return [Leftover(value, "process", each.command, each.pid, each.error) for each in found]
+    return [Leftover(run, "process", each.command, each.pid, each.error) for each in found]
 
 
 # -- directories ----------------------------------------------------------------------------------------------------
 
 
-def _directories(lease: Lease) -> Iterator[Path]:
-    """The run's private directory, and its temporary ones. Links, and what others own, are not ours."""
-    candidates = [Path(lease.scratch)]
+def _scratch(lease: Lease, dry_run: bool) -> Iterator[Leftover]:
+    """The run's private directory."""
+    if not os.path.lexists(lease.scratch):
+        return
+    leftover = Leftover(lease.execution_id, "directory", lease.scratch)
+    if lease.scratch_identity is None:
+        yield _emptied(leftover, lease.scratch, dry_run)
+    elif dry_run:
+        yield leftover
+    else:
+        try:
+            remove_recorded(lease.scratch, lease.scratch_identity)
+        except NotRemoved as error:
+            leftover = _with_error(leftover, error)
+        yield leftover
+
+
+def _unrecorded(lease: Lease, theirs: set[str], dry_run: bool) -> Iterator[Leftover]:
+    """Directories with the run's id that no lease names: its program was killed before it wrote one, and then they are
+    empty; else they are not its own."""
+    begins = f"ramure-{lease.execution_id}-"
     with contextlib.suppress(OSError), os.scandir(lease.temporary) as there:
-        begins = f"ramure-{lease.execution_id}-"
-        candidates += sorted(Path(entry.path) for entry in there if entry.name.startswith(begins))
-    for path in candidates:
-        with contextlib.suppress(OSError):
-            if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid():
-                yield path
+        for entry in sorted(there, key=lambda entry: entry.name):
+            if entry.name.startswith(begins) and entry.path not in theirs and entry.is_dir(follow_symlinks=False):
+                yield _emptied(Leftover(lease.execution_id, "directory", entry.path), entry.path, dry_run)
 
 
-def _without(leftover: Leftover, directory: Path) -> Leftover:
-    """Remove a directory. Nothing is removed through a mount in it: behind that may be anything."""
-    mounted = [point for point in _mounts() if point.is_relative_to(directory)]
-    if mounted:
-        return _with_error(leftover, OSError(f"{mounted[0]} is mounted in it: unmount that first"))
-    if re.match(rf"[0-9a-f]+-{WORKTREE}", directory.name.removeprefix(f"ramure-{leftover.run}-")):
-        return _with_error(
-            leftover, OSError("it may be a git worktree with work in it, but no lease says of what: look into it")
-        )
+def _emptied(leftover: Leftover, path: str, dry_run: bool) -> Leftover:
     try:
-        remove_tree(str(directory))
-    except (OSError, shutil.Error) as error:
-        if directory.exists():  # else somebody was faster: a keeper that has outlived its program
-            return _with_error(leftover, error)
-    return leftover
-
-
-def _mounts() -> list[Path]:
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        if os.lstat(path).st_uid != os.geteuid() or os.listdir(path):
+            raise OSError(f"{path} is not recorded as made by the run: look at it, and remove it yourself")
+        if not dry_run:
+            os.rmdir(path)
     except FileNotFoundError:
-        return []
-    return [Path(line.split()[4].encode().decode("unicode_escape")) for line in lines]
+        return leftover
+    except OSError as error:
+        return _with_error(leftover, error)
+    return leftover
 
 
 def _listens(path: Path) -> bool:
@@ -220,31 +257,40 @@ def _listens(path: Path) -> bool:
 
 def _logs(lease: Lease, dry_run: bool) -> Iterator[Leftover]:
     """Say in the logs of a dead run what it could not: that it died, and which calls nobody saw the end of."""
-    directory = Path(lease.logs)
-    for path in sorted(directory.glob("*.jsonl")):
-        run_log = path.name == "_runtime.jsonl"
-        more = [] if run_log else _unknown_calls(path)
-        if run_log and not any(entry.get("type") == "run_died" for entry in entries(path)):
-            more = [{"ts": time.time(), "type": "run_died", "pid": lease.pid}]
-        if not more:
+    try:
+        paths = sorted(Path(lease.logs).glob("*.jsonl"))
+    except OSError:
+        return
+    for path in paths:
+        passed = Passed()
+        more = _died(path, lease, passed) if path.name == "_runtime.jsonl" else _unknown_calls(path, passed)
+        if passed:
+            yield Leftover(lease.execution_id, "log", f"{path}: {passed}")
+        if not more or str(path) in passed.files:
             continue
         leftover = Leftover(lease.execution_id, "log", f"{path}: " + ", ".join(str(entry["type"]) for entry in more))
         if not dry_run:
             try:
                 cut_torn_line(path)
-                with path.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in more)
+                with open(open_ours(path, os.O_WRONLY | os.O_APPEND), "ab") as file:
+                    file.writelines(log_line(entry) for entry in more)
             except OSError as error:
                 leftover = _with_error(leftover, error)
         yield leftover
 
 
-def _unknown_calls(path: Path) -> list[dict[str, Any]]:
+def _died(path: Path, lease: Lease, passed: Passed) -> list[dict[str, Any]]:
+    if any(entry.get("type") == "run_died" for entry in entries(path, passed)):
+        return []
+    return [{"ts": time.time(), "type": "run_died", "pid": lease.pid}]
+
+
+def _unknown_calls(path: Path, passed: Passed) -> list[dict[str, Any]]:
     """An entry ``tool_unknown`` for each call of an agent's log that was under way."""
     begun: dict[str, Any] = {}
     seq = 0
-    for entry in entries(path):
-        seq = max(seq, int(entry.get("seq", 0)))
+    for entry in entries(path, passed):
+        seq = max(seq, entry.get("seq", 0))
         data = entry.get("data")
         if not isinstance(data, dict):
             continue

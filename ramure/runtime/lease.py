@@ -1,6 +1,6 @@
-"""A run's lease: the file that says which process holds the run, and what is the run's on disk.
+"""A run's lease: the file that says which program holds the run, and what is the run's on disk.
 
-It is written before anything else is made, and removed when all of that is gone. A lease whose process is dead belongs to
+It is written before anything else is made, and removed when all of that is gone. A lease whose program is dead belongs to
 a run that was killed: ``ramure gc`` and the next run's start remove what it left.
 """
 
@@ -8,98 +8,93 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from ramure.runtime.paths import RunPaths
+from ramure.files import open_ours, read_ours
+from ramure.life import Program
+from ramure.machines.directories import read_identity
+from ramure.machines.removal import Identity
 
-__all__ = ["Lease", "leases", "write_lease"]
+__all__ = ["Lease", "Unreadable", "leases", "write_lease"]
+
+LONGEST: Final = 1 << 20
+"""Bytes of a lease."""
+
+_PATHS: Final = ("logs", "scratch", "socket", "temporary")
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """``started`` and ``boot`` tell the process from a later one with the same number."""
+    """What a run has on disk. ``scratch`` is its private directory, once made the one with ``scratch_identity``;
+    ``temporary`` is the directory in which the run's temporary directories are."""
 
     execution_id: str
-    pid: int
-    started: str
-    boot: str
-    host: str
+    program: Program
     logs: str
     scratch: str
     socket: str
     temporary: str
-    """The directory in which the run's temporary directories are."""
+    scratch_identity: Identity | None = None
 
-    def elsewhere(self) -> bool:
-        """Whether it was written on another host, in a home that several share: only that one can tell."""
-        return self.host != socket.gethostname()
+    @property
+    def pid(self) -> int:
+        """Of its program."""
+        return self.program.pid
 
-    def alive(self) -> bool:
-        """Whether its process is."""
-        return self.boot == _boot() and self.started == _started(self.pid)
-
-
-def write_lease(paths: RunPaths) -> None:
-    """This process holds the run from now on."""
-    lease = Lease(
-        execution_id=paths.execution_id,
-        pid=os.getpid(),
-        started=_started(os.getpid()),
-        boot=_boot(),
-        host=socket.gethostname(),
-        logs=str(paths.logs),
-        scratch=str(paths.scratch),
-        socket=str(paths.socket),
-        temporary=tempfile.gettempdir(),
-    )
-    # Whole or not at all: others read it at any time.
-    new = paths.record.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(lease), file)
-    new.rename(paths.record)
+    @classmethod
+    def read(cls, data: object, execution_id: str) -> Lease:
+        """From a file of this name. Raises ValueError when it is none."""
+        if not isinstance(data, Mapping) or set(data) != set(cls.__slots__):
+            raise ValueError("it does not have the fields of a lease")
+        if data["execution_id"] != execution_id:
+            raise ValueError("it is another run's")
+        for name in _PATHS:
+            path = data[name]
+            if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path or len(path) > 4096:
+                raise ValueError(f"{name} is no path: {str(path)[:100]!r}")
+        identity = data["scratch_identity"]
+        return cls(
+            execution_id,
+            Program.read(data["program"]),
+            **{name: data[name] for name in _PATHS},
+            scratch_identity=None if identity is None else read_identity(identity),
+        )
 
 
-def leases(runtimes: Path) -> list[tuple[Path, Lease]]:
-    """The leases in a home's ``runtimes``, with their files. What is no lease is left out."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file where a lease is expected, which is none."""
+
+    path: Path
+    why: str
+
+
+def write_lease(path: Path, lease: Lease) -> None:
+    """Write it to its file, whole or not at all: others read it at any time."""
+    new = path.with_name(f".{path.stem}.new")
+    new.unlink(missing_ok=True)
+    content: dict[str, Any] = {name: getattr(lease, name) for name in Lease.__slots__}
+    content["program"] = lease.program.as_dict()
+    try:
+        with open(open_ours(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        new.rename(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def leases(runtimes: Path) -> tuple[list[tuple[Path, Lease]], list[Unreadable]]:
+    """The leases in a home's ``runtimes``, with their files, and the files that are none."""
+    found, unreadable = [], []
     for path in sorted(runtimes.glob("*.json")) if runtimes.is_dir() else []:
         try:
-            lease = Lease(**json.loads(path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
-            continue  # its run has just ended; or it is another version's, which knows what to do with it
-        if lease.execution_id == path.stem:
-            found.append((path, lease))
-    return found
-
-
-def _started(pid: int) -> str:
-    """When the process started, as the system says it; "" when there is none, or one that only waits to be reaped."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self/stat").exists():
-            return ""
-        return _started_of_ps(pid)
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _started_of_ps(pid: int) -> str:
-    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10).stdout.split()
-    return "" if not said or said[0].startswith("Z") else " ".join(said[1:])
-
-
-def _boot() -> str:
-    """Which of the host's boots this is: process numbers and start times begin anew with each. "" where the system does
-    not say; start times are dates there."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except FileNotFoundError:
-        return ""
+            found.append((path, Lease.read(json.loads(read_ours(path, LONGEST)), path.stem)))
+        except FileNotFoundError:
+            continue  # its run has just ended
+        except (OSError, ValueError, RecursionError) as error:
+            unreadable.append(Unreadable(path, f"{type(error).__name__}: {error}"))
+    return found, unreadable

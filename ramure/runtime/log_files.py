@@ -7,13 +7,15 @@ oldest), and the log goes on in a new ``name.jsonl``. No part is ever removed.
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import BinaryIO, Final
 
-__all__ = ["FULL", "LogFiles", "cut_torn_line", "entries", "parts"]
+from ramure.files import open_ours
+from ramure.runtime.log_entries import LONGEST, Entry, Passed, parse
+
+__all__ = ["FULL", "LogFiles", "cut_torn_line", "entries", "lines", "parts"]
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What a system call fails with when there is no room, on the disk or in the user's share of it."""
@@ -28,8 +30,7 @@ class _File:
     __slots__ = ("descriptor", "size")
 
     def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self.descriptor = os.open(path, flags, 0o600)
+        self.descriptor = open_ours(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.size = os.fstat(self.descriptor).st_size
 
     def write(self, lines: Sequence[bytes], fsync: bool) -> int:
@@ -123,23 +124,46 @@ def parts(path: Path) -> list[Path]:
     return sorted(found, key=_number) + ([path] if path.exists() else [])
 
 
-def entries(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of the log ``path``, of all its parts, in order. A line that a crash has torn is left out."""
+def entries(path: Path, passed: Passed | None = None) -> Iterator[Entry]:
+    """The entries of the log ``path``, of all its parts, in order. What is no entry, and what is no file of this user's,
+    is left out, and counted in ``passed``. A last line that a crash has torn is not counted: it is none yet."""
+    for line in lines(path, passed):
+        entry = parse(line)
+        if entry is not None:
+            yield entry
+        elif passed is not None:
+            passed.lines += 1
+
+
+def lines(path: Path, passed: Passed | None = None) -> Iterator[bytes]:
+    """The whole lines of a log, of all its parts, in order; see :func:`entries`."""
     for part in parts(path):
-        with part.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    try:
-                        entry = json.loads(line.decode("utf-8", "surrogatepass"))
-                    except ValueError:
-                        continue  # a power cut can leave zeros where a line was
-                    if isinstance(entry, dict):
-                        yield entry
+        try:
+            descriptor = open_ours(part)
+        except OSError as error:
+            if passed is not None:
+                passed.files[str(part)] = str(error)
+            continue
+        with open(descriptor, "rb") as file:
+            yield from _lines(file, passed)
+
+
+def _lines(file: BinaryIO, passed: Passed | None) -> Iterator[bytes]:
+    too_long = False
+    while line := file.readline(LONGEST):
+        if not line.endswith(b"\n"):
+            too_long = True  # or the file's torn end
+            continue
+        if not too_long:
+            yield line
+        elif passed is not None:
+            passed.lines += 1
+        too_long = False
 
 
 def cut_torn_line(path: Path) -> bool:
     """Take away what stands behind the last whole line: nobody was told that it is written. Whether there was any."""
-    with path.open("rb+") as file:
+    with open(open_ours(path, os.O_RDWR), "rb+") as file:
         size = position = file.seek(0, os.SEEK_END)
         while position:
             start = max(0, position - (1 << 16))

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from ramure.files import open_ours
 from ramure.home import ramure_home
+from ramure.runtime.log_entries import LONGEST, Entry, Passed, number, parse
 from ramure.runtime.log_files import entries, parts
 
 __all__ = ["RUN_LOG", "LogTail", "RunLogs", "agents_of", "logs", "outline", "run_directories"]
 
 RUN_LOG: Final = "_runtime.jsonl"
-LONGEST: Final = 32 << 20
-"""Bytes of a line that a reader keeps: an agent's message is 16 MiB at most."""
-
-Entry = dict[str, Any]
 
 
 def run_directories() -> list[Path]:
     """The log directory of each run in this home, the newest first."""
-    place = ramure_home() / "logs"
-    found = [path for path in place.iterdir() if (path / RUN_LOG).exists()] if place.is_dir() else []
-    return sorted(found, key=lambda path: (path / RUN_LOG).stat().st_mtime, reverse=True)
+    found: list[tuple[float, Path]] = []
+    with contextlib.suppress(OSError):
+        for path in (ramure_home() / "logs").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(((path / RUN_LOG).lstat().st_mtime, path))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def logs(directory: Path) -> dict[str, Path]:
@@ -40,9 +41,11 @@ def agents_of(directory: Path) -> list[str]:
 class LogTail:
     """Reads a log entry by entry, and goes on where it was: across rotations, and only whole lines."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, passed: Passed | None = None) -> None:
         self.path = path
         self.name = name
+        self.passed = Passed() if passed is None else passed
+        self._too_long = False
         self._file: Any = None
         self._rest = b""
         self._read_parts = 0
@@ -61,48 +64,46 @@ class LogTail:
             self._read_parts += 1
 
     def _open(self) -> bool:
-        """The part to read next: the oldest that was not read."""
+        """Open the part to read next: the oldest that was not read, and is a file of this user's."""
         for part in parts(self.path):
             if part == self.path or int(part.suffix[1:]) > self._read_parts:
                 try:
-                    self._file = part.open("rb")
+                    self._file = open(open_ours(part), "rb")  # noqa: SIM115
+                    self._rest = b""
                 except FileNotFoundError:
                     return False  # it is being rotated just now
+                except OSError as error:
+                    self.passed.files[str(part)] = str(error)
+                    continue
                 return True
         return False
 
     def _rotated(self) -> bool:
         """Whether the file that is open is no longer the log's newest part."""
         try:
-            return not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
-        except FileNotFoundError:
+            return not os.path.samestat(os.fstat(self._file.fileno()), self.path.lstat())
+        except OSError:
             return False
 
     def _whole_lines(self) -> Iterator[Entry]:
         while data := self._file.read(1 << 16):
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
-                entry = _entry(line)
-                if entry is not None:
-                    entry["log"] = self.name
-                    yield entry
+                entry = None if self._too_long else parse(line)
+                self._too_long = False
+                if entry is None:
+                    self.passed.lines += 1
+                    continue
+                entry["log"] = self.name
+                yield entry
             if len(self._rest) > LONGEST:
-                self._rest = b""
+                self._rest, self._too_long = b"", True
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def _entry(line: bytes) -> Entry | None:
-    """None for what is no entry: a power cut can leave zeros, a full disk half a line."""
-    try:
-        entry = json.loads(line.decode("utf-8", "surrogatepass"))
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None
 
 
 class RunLogs:
@@ -116,6 +117,8 @@ class RunLogs:
         self._since = since
         self._types = types
         self._tails: dict[str, LogTail] = {}
+        self.passed = Passed()
+        """What was passed over until now."""
 
     def known(self) -> bool:
         """Whether there is any log: of an agent's address nobody may have heard."""
@@ -134,7 +137,7 @@ class RunLogs:
         for name, path in logs(self._directory).items():
             own = self._agent is None or name == self._agent or name.startswith(f"{self._agent}@")
             if own and name not in self._tails:
-                self._tails[name] = LogTail(path, name)
+                self._tails[name] = LogTail(path, name, self.passed)
 
     def _wanted(self, entry: Entry) -> bool:
         if self._since is not None and _at(entry) < self._since:
@@ -148,8 +151,7 @@ class RunLogs:
 
 
 def _at(entry: Entry) -> float:
-    at = entry.get("ts")
-    return at if isinstance(at, int | float) else 0.0
+    return number(entry.get("ts")) or 0.0
 
 
 # -- a run in a few lines -------------------------------------------------------------------------------------
@@ -157,60 +159,86 @@ def _at(entry: Entry) -> float:
 
 def outline(directory: Path) -> dict[str, Any]:
     """A run that is not live, for ``ramure ls --all``: outcome, duration, tokens, cost. The outcome of one that never
-    said that it ended (it was killed) is ``died``."""
+    said that it ended (it was killed) is ``died``. ``passed_over`` says what in its logs could not be read, or None."""
     run_log = directory / RUN_LOG
-    first, last = _first(parts(run_log)[0]), _last(run_log)
-    started = _at(first) or None
-    usage = last.get("usage") if last.get("type") == "run_ended" else _usage_in_logs(directory)
-    ended = _at(last) or None
+    passed = Passed()
+    first = next(entries(run_log, passed), {})
+    passed = Passed(files=passed.files)  # lines are counted where all of them are read
+    last = _last(run_log, passed)
+    ending = last if last.get("type") == "run_ended" else {}
+    started, ended = _at(first) or None, _at(last) or None
+    agents = number(ending.get("agents"))
     return {
         "execution_id": directory.name,
-        "program": last.get("program") if last.get("type") == "run_ended" else None,
-        "outcome": last.get("outcome", "died") if last.get("type") == "run_ended" else "died",
-        "reason": last.get("reason") if last.get("type") == "run_ended" else None,
+        "program": _text(ending.get("program")),
+        "outcome": _text(ending.get("outcome")) or "died",
+        "reason": _text(ending.get("reason")),
         "started_at": started,
         "seconds": max(0.0, ended - started) if ended is not None and started is not None else None,
-        "agents": last.get("agents") if last.get("type") == "run_ended" else len(agents_of(directory)),
-        "usage": usage,
+        "agents": int(agents) if agents is not None else len(agents_of(directory)),
+        "usage": _usage(ending["usage"], passed) if "usage" in ending else _usage_in_logs(directory, passed),
         "log_dir": str(directory),
+        "passed_over": str(passed) if passed else None,
     }
 
 
-def _first(path: Path) -> Entry:
-    with path.open("rb") as file:
-        return _entry(file.readline(1 << 20)) or {}
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
-def _last(path: Path) -> Entry:
+def _last(path: Path, passed: Passed) -> Entry:
     """The last whole entry."""
-    with path.open("rb") as file:
+    try:
+        descriptor = open_ours(path)
+    except OSError as error:
+        passed.files[str(path)] = str(error)
+        return {}
+    with open(descriptor, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         back = 1 << 13
         while True:
             file.seek(max(0, size - back))
             for line in reversed(file.read().split(b"\n")[0 if back >= size else 1 :]):
-                entry = _entry(line)
+                entry = parse(line)
                 if entry is not None:
                     return entry
-            if back >= size:
+            if back >= size or back > LONGEST:
                 return {}
             back *= 8
 
 
-_USAGE: Final = {"input": "input", "output": "output", "cacheRead": "cache_read", "cacheWrite": "cache_write"}
+_REPORTED: Final = {"input": "input", "output": "output", "cacheRead": "cache_read", "cacheWrite": "cache_write"}
+_OURS: Final = tuple(_REPORTED.values())
 
 
-def _usage_in_logs(directory: Path) -> dict[str, Any]:
-    total: dict[str, Any] = {**dict.fromkeys(_USAGE.values(), 0), "cost": 0.0}
+def _usage_in_logs(directory: Path, passed: Passed) -> dict[str, Any]:
+    total: dict[str, Any] = {**dict.fromkeys(_OURS, 0), "cost": 0.0}
     for name, path in logs(directory).items():
-        if name == "_runtime":
-            continue
-        for entry in entries(path):
+        for entry in entries(path, passed):
             data = entry.get("data")
             used = data.get("usage") if entry.get("type") == "assistant" and isinstance(data, dict) else None
-            if isinstance(used, dict):
-                for reported, ours in _USAGE.items():
-                    total[ours] += int(used.get(reported) or 0)
-                cost = used.get("cost")
-                total["cost"] += float(cost.get("total") or 0.0) if isinstance(cost, dict) else 0.0
+            if name == "_runtime" or used is None:
+                continue
+            cost = used.get("cost") if isinstance(used, dict) else None
+            renamed = {ours: used.get(theirs) for theirs, ours in _REPORTED.items()} if isinstance(used, dict) else used
+            if isinstance(renamed, dict):
+                renamed["cost"] = cost.get("total") if isinstance(cost, dict) else None
+            for kind, amount in _usage(renamed, passed).items():
+                total[kind] += amount
     return total
+
+
+def _usage(reported: object, passed: Passed) -> dict[str, Any]:
+    """Tokens and cost. What is no amount counts as nothing, and is passed over."""
+    given = reported if isinstance(reported, dict) else {}
+    amounts: dict[str, Any] = {kind: _amount(given.get(kind)) for kind in (*_OURS, "cost")}
+    if not isinstance(reported, dict) or None in amounts.values():
+        passed.lines += 1
+    return {kind: (amount or 0.0) if kind == "cost" else int(amount or 0) for kind, amount in amounts.items()}
+
+
+def _amount(value: object) -> float | None:
+    if value is None:
+        return 0.0
+    amount = number(value)
+    return amount if amount is not None and 0 <= amount < 1e15 else None

@@ -5,17 +5,20 @@ Directories are 0700 and files 0600, whatever the umask says.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from ramure.errors import UsageError
 from ramure.home import private_dir, ramure_home
-from ramure.runtime.lease import write_lease
+from ramure.life import Life, hold
+from ramure.runtime.lease import Lease, write_lease
+from ramure.runtime.scratch import Scratch
 
 __all__ = ["Home", "RunPaths", "new_execution_id"]
 
@@ -52,11 +55,34 @@ class RunPaths:
     """The control socket."""
     lease: Path
     """Where clients look for it: the socket, or a link to it where its path would be too long."""
-    scratch: Path
+    private: Scratch
     """Short-lived private files: launch configurations, tmux sockets. Removed at the end of the run."""
 
     record: Path
     """The run's lease: see :mod:`ramure.runtime.lease`."""
+
+    note: str
+    """What the user is to know about these; "" for nothing."""
+
+    life: Life
+
+    @property
+    def scratch(self) -> Path:
+        """The path of the private directory."""
+        return self.private.path
+
+    def release(self) -> None:
+        """Remove the private directory and the sockets, then the lease. The logs are the user's."""
+        try:
+            self.private.remove()
+            self.socket.unlink(missing_ok=True)
+            self.lease.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # who has removed the logs needs no tidying
+                if not any(self.sessions.iterdir()):
+                    self.sessions.rmdir()
+        finally:
+            self.record.unlink(missing_ok=True)
+            self.life.drop()
 
     @property
     def run_log(self) -> Path:
@@ -98,22 +124,32 @@ class Home:
     def run_paths(self, execution_id: str, log_dir: Path | None = None) -> RunPaths:
         """Take a lease, make the directories of a new run, and say where things are."""
         logs = (log_dir or self.logs).absolute() / execution_id
-        scratch = _short_directory() / execution_id
+        scratch, note = _short_directory(execution_id)
         lease = private_dir(self.runtimes) / f"{execution_id}.sock"
         too_long = len(os.fsencode(lease)) > SOCKET_PATH_LIMIT
         socket = scratch / "control.sock" if too_long else lease
         record = self.runtimes / f"{execution_id}.json"
-        paths = RunPaths(execution_id, logs, logs / "sessions", socket, lease, scratch, record)
-        write_lease(paths)
-        private_dir(paths.sessions)
-        private_dir(scratch)
-        if too_long:
-            lease.symlink_to(socket)
+        life = hold(self.path)
+        known = Lease(execution_id, life.program, str(logs), str(scratch), str(socket), tempfile.gettempdir())
+        private = Scratch(
+            scratch, execution_id, lambda identity: write_lease(record, replace(known, scratch_identity=identity))
+        )
+        paths = RunPaths(execution_id, logs, logs / "sessions", socket, lease, private, record, note, life)
+        try:
+            write_lease(record, known)
+            private_dir(paths.sessions)
+            private.ensure()
+            if too_long:
+                lease.symlink_to(socket)
+        except BaseException:
+            paths.release()
+            raise
         return paths
 
 
-def _short_directory() -> Path:
-    """A private directory of this user whose path is short enough for sockets in it."""
+def _short_directory(execution_id: str) -> tuple[Path, str]:
+    """Where a run's private directory is to be, with a path short enough for sockets in it: in a directory of this
+    user's, else, with a note that says why, on its own."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     candidates = [Path(base)] if base and len(base) < 40 else []
     candidates += [Path("/tmp"), Path(tempfile.gettempdir())]
@@ -122,10 +158,16 @@ def _short_directory() -> Path:
         try:
             path.mkdir(mode=0o700, exist_ok=True)
             status = path.lstat()
+        except FileExistsError:
+            status = path.lstat()
         except OSError:
             continue
         # In a shared directory somebody else may have made it first, or made it a link.
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
             path.chmod(0o700)
-            return path
+            return path / execution_id, ""
+        if os.access(candidate, os.W_OK | os.X_OK):
+            what = f"belongs to user {status.st_uid}" if stat.S_ISDIR(status.st_mode) else "is no directory"
+            own = candidate / f"ramure-{os.getuid()}-{execution_id}"
+            return own, f"{path} {what}: the private directory of this run is {own}"
     raise UsageError("no directory for sockets: neither XDG_RUNTIME_DIR, /tmp nor TMPDIR lets us make one of our own")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import functools
 import logging
 import os
-import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +145,7 @@ class Run:
                 part("log", LogWriter, self._make_logs),
                 part("recorders", DynamicSupervisor),
                 part("gateway", GatewayActor, self.gateway),
-                part("tmux", TmuxActor, self.paths.scratch, (self.paths.socket, self.paths.lease)),
+                part("tmux", TmuxActor, self.paths.private, (self.paths.socket, self.paths.lease)),
                 part("control", ControlActor, self),
                 part("processes", DynamicSupervisor),
             ],
@@ -162,6 +160,8 @@ class Run:
         self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
         self._began = True
         self.log("run_started", {"execution_id": self.execution_id, "pid": os.getpid(), "ramure": _version()})
+        if self.paths.note:
+            self.warn("the run", self.paths.note)
 
     async def _sweep(self) -> None:
         """Remove what killed runs of this home have left."""
@@ -211,7 +211,7 @@ class Run:
         if self._began and self._logs is not None and self._logs.lost:
             logger.error("the logs in %s lack the last %d lines", self.paths.logs, self._logs.lost)
         await in_thread(self._end_processes)
-        await in_thread(_clean, self.paths)
+        await in_thread(self.paths.release)
 
     def _end_processes(self) -> None:
         """End what is left of the run because a reaper was killed that was to end it."""
@@ -398,7 +398,7 @@ class RunServices:
 
     @property
     def scratch(self) -> Path:
-        return self.run.paths.scratch
+        return self.run.paths.private.ensure()  # a cleaner may have removed it
 
     def expect(self, token: str, sink: Any, stale_after: float) -> None:
         self.run.gateway.expect(token, sink, stale_after)
@@ -484,18 +484,6 @@ def _cause(failed: StartFailed) -> Exception:
         case Shutdown(detail=FailedToStartChild(reason=Crashed(exception=Exception() as error))):
             return error
     return failed
-
-
-def _clean(paths: RunPaths) -> None:
-    shutil.rmtree(paths.scratch, ignore_errors=True)
-    paths.socket.unlink(missing_ok=True)
-    paths.lease.unlink(missing_ok=True)
-    try:
-        with contextlib.suppress(FileNotFoundError):  # the logs are the user's: who removes them needs no tidying
-            if not any(paths.sessions.iterdir()):
-                paths.sessions.rmdir()
-    finally:
-        paths.record.unlink(missing_ok=True)
 
 
 def _version() -> str:

@@ -9,11 +9,11 @@ from typing import Any
 from ramure.actors import Actor
 from ramure.actors.threaded import ThreadedActor
 from ramure.executor import in_thread
-from ramure.home import private_dir
 from ramure.machines.local import LocalImage, LocalMachine
 from ramure.machines.tmux import Tmux, TmuxServerGone
 from ramure.machines.tmux_local import LocalTmux
 from ramure.runtime.gateway import Gateway
+from ramure.runtime.scratch import Scratch
 
 __all__ = ["GatewayActor", "TmuxActor", "TmuxThread"]
 
@@ -51,7 +51,7 @@ class TmuxActor(Actor):
     killed with SIGKILL; the keeper then also removes ``files``.
     """
 
-    async def init(self, directory: Path, files: Sequence[Path] = ()) -> None:
+    async def init(self, directory: Scratch, files: Sequence[Path] = ()) -> None:
         self.trap_exit = True
         self._directory = directory
         self._files = files
@@ -71,12 +71,13 @@ class TmuxActor(Actor):
         return self._tmux
 
     async def _start(self) -> Tmux:
+        directory = await in_thread(self._directory.ensure)
         if self._host is None or self._host.keeper.down.done():
-            await in_thread(private_dir, self._directory)
-            self._host = await LocalImage(workdir=self._directory).spawn()
-            for path in (self._directory, *self._files):
+            self._host = await LocalImage(workdir=directory).spawn()
+            for path in self._files:
                 self._host.keeper.own(str(path))
-        tmux = LocalTmux(str(self._directory / "tmux" / "server"), self._call, machine=self._host)
+        self._host.keeper.own(str(directory), self._directory.identity)
+        tmux = LocalTmux(str(directory / "tmux" / "server"), self._call, machine=self._host)
         await tmux.start()
         return tmux
 

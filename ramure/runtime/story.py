@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from ramure.actors.addresses import leads_to
 from ramure.agents.model_words import brief
+from ramure.runtime.log_entries import LATEST, number
 
 __all__ = ["Chapter", "Story", "subjects", "tell"]
 
@@ -135,8 +136,8 @@ def _above(place: object, fits: Fits) -> bool:
 
 
 def _at(entry: Entry) -> float:
-    at = entry.get("at", entry.get("ts", 0.0))
-    return float(at) if isinstance(at, (int, float)) else 0.0
+    at = number(entry.get("at", entry.get("ts")))
+    return at if at is not None and abs(at) < LATEST else 0.0
 
 
 def _text(value: object) -> str | None:
@@ -171,8 +172,8 @@ def _crash_report(entry: Entry, fits: Fits) -> Chapter | None:
 def _restarted(entry: Entry, fits: Fits) -> Chapter | None:
     if not fits(entry.get("agent")):
         return None
-    seconds = entry.get("seconds")
-    took = f"ready again {seconds:.2g} s after its death" if isinstance(seconds, (int, float)) else "ready again"
+    seconds = number(entry.get("seconds"))
+    took = f"ready again {seconds:.2g} s after its death" if seconds is not None else "ready again"
     return Chapter(_at(entry), "restarted", f"{took}; restarts so far: {entry.get('restarts', '?')}")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ramure.runtime.log_files import parts
+from ramure.runtime.log_entries import Passed, parse
+from ramure.runtime.log_files import lines
 from ramure.runtime.log_reader import agents_of, logs
 from ramure.runtime.story import Story, near, subjects, tell
 
@@ -19,10 +19,10 @@ _OWN: Final = (b'"type": "problem"', b'"type": "connection"')
 _EVENT: Final = b'"type": "event"'
 
 
-def read_story(directory: Path, subject: str) -> tuple[Story, list[str]]:
+def read_story(directory: Path, subject: str, passed: Passed | None = None) -> tuple[Story, list[str]]:
     """The story of ``subject`` from the directory of a run's logs. With it, whom else may be meant, where the logs know
-    nobody of this name; an empty list where they do."""
-    entries = list(_entries(directory, subject))
+    nobody of this name; an empty list where they do. ``passed`` gets what is passed over."""
+    entries = list(_entries(directory, subject, Passed() if passed is None else passed))
     story = tell(subject, entries)
     known = [*subjects(entries), *_agents(directory)]
     own = tell(subject, (entry for entry in entries if entry.get("type") not in ("alarm", "alarm_over")))
@@ -31,7 +31,7 @@ def read_story(directory: Path, subject: str) -> tuple[Story, list[str]]:
     return story, near(subject, known) or sorted(set(known))[:10] or ["nobody"]
 
 
-def _entries(directory: Path, subject: str) -> Iterator[dict[str, Any]]:
+def _entries(directory: Path, subject: str, passed: Passed) -> Iterator[dict[str, Any]]:
     for name, path in logs(directory).items():
         if name == "_runtime":
             wanted = _of_the_run
@@ -39,9 +39,12 @@ def _entries(directory: Path, subject: str) -> Iterator[dict[str, Any]]:
             wanted = _of_an_agent
         else:
             continue
-        for line in _lines(path):
+        for line in lines(path, passed):
             if wanted(line):
-                for entry in _parsed(line):
+                entry = parse(line)
+                if entry is None:
+                    passed.lines += 1
+                else:
                     yield entry if name == "_runtime" else {**entry, "of": _address(name)}
 
 
@@ -65,19 +68,3 @@ def _address(log: str) -> str:
 
 def _agents(directory: Path) -> list[str]:
     return sorted({_address(name) for name in agents_of(directory)})
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    for part in parts(path):
-        with part.open("rb") as file:
-            yield from file
-
-
-def _parsed(line: bytes) -> Iterator[dict[str, Any]]:
-    """The entry of a line; none for one that is torn, as the last one of a run that was killed may be."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return
-    if isinstance(entry, dict):
-        yield entry

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramure.machines import leases
+from ramure.machines.removal import identify
 from ramure.runtime.gc import sweep
 
 
@@ -13,8 +14,7 @@ from ramure.runtime.gc import sweep
 def test_one_that_cannot_be_read_is_told_and_holds_nothing_up(content: str, no_leases: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
     made.mkdir()
-    lease = leases.take("b", "a directory", paths=[str(made)])
-    os.close(lease._descriptor)  # its program is dead
+    leases.take("b", "a directory", "directory", {"path": str(made), "identity": identify(str(made))}).leave()
     torn = no_leases / "machines" / "a.json"
     torn.write_bytes(content.encode("latin-1"))
     told = sweep(no_leases / "runtimes", dry_run=True)
@@ -35,6 +35,6 @@ def test_one_is_on_the_disk_before_it_can_be_seen(no_leases: Path, monkeypatch: 
         seen.append((os.fstat(descriptor).st_size, [path.name for path in no_leases.glob("machines/*.json")]))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    lease = leases.take("a", "a directory")
+    lease = leases.take("a", "a directory", "directory", {})
     assert seen == [(lease.path.stat().st_size, [])]
     lease.release()

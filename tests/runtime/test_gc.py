@@ -144,7 +144,7 @@ async def test_gc_removes_what_a_killed_run_left_and_nothing_else(
             assert {each["what"] for each in found} >= {each["what"] for each in foreseen if each["kind"] != "process"}
             assert await asyncio.to_thread(gc) == []
         assert alive.returncode is None
-        assert [lease.execution_id for _, lease in leases(home / "runtimes")] == [alive_id]
+        assert [lease.execution_id for _, lease in leases(home / "runtimes")[0]] == [alive_id]
         left = [str(path) for path in leak_check.temporary.rglob(f"*{run_id}*")]
         assert left == []
         assert any(leak_check.temporary.rglob(f"ramure-{alive_id}-*"))
@@ -240,7 +240,7 @@ async def test_a_run_that_ends_in_order_leaves_nothing_for_gc(home: Path) -> Non
 
     @agent_process
     async def main() -> None:
-        seen.extend(lease for _, lease in leases(home / "runtimes"))
+        seen.extend(lease for _, lease in leases(home / "runtimes")[0])
 
     await main()
     assert [lease.pid for lease in seen] == [os.getpid()]
@@ -248,16 +248,31 @@ async def test_a_run_that_ends_in_order_leaves_nothing_for_gc(home: Path) -> Non
     assert not list((home / "runtimes").iterdir())
 
 
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+HOST = socket.gethostname()
+NAMESPACE = os.readlink("/proc/self/ns/pid")
+
+
+def write_lease(home: Path, name: str, **change: Any) -> None:
+    """The lease of a run whose process is this one's number, but another process; ``change``: of its program."""
+    here = {"lock": "", "pid": os.getpid(), "started": "1", "boot": BOOT, "namespace": NAMESPACE, "host": HOST}
+    runtimes = home / "runtimes"
+    lease = dict.fromkeys(("logs", "scratch", "temporary"), "/there/is/nothing")
+    lease |= {"execution_id": name, "socket": str(runtimes / f"{name}.sock"), "scratch_identity": None}
+    (runtimes / f"{name}.json").write_text(json.dumps({**lease, "program": {**here, **change}}))
+
+
 def test_a_lease_of_another_host_or_an_older_boot_is_told_apart(home: Path) -> None:
     runtimes = home / "runtimes"
     runtimes.mkdir()
-    here = {
-        "host": socket.gethostname(),
-        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+    changes = {
+        "far": {"host": "elsewhere", "boot": "another"},
+        "namespace": {"namespace": "pid:[1]"},  # and no lock: only there can it be told
+        "old": {"boot": "before"},
+        "reused": {},
+        "renamed": {"host": "elsewhere"},  # of this boot, so of this host, whatever it is called now
     }
-    for name, change in {"far": {"host": "elsewhere"}, "old": {"boot": "before"}, "reused": {"started": "1"}}.items():
-        lease = {"execution_id": name, "pid": os.getpid(), "started": "0", "logs": "/nowhere", "scratch": "/nowhere"}
-        lease |= {"socket": str(runtimes / f"{name}.sock"), "temporary": "/nowhere", **here, **change}
-        (runtimes / f"{name}.json").write_text(json.dumps(lease))
-    assert {each["run"] for each in gc()} == {"old", "reused"}
-    assert [path.name for path in runtimes.iterdir()] == ["far.json"]
+    for name, change in changes.items():
+        write_lease(home, name, **change)
+    assert {each["run"] for each in gc()} == {"old", "reused", "renamed"}
+    assert sorted(path.name for path in runtimes.iterdir()) == ["far.json", "namespace.json"]
