@@ -45,7 +45,7 @@ from ramure.runtime.messages import (
     Wait,
 )
 from ramure.runtime.process import ProcessPlan
-from ramure.runtime.record import ProcessRecord
+from ramure.runtime.record import OnIdle, ProcessRecord
 from ramure.runtime.retry import note_spawn
 from ramure.runtime.run import Run, RunOptions, cancel_and_wait
 from ramure.runtime.scope import ask_process, current_process, live_process, process_here
@@ -101,6 +101,7 @@ class AgentProcess(Generic[P, R]):
         self.image: Image | None = options.pop("image")
         self.timeout: float | None = options.pop("timeout")
         self.retain: int | None = options.pop("retain")
+        self.on_idle: OnIdle = options.pop("on_idle")
         self.run_options = RunOptions(**options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
@@ -136,12 +137,12 @@ class AgentProcess(Generic[P, R]):
         async with interruptible() as interruption, Run(self.run_options) as run:
             plan = {"args": args, "kwargs": kwargs, **self._plan()}
             with loop_of_a_run(), interruption.of_run(run):
-                root: R = await run.run_process(self.function, self.name, self.image, plan)
+                root: R = await run.run_process(self.function, self.name, self.image, plan, self.on_idle)
         return root
 
     def start(self, parent: ProcessRecord, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProcessRecord:
         """Start it as a child of ``parent``."""
-        record = parent.run.new_process(self.name, parent, self.image)
+        record = parent.run.new_process(self.name, parent, self.image, on_idle=self.on_idle)
         record.stream.function = self.function
         parent.run.start_process(ProcessPlan(record, self.function, args, kwargs, **self._plan()))
         return record
@@ -168,6 +169,7 @@ def agent_process(
     fsync: bool = ...,
     rotate_logs: int | None = ...,
     disk_full_timeout: float = ...,
+    on_idle: OnIdle = ...,
 ) -> Callable[[Callable[P, Awaitable[R]]], AgentProcess[P, R]]: ...
 def agent_process(
     function: Callable[..., Awaitable[Any]] | None = None,
@@ -183,6 +185,7 @@ def agent_process(
     fsync: bool = False,
     rotate_logs: int | None = 64 << 20,
     disk_full_timeout: float = 300.0,
+    on_idle: OnIdle = "remind",
 ) -> Any:
     """Make an async function a process; plain ``@agent_process``, or with options.
 
@@ -193,6 +196,12 @@ def agent_process(
     ``base_url``, how they reach it, where that differs. ``fsync``: what is acknowledged survives a power cut too.
     ``rotate_logs``: bytes at which a log goes on in a new file (None: never). ``disk_full_timeout``: seconds that a run
     waits for room on a full disk before it fails with DiskFull.
+
+    ``on_idle``: what follows when the process is stalled: it waits, in ``wait()``, ``receive()`` or a loop over events, and
+    nothing can decide it any more, since its agent ended its turn without calling a tool, say. Its stream gets an event
+    ``stalled`` at once. ``"remind"``: an agent that has tools of it is reminded after 10 seconds, and once more 10 seconds
+    after its answer; then the wait raises Stalled. ``"fail"``: the wait raises Stalled at once. ``"report"``: nothing else.
+    Or a function, async or not, that is called with the Stalled error.
     """
     options: dict[str, Any] = {
         "image": image,
@@ -205,6 +214,7 @@ def agent_process(
         "fsync": fsync,
         "rotate_logs": rotate_logs,
         "disk_full_timeout": disk_full_timeout,
+        "on_idle": on_idle,
     }
     check_options(options)
     options["log_dir"] = Path(log_dir) if log_dir is not None else None
@@ -239,6 +249,7 @@ async def wait() -> Any:
     """Wait until ``done`` or ``fail`` is called; returns the value, or raises.
 
     Raises AgentDied when an agent of the process dies for good meanwhile (or died before, unseen).
+    Raises Stalled when nothing can decide it any more (:func:`agent_process`, ``on_idle``).
     """
     return await ask_process("wait()", Wait())
 
@@ -261,6 +272,7 @@ async def agent(
     daemons: Literal["end", "keep"] = "end",
     retry_for: float = 900,
     on_model_error: ModelErrorHandler | None = None,
+    on_idle: OnIdle | None = None,
 ) -> Agent:
     """Start a coding agent and return when it is ready.
 
@@ -281,6 +293,9 @@ async def agent(
     for ``retry_for`` seconds; meanwhile the agent's state is ``waiting_for_model``. ``on_model_error(error)``, plain or
     async, decides instead: it returns ``"retry"``, ``"end"`` or ``"ignore"``. The error of a run that an ``ask`` waits
     for is raised by that ``ask`` alone.
+
+    ``on_idle``: what follows when a process is stalled whose tools it has, as :func:`agent_process` describes; None: as that
+    process says.
 
     One that is left before it is ready, as with ``asyncio.timeout``, is ended; its name is free at once.
 
@@ -304,6 +319,7 @@ async def agent(
         "daemons": daemons,
         "retry_for": retry_for,
         "on_model_error": on_model_error,
+        "on_idle": on_idle,
     }
     check_agent(what, options)
     if on_model_error is not None:
@@ -452,6 +468,9 @@ async def supervise(
     stream = EventStream(retain, tells_end=tells_failure)
     record = parent.run.new_process(name, parent, None, of_tree=True, stream=stream)
     slots = {each.id: Slot(each.id, record, EventStream(each.function.retain)) for each in children}
+    record.slots = slots
+    for slot in slots.values():
+        slot.stream.on_wait = parent.run.stalls.look
     tree = TreePlan(children, options, slots)
     parent.run.start_process(ProcessPlan(record, run_tree, (tree,), {}, None, contextvars.copy_context()))
     await _running(record, tree)

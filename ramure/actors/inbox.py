@@ -40,6 +40,13 @@ class Inbox:
     def __init__(self) -> None:
         self._messages: deque[Any] = deque()
         self._reader: tuple[Match, asyncio.Future[Any]] | None = None
+        self.on_wait: Callable[[], None] | None = None
+        """Called when the reader begins to wait."""
+
+    @property
+    def reader(self) -> asyncio.Future[Any] | None:
+        """What the reader waits for, if there is one now."""
+        return None if self._reader is None else self._reader[1]
 
     def put(self, message: Any) -> None:
         """A message arrived: to the reader, if it waits for such a one; else to the end of the queue."""
@@ -72,6 +79,8 @@ class Inbox:
             raise UsageError(f"two receive() at once in {label}: a mailbox has one reader")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         reader = self._reader = (match, future)
+        if self.on_wait is not None:
+            self.on_wait()
         try:
             async with asyncio.timeout(timeout):
                 return await future

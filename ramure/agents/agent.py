@@ -45,6 +45,7 @@ from ramure.agents.requests import (
     Unpause,
 )
 from ramure.agents.session import CommandsEnded, Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
+from ramure.agents.turns import Turns
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
 from ramure.exits import Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetQuarters, end_with
@@ -111,6 +112,7 @@ class AgentActor(Actor):
         self.name, self.address, self.services = options.name, options.address, options.services
         self.delivery = Delivery()
         self.usage = options.usage
+        self.turns = Turns()
         self.state: State = "provisioning"
         self.since = self.system.clock.wall()
         self.machine: Machine | None = None
@@ -221,6 +223,20 @@ class AgentActor(Actor):
         """The ids of the tool calls under way."""
         return self._calls.running
 
+    @property
+    def quiet(self) -> bool:
+        """True when it is idle and nothing is under way that will set its model to work."""
+        return self.state == "idle" and not self.paused and not self.outstanding
+
+    @property
+    def outstanding(self) -> bool:
+        """True while a message is on its way to the model, a question waits for its answer, or a tool is called."""
+        return self.delivery.due or self._questions.waiting or bool(self.calls)
+
+    def tool_table(self) -> dict[str, AddTool]:
+        """Its tools by name, with the context that each is called in."""
+        return dict(self._tools)
+
     # -- requests -----------------------------------------------------------------------------------------
 
     def handle_call(self, request: object, caller: Ask) -> Any:
@@ -261,7 +277,9 @@ class AgentActor(Actor):
         """A message or a question for the model."""
         if not fits(request.text):
             caller.fail(MessageTooLarge(self.name, len(request.text)))
-        elif isinstance(request, AskModel):
+            return
+        self.turns.on_message("run" if isinstance(request, AskModel) else request.origin, self.system.clock.monotonic())
+        if isinstance(request, AskModel):
             self._questions.ask(caller, request.text)
         else:
             self._append("message", {"text": request.text, "how": request.how}, request.origin, caller)
@@ -478,6 +496,7 @@ class AgentActor(Actor):
     def _on_report(self, kind: str, data: dict[str, Any]) -> None:
         if isinstance(data.get("error"), str):
             data = {**data, "error": hide_secrets(data["error"])}
+        self.turns.on_report(kind, data, self.system.clock.monotonic())
         match kind:
             case "state":
                 self._on_state(busy=data.get("state") == "busy")
@@ -522,6 +541,7 @@ class AgentActor(Actor):
 
     def _begin(self, call: BeginCall) -> None:
         """A call is in the log before it is carried out: if this program is killed, the log says what was under way."""
+        self.turns.on_call(call.name)
         data = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
         written = self._write("tool_call", data, "agent", _CallWritten(call))
         self.options.on_event("tool_call", data)

@@ -157,6 +157,11 @@ class Delivery:
         return tuple(self._messages)
 
     @property
+    def due(self) -> bool:
+        """True while a message waits that will set the model to work. A note goes along with what pi does next."""
+        return any(entry.data.get("how") != "note" for entry in self._messages.values())
+
+    @property
     def running(self) -> frozenset[str]:
         """The ids of the calls under way."""
         return frozenset(self._running)

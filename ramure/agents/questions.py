@@ -32,6 +32,11 @@ class Questions:
         self._put = put
         self._waiting: deque[_Question] = deque()
 
+    @property
+    def waiting(self) -> bool:
+        """True while somebody waits for an answer."""
+        return any(not question.caller.future.done() for question in self._waiting)
+
     def ask(self, caller: Ask, text: str) -> None:
         """A new question; it is put when those before it are answered."""
         self._waiting.append(_Question(caller, text))

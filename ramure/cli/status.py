@@ -88,10 +88,15 @@ def _connections(run: dict[str, Any]) -> str:
 
 def _processes(run: dict[str, Any]) -> str:
     rows = [
-        [each["path"], state(each["state"]), ", ".join(each["endpoints"]) or (each["reason"] or "-").partition("\n")[0]]
+        [
+            each["path"],
+            state("stalled" if each["stalled"] else each["state"]),
+            ", ".join(each["endpoints"]) or (each["reason"] or "-").partition("\n")[0],
+        ]
         for each in run["processes"]
     ]
-    return table(("PROCESS", "STATE", "ENDPOINTS"), rows)
+    said = [f"stalled: {one_line(each['stalled'], 1000)}" for each in run["processes"] if each["stalled"]]
+    return "\n".join([table(("PROCESS", "STATE", "ENDPOINTS"), rows), *said])
 
 
 def _events(run: dict[str, Any]) -> str:

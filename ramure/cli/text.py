@@ -28,6 +28,7 @@ COLOURS: Final = {
     "waiting_for_model": "yellow",
     "restarting": "yellow",
     "failed": "red",
+    "stalled": "red",
     "died": "red",
     "ended": "red",
     "cancelled": "yellow",

@@ -25,6 +25,9 @@ KINDS: Final = {
     "trouble": ("trouble", "yellow"),
     "alarm": ("alarm", "red"),
     "by_hand": ("by hand", "cyan"),
+    "stalled": ("stalled", "red"),
+    "reminded": ("reminded", "yellow"),
+    "going": ("goes on", "green"),
 }
 
 WIDEST: Final = 300

@@ -233,6 +233,10 @@ class Tmux(ABC):
         """The screen as text, with up to ``history`` lines before it, without trailing blank lines."""
         return (await self._command("capture-pane", "-p", "-J", "-t", target(name), "-S", str(-history))).rstrip()
 
+    async def clients(self, name: str) -> int:
+        """How many terminals show the session now. Raises :class:`NoSuchSession`."""
+        return len((await self._command("list-clients", "-t", target(name), "-F", "#{client_name}")).split())
+
     async def resize(self, name: str, width: int, height: int) -> None:
         """Give the session's window a size, in characters."""
         await self._command("resize-window", "-t", target(name), "-x", str(width), "-y", str(height))

@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from ramure.agents.wire import fits
 from ramure.errors import UsageError
@@ -24,6 +24,9 @@ __all__ = [
     "check_source",
     "check_text",
 ]
+
+ON_IDLE: Final = ("remind", "fail", "report")
+"""What can follow when a process is stalled, besides a function of the user's."""
 
 
 def check_process(function: Any) -> str:
@@ -89,6 +92,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     check_image(what, options["image"])
     _check_seconds(what, "timeout", options["timeout"], optional=True)
     _check_seconds(what, "disk_full_timeout", options["disk_full_timeout"])
+    _check_on_idle(what, options["on_idle"])
     for name in ("retain", "rotate_logs"):
         check_count(what, name, options[name])
     port, host, base_url, log_dir = (options[name] for name in ("port", "host", "base_url", "log_dir"))
@@ -124,6 +128,8 @@ def check_agent(what: str, options: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{what}: on_model_error={handler!r}: give a function of the error that returns 'retry', 'end' or 'ignore'"
         )
+    if options["on_idle"] is not None:
+        _check_on_idle(what, options["on_idle"])
     if options["restart"] not in ("transient", "temporary"):
         remedy = "choose transient (after it ended unasked) or temporary (never)"
         raise UsageError(f"{what}: restart={options['restart']!r}: {remedy}")
@@ -138,6 +144,13 @@ def _check_seconds(what: str, name: str, value: object, *, optional: bool = Fals
     if not good or (value == 0 and not zero):
         least = "0 or more" if zero else "more than 0"
         raise UsageError(f"{what}: {name}={value!r}: give seconds ({least}){', or None' if optional else ''}")
+
+
+def _check_on_idle(what: str, value: object) -> None:
+    good = (callable(value) and not isinstance(value, type)) or (isinstance(value, str) and value in ON_IDLE)
+    if not good:
+        choices = ", ".join(repr(each) for each in ON_IDLE)
+        raise UsageError(f"{what}: on_idle={value!r}: choose one of {choices}, or give a function of the Stalled error")
 
 
 def _is_int(value: object) -> bool:

@@ -6,12 +6,9 @@ They are not ended: a program may have its reasons. They can do nothing in the p
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import gc
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from ramure.actors.cell import cell_of
-from ramure.runtime.scope import process_of
+from ramure.runtime.carriers import owner_of_task
 
 if TYPE_CHECKING:
     from ramure.runtime.record import ProcessRecord
@@ -58,7 +55,7 @@ class Leftovers:
         tasks = asyncio.all_tasks()
         self._tasks = len(tasks)
         for task in tasks - self._run.system.tasks:
-            record = _owner(task)
+            record = owner_of_task(task)
             if record in ended:
                 left.setdefault(record, []).append(task.get_name())
         for record, names in left.items():
@@ -67,20 +64,3 @@ class Leftovers:
                 f"{record.label} ended and left tasks of its own pending: {', '.join(sorted(names))}; "
                 "await them, or start them with start_task()",
             )
-
-
-def _owner(task: asyncio.Task[Any]) -> ProcessRecord | None:
-    """The process whose own code created the task: not one of its agents or machines, which are in its scope too."""
-    context = _context_of(task)
-    record = None if context is None else process_of(context)
-    if context is None or record is None or record.ref is None:
-        return None
-    return record if cell_of(context) is record.ref._cell else None
-
-
-def _context_of(task: asyncio.Task[Any]) -> contextvars.Context | None:
-    """The context that a task runs in. Python 3.11 does not tell, but its garbage collector does."""
-    if hasattr(task, "get_context"):
-        context: contextvars.Context = task.get_context()
-        return context
-    return next((each for each in gc.get_referents(task) if isinstance(each, contextvars.Context)), None)

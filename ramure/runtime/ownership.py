@@ -15,6 +15,7 @@ from ramure.errors import ActorDied, StopTimeout, UsageError
 from ramure.exits import KILLED
 from ramure.machines.actor import GetQuarters, MachineActor, stop_machine
 from ramure.machines.local import LocalImage
+from ramure.runtime.carriers import OURS
 from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
 from ramure.runtime.stream import Event, EventStream
 from ramure.supervisors import ChildSpec, DynamicSupervisor, SupervisorStopping
@@ -29,6 +30,10 @@ __all__ = ["AgentNameTaken", "Ownership"]
 
 AGENT_EVENTS: Final = 1000
 """Events of an agent that its stream keeps; its log has them all. An agent may live for weeks."""
+
+
+LOOKED_AT: Final = frozenset({"state", "paused", "resumed", "tool_result", "run_end"})
+"""Events of an agent after which its process may be stalled, or is not any more."""
 
 
 class AgentNameTaken(UsageError):
@@ -68,7 +73,10 @@ class Ownership:
         if name in self.record.agents:
             raise AgentNameTaken(self.record.label, name)
         address = self.record.run.take_address(name)
-        made = AgentRecord(name, address, self.record, EventStream(AGENT_EVENTS))
+        made = AgentRecord(
+            name, address, self.record, EventStream(AGENT_EVENTS), on_idle=request.options.get("on_idle")
+        )
+        made.stream.on_wait = self.record.run.stalls.look
         self.record.agents[name] = made
         self.record.run.agents[address] = made
         return made
@@ -83,6 +91,8 @@ class Ownership:
 
         def publish(type: str, data: Any) -> None:
             made.stream.publish(Event(type, data))
+            if type in LOOKED_AT:
+                self.record.run.stalls.look()
 
         plan = AgentOptions(
             name=made.name,
@@ -133,6 +143,7 @@ class Ownership:
         spec = ChildSpec(label, MachineActor, (image,), restart="temporary", shutdown="infinity", type="supervisor")
         ref: Ref[MachineActor] = await self.machines.ask(Call("start_child", (spec,)), timeout=None)
         burial = self.system.loop.create_task(_bury(ref), name=f"burial of {label}", context=contextvars.Context())
+        OURS.add(burial)
         self._burials.add(burial)
         burial.add_done_callback(self._burials.discard)
         machines = self.record.run.ledger.machines

@@ -224,6 +224,17 @@ class Process(Actor):
             self._agent_died = None
         else:
             self._waiting = [*self._waiters(), caller]
+            self.run.stalls.look()
+
+    @property
+    def waiting(self) -> list[Ask]:
+        """Who is in ``wait()`` now."""
+        return self._waiters()
+
+    @property
+    def is_deciding(self) -> bool:
+        """True when its outcome is on its way: it ends, or it will be ended since an agent died."""
+        return self._outcome is not None or self._agent_died is not None
 
     def _waiters(self) -> list[Ask]:
         """Who is in ``wait()`` now. Who has left it, as after a timeout, takes nothing: it is for the next."""
@@ -404,6 +415,7 @@ class Process(Actor):
     def _on_agent_down(self, record: AgentRecord, reason: object) -> None:
         record.ended = reason
         record.release()
+        self.run.stalls.look()
         if self._outcome is not None or is_clean(reason) or not record.announced:
             return
         error = AgentDied(record.name, reason)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ramure.actors.inbox import Inbox
 from ramure.agents.requests import Usage
 from ramure.errors import ActorDied
 from ramure.exits import SHUTDOWN, Crashed, format_exit, is_clean
-from ramure.runtime.errors import ProcessCancelled, ProcessFailed
+from ramure.runtime.errors import ProcessCancelled, ProcessFailed, Stalled
 from ramure.runtime.stream import Event, EventStream
 
 if TYPE_CHECKING:
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from ramure.runtime.eager import Answer
     from ramure.runtime.retry import Retry
     from ramure.runtime.run import Run
+    from ramure.runtime.supervision import Slot
 
-__all__ = ["AgentRecord", "MachineRecord", "Outcome", "ProcessRecord"]
+__all__ = ["AgentRecord", "MachineRecord", "OnIdle", "Outcome", "ProcessRecord"]
+
+OnIdle: TypeAlias = Literal["remind", "fail", "report"] | Callable[["Stalled"], Any]
+"""What follows when a process is stalled: :func:`ramure.agent_process` says what each means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class AgentRecord:
     machine_is_own: bool = False
     """True when its machine was made for it."""
     on_exit: Callable[[object], Any] | None = None
+    on_idle: OnIdle | None = None
+    """What follows when its process is stalled and it has tools of that; None: as the process says."""
     tools: set[str] = field(default_factory=set)
     """The names of the tools that programs have given it."""
 
@@ -163,6 +169,14 @@ class ProcessRecord:
     """Loops of its code that handle the failure of a process, and may spawn another one in its place."""
     unawaited: set[Answer] = field(default_factory=set)
     """Eager verbs that its code has called: those that nobody has awaited, without an answer or with an error."""
+    on_idle: OnIdle = "remind"
+    """What follows when it is stalled."""
+    stalled: str | None = None
+    """Why nothing can decide it any more, while it is stalled."""
+    spawned: int = 0
+    """How many processes it has started so far."""
+    slots: Mapping[Any, Slot] = field(default_factory=dict)
+    """The places of its children, where it is a tree."""
     _attachments: list[Attachment] = field(default_factory=list)
     _started: list[asyncio.Future[None]] = field(default_factory=list)
     _ended: list[asyncio.Future[None]] = field(default_factory=list)
@@ -224,6 +238,7 @@ class ProcessRecord:
                     self.parent.failures = [*self.parent.unseen_failures()[:1000], self]
             _resolve(self._started)
             _resolve(self._ended)
+            self.run.stalls.look()
 
     def end(self, outcome: Outcome) -> None:
         """Settle its outcome (who is called with the ending finds it), and give its stream its ending."""
@@ -268,6 +283,11 @@ class ProcessRecord:
         else:
             answer.set_result(None)
 
+    @property
+    def waiters(self) -> Sequence[asyncio.Future[None]]:
+        """What those who wait for its end wait for."""
+        return self._ended
+
     async def wait_started(self) -> None:
         """Return when its actor runs, or when it is clear that it never will."""
         if self.ref is None and self.outcome is None:
@@ -276,6 +296,7 @@ class ProcessRecord:
     async def wait_ended(self) -> Outcome:
         """Return the outcome when there is one."""
         if self.outcome is None:
+            self.run.stalls.look()
             await _wait(self._ended)
         assert self.outcome is not None
         return self.outcome

@@ -26,6 +26,7 @@ from ramure.machines.relay import Relay
 from ramure.machines.tmux import Tmux
 from ramure.marks import RUN_ID, mark_context
 from ramure.runtime.aside import in_daemon_thread
+from ramure.runtime.carriers import OURS
 from ramure.runtime.control.server import ControlActor
 from ramure.runtime.crashes import CrashReports
 from ramure.runtime.gateway import Gateway
@@ -37,9 +38,10 @@ from ramure.runtime.logs import Logs, LogWriter, Room
 from ramure.runtime.marked import kill_marked
 from ramure.runtime.paths import Home, RunPaths, new_execution_id
 from ramure.runtime.process import Process, ProcessPlan
-from ramure.runtime.record import AgentRecord, Outcome, ProcessRecord
+from ramure.runtime.record import AgentRecord, OnIdle, Outcome, ProcessRecord
 from ramure.runtime.recorder import Recorder
 from ramure.runtime.servers import GatewayActor, TmuxActor
+from ramure.runtime.stalls import Stalls
 from ramure.runtime.stream import Event
 from ramure.runtime.watchdog import Watchdog
 from ramure.supervisors import ChildSpec, DynamicSupervisor, FailedToStartChild, Supervisor, SupervisorEvent
@@ -98,6 +100,7 @@ class Run:
         self.services = RunServices(self)
         self.started_at = 0.0
         self.leftovers = Leftovers(self)
+        self.stalls = Stalls(self)
         self.ledger = Ledger()
         self.watchdog = Watchdog(self._blocked)
         self.processes: dict[int, ProcessRecord] = {}
@@ -158,6 +161,7 @@ class Run:
         self.tmux: Ref[Any] = parts["tmux"]
         self._roots: Ref[Any] = parts["processes"]
         self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
+        OURS.add(self._sweeping)
         self._began = True
         self.log("run_started", {"execution_id": self.execution_id, "pid": os.getpid(), "ramure": _version()})
         if self.paths.note:
@@ -197,6 +201,7 @@ class Run:
             mark_context(self._run_before)
 
     async def _close(self) -> None:
+        self.stalls.close()
         if self._sweeping is not None:
             await self._leave_sweep(self._sweeping)
         self.crashes.flush()
@@ -230,6 +235,7 @@ class Run:
         inherited = image if image is not None else parent.image if parent is not None else None
         record = ProcessRecord(self, name, number, parent, image=inherited, **facts)
         self.processes[number] = record
+        record.stream.on_wait = record.inbox.on_wait = self.stalls.look
         if len(self.processes) >= self._prune_at:
             ended = [number for number, record in self.processes.items() if record.outcome is not None]
             for old in ended[:-KEPT_ENDED]:
@@ -237,6 +243,7 @@ class Run:
             self._prune_at = len(self.processes) + KEPT_ENDED
         if parent is not None:
             parent.offspring[record] = None
+            parent.spawned += 1
         return record
 
     def start_process(self, plan: ProcessPlan) -> None:
@@ -263,10 +270,15 @@ class Run:
         await self._recorders.ask(Call("start_child", (spec,)), timeout=None)
 
     async def run_process(
-        self, function: Callable[..., Awaitable[Any]], name: str, image: Any, plan: Mapping[str, Any]
+        self,
+        function: Callable[..., Awaitable[Any]],
+        name: str,
+        image: Any,
+        plan: Mapping[str, Any],
+        on_idle: OnIdle = "remind",
     ) -> Any:
         """Run a root process to its end, and return or raise its result."""
-        record = self.new_process(name, None, image)
+        record = self.new_process(name, None, image, on_idle=on_idle)
         self.ledger.program = self.ledger.program or name
         self.start_process(ProcessPlan(record, function, **plan))
         try:
@@ -283,6 +295,9 @@ class Run:
         """How a root process ended. Raises :class:`RunFailed` when the run itself has, under it."""
         ended = asyncio.ensure_future(record.wait_ended())
         run_ended = asyncio.ensure_future(self.root.wait())
+        waiting = asyncio.current_task()
+        assert waiting is not None
+        OURS.update((ended, run_ended, waiting))  # they wait for the run, and can decide nothing in it
         try:
             await asyncio.wait([ended, run_ended], return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():  # what is under the run's root is ended with it, and cleans up after itself
@@ -293,6 +308,7 @@ class Run:
                 return ended.result()
             raise RunFailed(self.failure, self.failed_part)
         finally:
+            OURS.discard(waiting)
             ended.cancel()
             run_ended.cancel()
 
@@ -426,6 +442,7 @@ class RunServices:
             self._relay = asyncio.create_task(
                 Relay.start("127.0.0.1", port, to=host or ""), name="relay to the gateway"
             )
+            OURS.add(self._relay)
         return (await asyncio.shield(self._relay)).port
 
     async def close(self) -> None:

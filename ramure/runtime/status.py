@@ -63,6 +63,7 @@ def _process(record: ProcessRecord) -> dict[str, Any]:
         "state": record.outcome.kind if record.outcome else "running",
         "reason": record.outcome.text() if record.outcome and record.outcome.kind != "done" else None,
         "endpoints": sorted(record.endpoints) if record.outcome is None else [],
+        "stalled": record.stalled if record.outcome is None else None,
     }
 
 

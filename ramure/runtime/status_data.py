@@ -50,13 +50,15 @@ class AgentStatus(BriefAgent):
 
 
 class ProcessStatus(TypedDict):
-    """A process, live or lately ended; ``reason`` is why it failed or was cancelled."""
+    """A process, live or lately ended; ``reason`` is why it failed or was cancelled, ``stalled`` why nothing can decide it any
+    more, while that is so."""
 
     path: str
     name: str
     state: Literal["running", "done", "failed", "cancelled"]
     reason: str | None
     endpoints: list[str]
+    stalled: str | None
 
 
 class MachineStatus(TypedDict):

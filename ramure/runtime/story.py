@@ -19,12 +19,17 @@ from ramure.runtime.log_entries import LATEST, number
 
 __all__ = ["Chapter", "Story", "subjects", "tell"]
 
-Kind = Literal["died", "restarted", "gave_up", "ended", "trouble", "alarm", "by_hand", "below"]
+Kind = Literal[
+    "died", "restarted", "gave_up", "ended", "trouble", "alarm", "by_hand", "below", "stalled", "reminded", "going"
+]
 
 Entry = Mapping[str, Any]
 
 AFTERMATH: Final = 60.0
 """Seconds for which troubles are put down to an alarm before them."""
+
+STANDING: Final = frozenset({"stalled", "going", "died", "ended", "gave_up"})
+"""What a subject's stall is followed by where it is over."""
 
 LONGEST: Final = 400
 """Characters of a cause in one line."""
@@ -38,7 +43,8 @@ class Chapter:
     """Seconds since 1970."""
     kind: Kind
     """``died``, ``restarted``, ``gave_up``, ``ended`` for good, ``trouble`` that ended nothing, ``by_hand``: what
-    somebody did with the command line, ``below``: a death of something that it has in it."""
+    somebody did with the command line, ``below``: a death of something that it has in it, ``stalled``: nothing can decide it
+    any more, ``reminded`` of that, ``going`` again."""
     text: str
     """In a line: why, or what."""
     doing: str | None = None
@@ -242,6 +248,19 @@ def _event(entry: Entry, fits: Fits) -> Chapter | None:
     return Chapter(_at(entry), "ended", f"{entry['event']}: {_line(entry.get('data'))}")
 
 
+def _stall(entry: Entry, fits: Fits) -> Chapter | None:
+    """A process that waits and that nothing can decide: it, or the agents that stopped short."""
+    agents = entry.get("agents")
+    if not fits(entry.get("process"), entry.get("agent"), *(agents if isinstance(agents, (list, tuple)) else ())):
+        return None
+    match entry.get("type"):
+        case "stalled":
+            return Chapter(_at(entry), "stalled", _line(entry.get("text")), path=_text(entry.get("process")))
+        case "reminded":
+            return Chapter(_at(entry), "reminded", f"agent {entry.get('agent')}, reminder {entry.get('reminder')}")
+    return Chapter(_at(entry), "going", "something can decide it again")
+
+
 def _operator(entry: Entry, fits: Fits) -> Chapter | None:
     own = fits(entry.get("actor"), entry.get("path"))
     if not own and not _above(entry.get("path"), fits):
@@ -263,6 +282,9 @@ _READERS: Final[dict[str, Callable[[Entry, Fits], Chapter | None]]] = {
     "alarm_over": _alarm,
     "connection": _connection,
     "event": _event,
+    "stalled": _stall,
+    "reminded": _stall,
+    "stall_over": _stall,
     "operator": _operator,
 }
 
@@ -272,6 +294,9 @@ _READERS: Final[dict[str, Callable[[Entry, Fits], Chapter | None]]] = {
 
 def _headline(subject: str, chapters: list[Chapter], deaths: int) -> str:
     last = {chapter.kind: chapter for chapter in chapters}
+    now = [chapter for chapter in chapters if chapter.kind in STANDING]
+    if now and now[-1].kind == "stalled":
+        return f"stalled: {now[-1].text}"
     if "died" in last:
         return _of_death(subject, last, deaths)
     if "ended" in last:

@@ -89,6 +89,8 @@ class EventStream:
         self._wakers: set[asyncio.Future[None]] = set()
         self._subscriptions: dict[Subscription, None] = {}
         self._sources: weakref.WeakSet[EventStream] | None = None
+        self.on_wait: Callable[[], None] | None = None
+        """Called when a reader begins to wait (runtime's own)."""
 
     def retain(self, limit: int | None) -> None:
         """From now on keep only the newest ``limit`` events (None: all)."""
@@ -154,6 +156,11 @@ class EventStream:
     def closed(self) -> bool:
         """True when no more events will come."""
         return self._closed
+
+    @property
+    def readers(self) -> frozenset[asyncio.Future[None]]:
+        """What the readers that wait now wait for."""
+        return frozenset(self._wakers)
 
     def __len__(self) -> int:
         """How many events there were so far, kept or not."""
@@ -236,6 +243,8 @@ class EventStream:
             else:
                 waker = asyncio.get_running_loop().create_future()
                 stream._wakers.add(waker)
+                if stream.on_wait is not None:
+                    stream.on_wait()
                 try:
                     await waker
                 finally:

@@ -19,7 +19,7 @@ from ramure.exits import SHUTDOWN, Crashed, format_exit
 from ramure.runtime.errors import ProcessEnded
 from ramure.runtime.messages import Bubbled, CallEndpoint
 from ramure.runtime.process import Process, ProcessPlan
-from ramure.runtime.record import Outcome, ProcessRecord
+from ramure.runtime.record import OnIdle, Outcome, ProcessRecord
 from ramure.runtime.scope import current_process
 from ramure.runtime.stream import ENDINGS, Event, EventStream, tagged
 from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
@@ -67,6 +67,7 @@ class ProcessFunction(Protocol):
     image: Image | None
     timeout: float | None
     retain: int | None
+    on_idle: OnIdle
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,11 @@ class Slot:
         """Somebody may wait for another process, or for the end."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    @property
+    def is_between(self) -> bool:
+        """True while no process runs here, and one will."""
+        return self.outcome is None and (self.record is None or self.record.outcome is not None)
 
     def on_expose(self, attachment: Attachment) -> None:
         """Show it each endpoint to come, of the process that runs here now and of those after it. Those of agents that
@@ -202,7 +208,7 @@ class _Tree:
         if self._closing:  # its supervisor has not been stopped yet, but will be
             raise ProcessEnded(self.record.label, f"starting {child.id!r}")
         function, run = child.function, self.record.run
-        record = run.new_process(function.name, self.record, function.image)
+        record = run.new_process(function.name, self.record, function.image, on_idle=function.on_idle)
         slot.record = record
         record.retrieved = True  # how it ends is the tree's affair
         slot.incarnations += 1

@@ -176,6 +176,7 @@ class _Life:
         self.name = name
         self._failed = failed
         self.number = number
+        self.people = 0
         self.pi = pi
         self.task = asyncio.create_task(pi.run(), name=f"simulated pi {name}")
         self.ending: Ending | None = None
@@ -249,6 +250,10 @@ class InProcessTmux(Tmux):
     async def capture(self, name: str, *, history: int = 0) -> str:
         """What it would show."""
         return self._life(name).pi.screen
+
+    async def clients(self, name: str) -> int:
+        """How many people look at it: as many as its life's ``people`` says."""
+        return self._life(name).people
 
     async def resize(self, name: str, width: int, height: int) -> None:
         """Has no effect."""

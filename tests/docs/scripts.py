@@ -38,5 +38,6 @@ SCRIPTS: dict[str, Any] = {
     ],
     "no-credit": [HTTPError(402, "Insufficient credits")],
     "no-credit-once": [HTTPError(402, "Insufficient credits"), Text("Paid, and said.")],
+    "stops": [Text("I am done.")],
     "killed": [ToolCall("bash", {"command": "kill -9 $PPID"}), Text("I was killed, and went on.")],
 }

@@ -127,8 +127,9 @@ def test_a_stream_has_exactly_one_ending_and_it_is_last(
 
     @virtual_time()
     async def go() -> None:
-        first, last = await main()
+        first, *between, last = await main()
         assert first == Event("a")
+        assert all(event.type == "stalled" for event in between)  # its own timeout= does not keep it from being that
         assert (last.type, re.sub(r" #\d+>", ">", last.data), last.source) == (ending.type, ending.data, None)
 
     go()

@@ -1,0 +1,51 @@
+"""What an agent's model has done with its turns: its last words, the tools that it has called, who wrote to it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["Turns"]
+
+NUDGE: Final = "[ramure continue]"
+"""How a message begins that the extension itself has typed (``extension/conversation.ts``): no person did."""
+
+
+class Turns:
+    """Follows one agent, across restarts. Times are seconds of the run's clock (``monotonic``)."""
+
+    def __init__(self) -> None:
+        self.prompted = False
+        """True when anybody has sent it a message."""
+        self.said: str | None = None
+        """The last text of its last run; None before the first has ended, "" for an empty reply."""
+        self.stopped: str | None = None
+        """Why its last run ended, where not in good order: ``interrupted``, or the model's error."""
+        self.called: set[str] = set()
+        """The names of the tools that it has called so far."""
+        self.progress = 0
+        """Grows with each call of a tool of the run and each message, reminders excepted."""
+        self.person_at: float | None = None
+        """When a person wrote to it last."""
+
+    def on_message(self, origin: str, now: float) -> None:
+        """A message of the run's log: ``origin`` is who sent it."""
+        self.prompted = True
+        if origin != "ramure":
+            self.progress += 1
+        if origin == "person":
+            self.person_at = now
+
+    def on_call(self, tool: str) -> None:
+        """It calls a tool of the run."""
+        self.called.add(tool)
+        self.progress += 1
+
+    def on_report(self, kind: str, data: Mapping[str, Any], now: float) -> None:
+        """A report of the extension."""
+        if kind == "run_end":
+            self.said = str(data.get("text") or "")
+            aborted = data.get("stop_reason") == "aborted"
+            self.stopped = str(data["error"]) if data.get("error") else "interrupted" if aborted else None
+        elif kind == "user" and data.get("seq") is None and not str(data.get("text")).startswith(NUDGE):
+            self.on_message("person", now)  # typed into pi
