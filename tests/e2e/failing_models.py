@@ -113,21 +113,44 @@ class FailingModel:
     def __call__(self, conversation: Conversation) -> Any:
         text = conversation.first_user_text
         name = text.partition(" haikus about ")[2].partition(". ")[0]
-        way = self.ways[name]
+        way = self.ways.get(name, self.ways["overflow"])  # pi's compaction asks in a conversation of its own
         began = self.began.setdefault(f"{name} {conversation.id}", time.monotonic())
         if way.seconds is None or time.monotonic() - began < way.seconds:
             return way.step
         return "Done." if conversation.tool_results else ToolCall("submit_haiku", {"text": "Rebase in the night"})
 
 
+async def fanned_out(stage: Stage, agents: int, seconds: float, within: float) -> None:
+    """That many agents ask a provider that answers 429 for ``seconds`` after the first request: all complete."""
+    began: list[float] = []
+
+    def script(conversation: Conversation) -> Any:
+        began.append(time.monotonic())
+        if time.monotonic() - began[0] < seconds:
+            return HTTPError(429, "slow down")
+        return "Done." if conversation.tool_results else ToolCall("submit_haiku", {"text": "Rebase in the night"})
+
+    ends, said = await _play(stage, script, [[f"topic {number}", 900] for number in range(agents)], within)
+    assert len(ends) == agents, said
+    for name, end in ends.items():
+        assert end["result"] == ["Rebase in the night"], (name, end)
+        assert end["downs"] == 0, (name, end)
+    assert any("waiting_for_model" in end["states"] for end in ends.values()), said
+
+
 async def played(stage: Stage, names: list[str], within: float) -> tuple[dict[str, dict[str, Any]], str]:
     """What came of each, by name; and all that the program said."""
-    async with ScriptedModel(FailingModel(WAYS)) as model:
+    return await _play(stage, FailingModel(WAYS), [[name, WAYS[name].retry_for] for name in names], within)
+
+
+async def _play(
+    stage: Stage, script: Any, runs: list[list[Any]], within: float
+) -> tuple[dict[str, dict[str, Any]], str]:
+    async with ScriptedModel(script) as model:
         stage.serve(model)
         file = stage.work / "program.py"
         file.write_text(PROGRAM, encoding="utf-8")
-        arguments = json.dumps([[name, WAYS[name].retry_for] for name in names])
-        async with stage.start(sys.executable, str(file), arguments) as program:
+        async with stage.start(sys.executable, str(file), json.dumps(runs)) as program:
             assert await program.ends(within) == 0, program.said
             said = program.said
     ends = [json.loads(line.partition(" ")[2]) for line in said.splitlines() if line.startswith("ended ")]

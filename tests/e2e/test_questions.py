@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ramure.testing import Conversation, Hang, ScriptedModel
+from ramure.testing import Conversation, Hang, HTTPError, ScriptedModel
 from tests.e2e.kit import Stage
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(120)]
@@ -48,6 +48,25 @@ async def test_a_person_at_the_screen_ends_the_question(stage: Stage, keys: list
             assert await program.ends(40) == 0, program.said
     assert "interrupted: agent 'worker' was interrupted before it had answered" in program.said
     assert "answer: the second" in program.said
+
+
+async def test_a_person_who_stops_pi_from_trying_again_ends_the_question(any_stage: Stage) -> None:
+    """That is an abort, and no failure of the model, which is not tried again either."""
+
+    def script(conversation: Conversation) -> object:
+        return HTTPError(429, "slow down", retry=False) if conversation.last_user_text.endswith("one") else "the second"
+
+    async with ScriptedModel(script) as model:
+        any_stage.serve(model)
+        async with any_stage.python(ASKS) as program:
+            run_id = await program.run_id()
+            await model.wait_for_requests(2, timeout=40)
+            await asyncio.sleep(1)  # in the second pause, which takes four seconds
+            any_stage.tmux(run_id, "send-keys", "-t", "=worker:", "Escape")
+            assert await program.ends(40) == 0, program.said
+    assert "interrupted: agent 'worker' was interrupted before it had answered" in program.said
+    assert "answer: the second" in program.said
+    assert len(model.requests) <= 4
 
 
 async def test_a_question_outlives_a_pause_and_nothing_is_asked_in_it(stage: Stage) -> None:

@@ -549,3 +549,42 @@ def test_a_handler_runs_in_the_scope_of_the_process_that_made_the_agent() -> Non
 def test_wrong_options_are_said_at_once(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Scene([], **options).play()
+
+
+# -- no model at all ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("problem", "cause", "said"),
+    [
+        ({"code": "no_model", "message": "pi has no key for p/m: log in with pi's /login"}, "no_model", "/login"),
+        (
+            {"code": "not_started", "message": "pi took a message and did not begin to work", "given_up": True},
+            "not_started",
+            "did not begin to work; look at its screen with `ramure connect`",
+        ),
+    ],
+)
+def test_a_pi_without_a_model_and_one_that_does_not_begin_are_failures_too(
+    problem: dict[str, Any], cause: str, said: str, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(scene: Scene) -> Any:
+        scene.harness.pi("worker")._report("problem", {"seq": None, **problem})
+        return await wait()
+
+    scene = Scene([], body)
+    with pytest.raises(AgentDied) as caught:
+        scene.play()
+    assert isinstance(caught.value.__cause__, ModelError)
+    assert caught.value.__cause__.cause == cause
+    for text in (str(caught.value), why(home), caplog.text):
+        assert said in text
+    assert [event["cause"] for event in scene.of("model_error")] == [cause]
+
+
+def test_a_message_that_pi_did_not_take_at_once_is_no_failure() -> None:
+    async def body(scene: Scene) -> Any:
+        scene.harness.pi("worker")._report("problem", {"code": "not_started", "message": "x", "given_up": False})
+        return await Scene.sent(scene)
+
+    assert Scene(FINISHES, body).play() == "all green"

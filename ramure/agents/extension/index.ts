@@ -50,6 +50,9 @@ function configuration(): Config {
 /** Milliseconds that pi waits at its start for what the run has for us. */
 const CATCHING_UP = 500;
 
+/** The key alone, as terminals of the old and of the new kind send it. */
+const ESCAPE = /^\x1b(\[27(;1(:1)?)?u)?$/;
+
 type Handler = (event: never, ctx: ExtensionContext) => unknown;
 
 export default function ramure(pi: ExtensionAPI): void {
@@ -111,6 +114,10 @@ export default function ramure(pi: ExtensionAPI): void {
 		link.greet();
 		ticking = setInterval(() => started.tick(), 100);
 		ctx.ui.setStatus("ramure", `ramure: ${config.agent}`);
+		ctx.ui.onTerminalInput?.((keys) => {
+			if (ESCAPE.test(keys)) session?.escape();
+			return undefined;
+		});
 		await started.caughtUpWithin(CATCHING_UP); // pi's screen comes after that, and takes a tenth of a second or more
 	});
 

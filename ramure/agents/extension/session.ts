@@ -98,6 +98,8 @@ export class Session {
 	private notStarted = 0;
 	private abortStart = false;
 	private aborting = false;
+	/** A person has pressed escape while pi was about to try again; it then stops, and says so to no extension. */
+	private escaped = false;
 	/** The run does not want pi to work now. */
 	private paused = false;
 	/** The abort under way is a pause's: the run that it ends is not over. */
@@ -493,6 +495,7 @@ export class Session {
 		this.quietUntil = 0;
 		this.problem = "";
 		this.notStarted = 0;
+		this.escaped = false;
 		if (this.failed !== undefined) {
 			// A person has pi work: the run that failed goes on with that.
 			this.failed = undefined;
@@ -500,6 +503,13 @@ export class Session {
 		}
 		if (this.phase === "idle") this.report("state", { state: "busy" });
 		this.phase = "running";
+	}
+
+	/** A person has pressed escape at pi's screen. */
+	escape(): void {
+		if (this.phase !== "settling" || this.lastAssistant?.stopReason !== "error") return;
+		this.escaped = true;
+		this.quietUntil = Math.min(this.quietUntil, now() + 200);
 	}
 
 	agentEnd(): void {
@@ -529,6 +539,8 @@ export class Session {
 		this.phase = "idle";
 		this.retries = 0;
 		this.scan();
+		this.aborting ||= this.escaped;
+		this.escaped = false;
 		const cut = this.aborting && unsettled(this.branch())?.waiting === true;
 		if (this.pausing && cut) {
 			this.holdUp();

@@ -209,3 +209,113 @@ test("a person who works in a pause leaves nothing waiting after it", withPi(asy
 	pi.end("stop");
 	await until(() => pi.reported("run_end").length === 1);
 }));
+
+/** A run that the model fails in; its name. */
+const failed = async (pi, count = 1) => {
+	await until(() => pi.running);
+	pi.end("error", "402 no credit");
+	await until(() => pi.reported("run_failed").length === count);
+	return pi.reported("run_failed").at(-1).run;
+};
+
+test("a run that the model failed in is held up: nothing is reported as over, and nothing begins", withPi(async (pi) => {
+	pi.say("message", { text: "first" });
+	const run = await failed(pi);
+	pi.session.settled(); // pi may say so once more
+	pi.say("message", { text: "second" });
+	pi.say("retry", { run: "another", retry: true });
+	await later(300);
+	assert.equal(pi.prompts.length, 1);
+	assert.equal(pi.reported("run_failed").length, 1);
+	assert.deepEqual(pi.reported("run_end"), []);
+	assert.equal(pi.session.hello().state, "busy");
+	pi.say("retry", { run, retry: true });
+	await until(() => pi.prompts.length === 2);
+	assert.match(pi.prompts[1], /second$/);
+	pi.end("stop");
+	await until(() => pi.reported("run_end").length === 1);
+	assert.deepEqual(pi.reported("run_end")[0].seqs, [2, 3]);
+}));
+
+test("a person who writes has the run that failed go on, and a decision about it comes too late", withPi(async (pi) => {
+	pi.say("message", { text: "first" });
+	const run = await failed(pi);
+	pi.prompt("by hand");
+	pi.say("retry", { run, retry: false });
+	pi.say("message", { text: "second" });
+	await until(() => pi.prompts.some((text) => text.endsWith("second")));
+	pi.end("stop");
+	await until(() => pi.reported("run_end").length === 1);
+	assert.equal(pi.reported("run_end")[0].error, null);
+}));
+
+test("a person who leaves for another session ends the run that failed, with its error", withPi(async (pi) => {
+	pi.say("message", { text: "first" });
+	await failed(pi);
+	pi.session.close(false);
+	assert.deepEqual(pi.reported("run_end").map((end) => end.error), ["402 no credit"]);
+}));
+
+test("each failure has a name of its own", withPi(async (pi) => {
+	pi.say("message", { text: "first" });
+	const first = await failed(pi);
+	pi.say("retry", { run: first, retry: true });
+	const second = await failed(pi, 2);
+	assert.notEqual(first, second);
+	pi.say("retry", { run: first, retry: false }); // about the failure before
+	await later(200);
+	assert.deepEqual(pi.reported("run_end"), []);
+	pi.say("retry", { run: second, retry: false });
+	await until(() => pi.reported("run_end").length === 1);
+	assert.equal(pi.reported("run_end")[0].error, "402 no credit");
+}));
+
+test("what pushes pi on is not reported as if a person had typed it", withPi(async (pi) => {
+	pi.say("message", { text: "first" });
+	const run = await failed(pi);
+	pi.say("retry", { run, retry: true });
+	await until(() => pi.prompts.length === 2);
+	assert.match(pi.prompts[1], /^\[ramure continue\]/);
+	assert.deepEqual(pi.reported("user").map((said) => said.seq), [2]);
+}));
+
+test("a pi that takes messages and does not begin is given up after four of them", withPi(async (pi) => {
+	const clock = performance.now.bind(performance);
+	let skew = 0;
+	performance.now = () => clock() + skew;
+	try {
+		pi.prompt = () => {};
+		pi.say("message", { text: "first" });
+		for (let tries = 0; tries < 3; tries++) {
+			await later(100);
+			skew += 4100;
+		}
+		await until(() => pi.reported("problem").length === 1);
+		assert.equal(pi.reported("problem")[0].given_up, false);
+		skew += 4100;
+		await until(() => pi.reported("problem").length === 2);
+		assert.equal(pi.reported("problem")[1].code, "not_started");
+		assert.equal(pi.reported("problem")[1].given_up, true);
+	} finally {
+		performance.now = clock;
+	}
+}));
+
+test("escape in a pause of pi's own retries is an abort; elsewhere it is nothing", withPi(async (pi) => {
+	pi.say("message", { text: "first" });
+	await until(() => pi.running);
+	pi.session.escape();
+	const settled = pi.session.settled.bind(pi.session);
+	pi.session.settled = () => {};
+	pi.end("error", "429 slow down"); // pi waits before it tries again
+	pi.session.escape();
+	settled();
+	assert.equal(pi.reported("run_end")[0].stop_reason, "aborted");
+	assert.deepEqual(pi.reported("run_failed"), []);
+	pi.session.settled = settled;
+	pi.say("message", { text: "second" });
+	assert.ok(await failed(pi));
+	pi.session.escape();
+	await later(200);
+	assert.equal(pi.reported("run_end").length, 1);
+}));
