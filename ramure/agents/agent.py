@@ -139,6 +139,7 @@ class AgentActor(Actor):
             self.name,
             self.address,
             Hooks(
+                self.ref,
                 self._waits_for_model,
                 self._tell_retry,
                 self._questions.waits_for,

@@ -17,7 +17,7 @@ from ramure.agents.wire import fits
 from ramure.exits import format_exit
 from ramure.faults import failure_of
 
-__all__ = ["CANCELLED", "Calls", "handled_agent"]
+__all__ = ["CANCELLED", "Calls", "OwnTask", "handled_agent", "set_handled_agent"]
 
 CANCELLED: Final = "The call was cancelled."
 """What the model is told of a call that it, or a person, has given up."""
@@ -31,6 +31,11 @@ def handled_agent() -> Ref[Any] | None:
     """The agent that waits for this code: it made the call whose handler this is. None in tasks that a handler made."""
     found = _handler.get()
     return None if found is None or found[1] is not asyncio.current_task() else found[0]
+
+
+def set_handled_agent(agent: Ref[Any]) -> None:
+    """From now on the current task is a handler that ``agent`` waits for."""
+    _handler.set((agent, asyncio.current_task()))
 
 
 class OwnTask(Protocol):
@@ -99,7 +104,7 @@ class Calls:
         self._done(call.call_id, ok, done.text, done.by)
 
     async def _outcome(self, entry: AddTool, call: BeginCall) -> tuple[bool, Done]:
-        _handler.set((self._agent, asyncio.current_task()))
+        set_handled_agent(self._agent)
         try:
             if entry.once is None:
                 return True, Done(await self._handled(entry, call), call.call_id)

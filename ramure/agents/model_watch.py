@@ -6,16 +6,17 @@ that failed up until it hears of one (docs/protocol.md, "When the model fails").
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 import logging
 import os
 import random
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
+from ramure.actors import Ref
+from ramure.agents.calls import OwnTask, set_handled_agent
 from ramure.agents.errors import ModelError, NoModel
 from ramure.agents.model_errors import ModelFailure, classify
 from ramure.agents.model_retries import ANSWERS, Answer, Decision, Retries
@@ -24,6 +25,7 @@ from ramure.agents.screen import masked, secrets_in
 from ramure.clock import Clock
 from ramure.errors import UsageError
 from ramure.exits import Crashed, format_exit
+from ramure.faults import failure_of
 
 __all__ = ["Hooks", "ModelErrorHandler", "ModelWatch", "OnModelError", "hide_secrets"]
 
@@ -43,18 +45,11 @@ class OnModelError:
     context: contextvars.Context
 
 
-class OwnTask(Protocol):
-    """Starts a task of the agent's actor."""
-
-    def __call__(
-        self, coroutine: Coroutine[Any, Any, Any], name: str | None, context: contextvars.Context | None = None
-    ) -> asyncio.Task[Any]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What the agent's actor does for its watch."""
 
+    agent: Ref[Any]
     waits_for_model: Callable[[bool], None]
     """The agent waits for its model, or its model is at work again."""
     tell_retry: Callable[[str, bool], None]
@@ -106,7 +101,7 @@ class ModelWatch:
 
     def on_run_failed(self, data: dict[str, Any]) -> None:
         """A run has failed, and pi holds it up."""
-        failure = classify(str(data.get("error") or UNSAID))
+        failure = _failure(data)
         self._run = run = str(data.get("run"))
         now = self._clock.monotonic()
         if failure.kind != "aborted":
@@ -170,6 +165,7 @@ class ModelWatch:
         """Ask the user's handler. Whatever goes wrong in it ends the agent with that."""
         assert self._on_error is not None
         try:
+            set_handled_agent(self._hooks.agent)
             answer = self._on_error.handler(error)
             if inspect.isawaitable(answer):
                 answer = await answer
@@ -177,7 +173,8 @@ class ModelWatch:
                 raise UsageError(
                     f"agent {self._name!r}: on_model_error returned {answer!r}; return 'retry', 'end' or 'ignore'"
                 )
-        except Exception as wrong:
+        except BaseException as raised:
+            wrong = failure_of(raised)
             wrong.__context__ = error
             logger.warning("agent %s: on_model_error failed: %s; the agent ends", self._address, format_exit(wrong))
             self._tell(error, Decision("end"), f"on_model_error failed ({format_exit(wrong)}): the agent ends")
@@ -244,6 +241,17 @@ class ModelWatch:
 def _answer(answer: Any) -> Answer:
     found: Answer = answer
     return found
+
+
+def _failure(data: dict[str, Any]) -> ModelFailure:
+    """Why a run failed. A conversation that is too large is no matter for ever where only its compaction could not be made
+    now."""
+    failure = classify(str(data.get("error") or UNSAID))
+    if failure.cause == "overflow" and data.get("compaction"):
+        why = classify(hide_secrets(str(data["compaction"])))
+        if why.kind == "transient" and why.cause != "unknown":
+            return replace(why, text=f"{why.text} (in the compaction, after: {failure.text})")
+    return failure
 
 
 def hide_secrets(text: str) -> str:

@@ -312,7 +312,7 @@ class Agent:
         check_text("agent.ask()", text)
         if self._record.ref is not None and self._record.ref == handled_agent():
             raise UsageError(
-                f"{self.name!r} is asked by the handler of a tool that it waits for: this would never end; "
+                f"{self.name!r} is asked by a handler that it waits for, of its tool or of its model's error: this would never end; "
                 "use `send`, or ask it in a task: start_task(...)"
             )
         answer: str = await self._ask(AskModel(text))

@@ -304,7 +304,9 @@ class SimulatedPi:
         self._failures += 1
         self._failed = f"{self._launch}/{self._failures}"
         self._left, self._busy, self._pausing = True, False, False
-        self._report("run_failed", {"run": self._failed, **_outcome(seqs, last), "model": self._model.name})
+        self._report(
+            "run_failed", {"run": self._failed, **_outcome(seqs, last), "model": self._model.name, "compaction": None}
+        )
 
     def _decided(self, *, retry: bool) -> None:
         if not retry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ramure.agents.requests import Pause, Unpause
 from ramure.errors import UsageError
 from ramure.runtime.errors import AgentDied
 from ramure.runtime.handle import Agent
+from ramure.runtime.status import run_summary
 from ramure.runtime.story_log import read_story
 from ramure.testing import Conversation, DropConnection, Finish, HTTPError, InProcessHarness, ToolCall, run_virtual
 
@@ -588,3 +590,47 @@ def test_a_message_that_pi_did_not_take_at_once_is_no_failure() -> None:
         return await Scene.sent(scene)
 
     assert Scene(FINISHES, body).play() == "all green"
+
+
+def test_sys_exit_in_a_handler_ends_the_agent_and_no_more() -> None:
+    with pytest.raises(AgentDied, match=r"sys.exit\(\) ends the part"):
+        Scene([HTTPError(401, "no")], on_model_error=lambda error: sys.exit(3)).play()
+
+
+def test_a_handler_that_asks_its_own_agent_is_told_that_this_would_never_end() -> None:
+    scene: Scene
+
+    async def decide(error: ModelError) -> str:
+        await scene.worker.ask("What now?")
+        return "retry"
+
+    scene = Scene([HTTPError(401, "no")], on_model_error=decide)
+    with pytest.raises(AgentDied, match="this would never end"):
+        scene.play()
+
+
+def test_a_conversation_that_is_too_large_is_tried_again_while_its_compaction_fails_for_a_while() -> None:
+    async def body(scene: Scene) -> Any:
+        pi = scene.harness.pi("worker")
+        report = pi._report
+        pi._report = lambda kind, data: report(  # as pi 1.6 says it
+            kind, {**data, "compaction": "529 overloaded"} if kind == "run_failed" else data
+        )
+        return await Scene.sent(scene)
+
+    scene = Scene([HTTPError(400, "prompt is too long")] * 3 + FINISHES, body)
+    assert scene.play() == "all green"
+    assert {error["cause"] for error in scene.of("model_error")} == {"overloaded"}
+
+
+def test_what_waits_for_its_model_is_shown_as_that() -> None:
+    shown: list[str] = []
+
+    async def body(scene: Scene) -> Any:
+        await scene.worker.send("Do it.")
+        await scene.worker.events.listen_for("model_error")
+        shown.extend(each["state"] for each in run_summary(current_runtime())["agents"])
+        return await wait()
+
+    assert Scene([*[HTTPError(500, "oops")] * 20, *FINISHES], body).play() == "all green"
+    assert shown == ["waiting_for_model"]

@@ -150,7 +150,7 @@ export default function ramure(pi: ExtensionAPI): void {
 	observe("message_end", (s, event) => s.messageEnd(event.message as Message));
 	observe("session_before_compact", (s) => s.compaction(true));
 	observe("session_compact", (s) => s.compaction(false));
-	observe("session_compact_failed", (s) => s.compaction(false));
+	observe("session_compact_failed", (s, event) => s.compaction(false, event.errorMessage as string | undefined));
 	observe("tool_execution_start", (s, event) =>
 		s.toolEvent("tool_start", { tool_call_id: event.toolCallId, name: event.toolName, arguments: event.args }),
 	);

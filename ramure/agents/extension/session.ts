@@ -87,6 +87,8 @@ export class Session {
 	private quietUntil = 0;
 	private retries = 0;
 	private compactingUntil = 0;
+	/** Why pi's last compaction failed, if it did and says so. */
+	private compactionError: string | undefined;
 	private inFlight: { seq: number; at: number } | undefined;
 	private problem = "";
 	private fileTrouble = "";
@@ -496,6 +498,7 @@ export class Session {
 		this.problem = "";
 		this.notStarted = 0;
 		this.escaped = false;
+		this.compactionError = undefined;
 		if (this.failed !== undefined) {
 			// A person has pi work: the run that failed goes on with that.
 			this.failed = undefined;
@@ -589,7 +592,7 @@ export class Session {
 	private fail(last: Message): void {
 		this.ready = false;
 		this.failed = `${this.identity.launch}/${++this.failures}`;
-		this.report("run_failed", { run: this.failed, ...this.outcome(this.runSeqs, last), model: modelName(this.ctx) ?? null });
+		this.report("run_failed", { run: this.failed, ...this.outcome(this.runSeqs, last), model: modelName(this.ctx) ?? null, compaction: this.compactionError ?? null });
 		this.reclaim();
 	}
 
@@ -622,7 +625,8 @@ export class Session {
 		};
 	}
 
-	compaction(running: boolean): void {
+	compaction(running: boolean, error?: string): void {
+		this.compactionError = error;
 		this.compactingUntil = running ? now() + COMPACTION_LIMIT : 0;
 	}
 
