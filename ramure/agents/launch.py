@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ramure.agents.session_file import mend
 from ramure.executor import in_thread
+from ramure.machines.git import without_repository
 from ramure.machines.local import LocalMachine
 from ramure.machines.process_tree import TREE, Daemons, environment_file, held
 from ramure.machines.tmux import env_file, wrapped
@@ -140,5 +141,6 @@ def extension_path() -> Path:
 
 def own_environment(machine: Machine) -> dict[str, str]:
     """What pi on this host finds in its environment: the user's own, with the image's additions."""
-    own = {name: value for name, value in os.environ.items() if not _NOT_PASSED_ON.fullmatch(name)}
+    own = without_repository(os.environ)
+    own = {name: value for name, value in own.items() if not _NOT_PASSED_ON.fullmatch(name)}
     return {**own, **machine.env} if isinstance(machine, LocalMachine) else {}

@@ -110,10 +110,15 @@ def without_repository(environ: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def user_git(directory: str, *args: str) -> bytes:
-    """git in a directory of the user's, with the user's configuration; what it says. Raises :class:`GitFailed`."""
+def user_git(directory: str, *args: str, git_dir: str = "") -> bytes:
+    """git in a directory of the user's, with the user's configuration; what it says. Raises :class:`GitFailed`.
+
+    ``git_dir`` is the repository's git directory, where that is known; else git looks for it.
+    """
     kept = {n: v for n, v in without_repository(os.environ).items() if not n.startswith("GIT_")}
     kept |= {n: v for n, v in os.environ.items() if n.startswith(OF_THE_USER)}
+    if git_dir:
+        kept["GIT_DIR"] = git_dir
     where = f"git {_verb(args)} in {directory}"
     return _run(["-C", directory, *_options(NOTHING_IS_STARTED), *args], kept | NOBODY_IS_ASKED, where)
 

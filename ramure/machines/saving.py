@@ -8,7 +8,7 @@ What is kept, and under which ref of the main repository:
 
 * ``ramure/<id>``, the machine's branch: its commits, and the files that were not committed as a commit on top.
 * ``ramure/<id>-uncommitted`` and ``ramure/<id>-detached``, where HEAD was somewhere else and that branch cannot be moved there.
-* ``refs/ramure/<id>``, a commit that is on no branch: its parents are the commits that only a reflog or an operation under
+* ``refs/ramure-kept/<id>``, a commit that is on no branch: its parents are the commits that only a reflog or an operation under
   way held; its tree has the files that are ignored, what was staged, and the state of operations under way.
 
 Afterwards it is *verified* that these refs hold all of it: the directory is listed anew, and compared with what a new git
@@ -30,7 +30,7 @@ from ramure.machines.contents import Contents, Entry, contents, data, digest
 from ramure.machines.errors import WorkNotSaved
 from ramure.machines.git import GitFailed, locked, plumbing
 
-__all__ = ["Worktree", "branch_has_nothing_of_its_own", "save"]
+__all__ = ["Worktree", "branch_has_nothing_of_its_own", "save", "without_lock"]
 
 UNCOMMITTED: Final = "What was not committed when the machine stopped"
 KEPT: Final = """What no branch holds of the machine {identity}
@@ -95,7 +95,7 @@ class Worktree:
 
     @property
     def kept(self) -> str:
-        return f"refs/ramure/{self.identity}"
+        return f"refs/ramure-kept/{self.identity}"
 
     @property
     def link(self) -> bytes:
@@ -229,8 +229,10 @@ def _bytes(path: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return b""
-    with open(descriptor, "rb") as file:
-        return file.read(STATE_LIMIT) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    try:
+        return os.read(descriptor, STATE_LIMIT) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
 
 
 def _git(worktree: Worktree, *args: str, stdin: bytes | Iterator[bytes] = b"", index: str = "") -> bytes:
@@ -612,11 +614,15 @@ def _committed(worktree: Worktree, files: Mapping[bytes, File], parents: list[st
 def _update_refs(worktree: Worktree, plan: Plan) -> None:
     if not plan.updates:
         return
-    # Of a git that was killed with the machine: nobody else uses the machine's refs.
     for ref in plan.updates:
-        Path(f"{worktree.common}/{ref}.lock").unlink(missing_ok=True)
+        without_lock(worktree, ref)
     lines = "".join(f"update {ref}\0{new}\0{old}\0" for ref, (new, old) in plan.updates.items()).encode()
     _git(worktree, "update-ref", "-m", "ramure: the machine stopped", "-z", "--stdin", stdin=lines)
+
+
+def without_lock(worktree: Worktree, ref: str) -> None:
+    """Remove the lock of a git that was killed with the machine: nobody else uses the machine's refs."""
+    Path(f"{worktree.common}/{ref}.lock").unlink(missing_ok=True)
 
 
 # -- verifying ---------------------------------------------------------------------------------------------------

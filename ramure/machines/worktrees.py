@@ -22,7 +22,7 @@ from ramure.machines.errors import CopyFailed
 from ramure.machines.frozen import Frozen
 from ramure.machines.git import GitFailed, locked, plumbing, user_git
 from ramure.machines.removal import identify
-from ramure.machines.saving import Worktree, branch_has_nothing_of_its_own, save
+from ramure.machines.saving import Worktree, branch_has_nothing_of_its_own, save, without_lock
 from ramure.machines.workspace import Workspace, copied, copy_of
 
 __all__ = ["WorktreeSpace", "freeze_worktree", "undo_worktree", "worktree_of"]
@@ -148,7 +148,19 @@ def _like(files: str, state: State, identity: str) -> WorktreeSpace:
 
 
 def _added(source: str, common: str, base: str, identity: str, fill: Callable[[str], None]) -> WorktreeSpace:
-    """Add a worktree, let ``fill`` put the files into it, and note what they are."""
+    """Add a worktree, let ``fill`` put the files into it, and note what they are; again, where another git was in the way."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return _added_once(source, common, base, identity, fill)
+        except GitFailed as error:
+            # git's own directory of this worktree is new: if it is missing, somebody has pruned it, half made.
+            if not TRANSIENT.search(error.said) and f"worktrees/ramure-{identity}" not in error.said:
+                raise
+            time.sleep(random.uniform(0.05, 0.1) * attempt)
+    return _added_once(source, common, base, identity, fill)
+
+
+def _added_once(source: str, common: str, base: str, identity: str, fill: Callable[[str], None]) -> WorktreeSpace:
     made: list[Worktree] = []
 
     def prepare(parent: str) -> dict[str, Any]:
@@ -160,31 +172,19 @@ def _added(source: str, common: str, base: str, identity: str, fill: Callable[[s
 
     make(identity, f"a git worktree of {source} in", "worktree", prepare)
     worktree = made[0]
+    path = worktree.path
     try:
-        _add(source, worktree)
-        fill(worktree.path)
+        command = ("worktree", "add", "--quiet", "--lock", "--no-checkout", "--no-track", "-b", worktree.branch)
+        with locked(common):  # one at a time: git reads what another has half made
+            user_git(source, *command, path, base, git_dir=common)
+        if Path(path, ".git").read_bytes() != worktree.link or os.stat(path).st_ino != worktree.inode:
+            raise CopyFailed(f"{path}: git has made the worktree elsewhere than in {worktree.admin}")
+        fill(path)
         _note(worktree)
     except BaseException:
         _undo(worktree)
         raise
-    return WorktreeSpace(worktree.path, note=f"a git worktree on {worktree.branch}", worktree=worktree)
-
-
-def _add(source: str, worktree: Worktree) -> None:
-    """One worktree at a time, and again where a git of somebody else's was in the way."""
-    command = ("worktree", "add", "--quiet", "--lock", "--no-checkout", "--no-track", "-b", worktree.branch)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with locked(worktree.common):
-                user_git(source, *command, worktree.path, worktree.base)
-                break
-        except GitFailed as error:
-            if attempt == ATTEMPTS or not TRANSIENT.search(error.said):
-                raise
-            _undo(worktree, directory=False)
-            time.sleep(random.uniform(0.05, 0.1) * attempt)
-    if Path(worktree.path, ".git").read_bytes() != worktree.link:
-        raise CopyFailed(f"{worktree.path}: git has made the worktree elsewhere than in {worktree.admin}")
+    return WorktreeSpace(path, note=f"a git worktree on {worktree.branch}", worktree=worktree)
 
 
 def _note(worktree: Worktree) -> None:
@@ -198,32 +198,28 @@ def _note(worktree: Worktree) -> None:
         shutil.copyfile(index, f"{worktree.admin}/ramure-index")
 
 
-def _undo(worktree: Worktree, *, directory: bool = True) -> None:
+def _undo(worktree: Worktree) -> None:
     """Leave nothing of a worktree that nobody has worked in."""
     with contextlib.suppress(OSError), locked(worktree.common):
         _remove_admin(worktree)
         with contextlib.suppress(GitFailed):  # there is no such branch, or it is at another commit
             plumbing(worktree.common, "update-ref", "-d", worktree.own, worktree.base)
-    if directory:
-        remove_tree(os.path.dirname(worktree.path))
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{worktree.path}/.git")
+    remove_tree(os.path.dirname(worktree.path))
 
 
 def _remove(worktree: Worktree) -> None:
     save(worktree)
     parent = os.path.dirname(worktree.path)
-    saved = f"{parent}/saved"
     if os.path.lexists(worktree.path):
         # At once: of a directory that is half removed, a further try would save that half.
-        os.rename(worktree.path, saved)
-    remove_tree(parent)
+        os.rename(worktree.path, f"{parent}/saved")
     with locked(worktree.common):
         _remove_admin(worktree)
         tip = _tip(worktree)
         if tip and branch_has_nothing_of_its_own(worktree, tip):
+            without_lock(worktree, worktree.own)
             plumbing(worktree.common, "update-ref", "-d", worktree.own, tip)
+    remove_tree(parent)  # and its lease, last
 
 
 def _tip(worktree: Worktree) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ramure.machines.commands import STREAM_AHEAD
-from ramure.machines.errors import FileRefused, MachineDown, SpawnFailed, WorkNotSaved
+from ramure.machines.errors import FileRefused, MachineDown, SpawnFailed
 from ramure.machines.local import LocalImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.machines.tmux_local import LocalTmux
@@ -162,89 +161,6 @@ async def test_what_is_no_regular_file_is_refused_and_nothing_waits_for_its_othe
     await machine.stop()
     os.close(reader)
     listener.close()
-
-
-class TestWorktrees:
-    @pytest.fixture
-    def repository(self, tmp_path):
-        git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(tmp_path)]
-        subprocess.run([*git, "init", "-q", "-b", "main"], check=True)
-        (tmp_path / "file").write_text("first")
-        subprocess.run([*git, "add", "."], check=True)
-        subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
-        return tmp_path
-
-    def git(self, repository, *args):
-        return subprocess.run(["git", "-C", repository, *args], capture_output=True, text=True, check=True).stdout
-
-    async def test_each_machine_has_a_branch_of_its_own(self, repository):
-        image = LocalImage(workdir=repository, worktree=True)
-        one, two = await asyncio.gather(image.spawn(), image.spawn())
-        assert await one.read_file("file") == b"first"
-        await one.write_file("file", b"changed")
-        assert await two.read_file("file") == b"first"
-        branch = (await one.exec("git branch --show-current")).stdout.strip()
-        assert branch == f"ramure/{one.id}"
-        assert branch in one.describe()
-        await one.stop()
-        await two.stop()
-        assert self.git(repository, "show", f"{branch}:file") == "changed"
-        assert self.git(repository, "branch", "--format=%(refname:short)").split() == ["main", branch]
-        assert len(self.git(repository, "worktree", "list").splitlines()) == 1
-
-    async def test_commits_stay_on_the_branch(self, repository):
-        machine = await LocalImage(workdir=repository, worktree=True).spawn()
-        await machine.exec("echo x > y; git add y; git -c user.name=a -c user.email=a@a commit -qm work")
-        await machine.stop()
-        assert self.git(repository, "log", "--format=%s", f"ramure/{machine.id}").split() == ["work", "first"]
-
-    def script(self, path, text):
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-        return path
-
-    def saved(self, repository, machine):
-        assert self.git(repository, "show", f"ramure/{machine.id}:new") == "work"
-        assert not Path(machine.workdir).exists()
-
-    async def test_the_locks_of_a_git_that_was_killed_are_no_hindrance(self, repository):
-        machine = await LocalImage(workdir=repository, worktree=True).spawn()
-        await machine.write_file("new", b"work")
-        await machine.exec("touch $(git rev-parse --git-path index.lock) $(git rev-parse --git-path HEAD.lock)")
-        await machine.exec("touch $(git rev-parse --git-path refs/heads/$(git branch --show-current).lock)")
-        await machine.stop()
-        self.saved(repository, machine)
-
-    async def test_neither_are_signatures_and_hooks(self, repository):
-        """That would ask for a passphrase, say."""
-        machine = await LocalImage(workdir=repository, worktree=True).spawn()
-        await machine.write_file("new", b"work")
-        refuses = self.script(repository / "refuses", "exit 1")
-        self.git(repository, "config", "commit.gpgsign", "true")
-        self.git(repository, "config", "gpg.program", str(refuses))
-        for hook in ("pre-commit", "prepare-commit-msg", "commit-msg", "reference-transaction"):
-            self.script(repository / ".git/hooks" / hook, "exit 1")
-        await machine.stop()
-        self.saved(repository, machine)
-
-    async def test_work_that_cannot_be_saved_stays_and_the_stop_can_be_repeated(self, repository):
-        machine = await LocalImage(workdir=repository, worktree=True).spawn()
-        await machine.write_file("new", b"work")
-        await machine.exec("git init -q nested; echo inner > nested/file")
-        for _ in range(2):
-            with pytest.raises(WorkNotSaved, match=f"{machine.workdir} could not all be saved.*: nested;") as caught:
-                await machine.stop()
-            assert caught.value.path == machine.workdir
-            assert Path(machine.workdir, "new").read_bytes() == b"work"
-            assert Path(machine.workdir, "nested/file").read_bytes() == b"inner\n"
-        shutil.rmtree(f"{machine.workdir}/nested/.git")
-        await machine.stop()
-        self.saved(repository, machine)
-        assert self.git(repository, "show", f"ramure/{machine.id}:nested/file") == "inner\n"
-
-    async def test_a_directory_that_is_no_repository(self, tmp_path):
-        with pytest.raises(SpawnFailed, match="git"):
-            await LocalImage(workdir=tmp_path, worktree=True).spawn()
 
 
 @pytest.mark.real

@@ -19,6 +19,7 @@ from pathlib import Path
 from ramure.agents.toolchain.errors import SetupFailed
 from ramure.agents.toolchain.probe import Node, Pi, probe_node, read_pi_package, which
 from ramure.agents.toolchain.versions import PI_PACKAGE
+from ramure.machines.git import without_repository
 
 __all__ = ["install_node", "install_pi", "npm_of"]
 
@@ -105,7 +106,7 @@ def _checked_node(executable: Path) -> Node:
 
 def _run(argv: list[str], work: Path, more: dict[str, str] | None = None, first_on_path: Path | None = None) -> None:
     """Run an installer to its end, in a process group of its own that is killed if this is interrupted."""
-    environ = {k: v for k, v in os.environ.items() if k not in _UNWANTED}
+    environ = {k: v for k, v in without_repository(os.environ).items() if k not in _UNWANTED}  # npm runs git
     environ |= {"npm_config_cache": str(work / "npm-cache"), "npm_config_update_notifier": "false", **(more or {})}
     if first_on_path is not None:
         environ["PATH"] = f"{first_on_path}{os.pathsep}{environ.get('PATH', os.defpath)}"
