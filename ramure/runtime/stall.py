@@ -13,8 +13,9 @@ any process that may act. What is in doubt counts as able to decide: a false acc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, Literal
 
 __all__ = ["AgentView", "ProcessView", "Snapshot", "WaitView", "deciders", "stalled"]
@@ -89,110 +90,112 @@ def stalled(snapshot: Snapshot) -> dict[int, ProcessView]:
     """The stalled processes, by number."""
     rule = _Rule(snapshot)
     active = rule.active(frozenset())
-    first = {p.number for p in rule.waiting if not rule.depends(p) and not rule.decided_by(p, active)}
+    first = {p.number for p in rule.waiting if not rule.depends(p) and not rule.is_decided(p, active)}
     # Their ends decide others: those that depend on others are judged with that.
     ending = frozenset(number for number in first if rule.processes[number].ends)
     active = rule.active(ending)
-    second = {p.number for p in rule.waiting if rule.depends(p) and not rule.decided_by(p, active)}
+    second = {p.number for p in rule.waiting if rule.depends(p) and not rule.is_decided(p, active)}
     return {number: rule.processes[number] for number in sorted(first | second)}
 
 
 def deciders(snapshot: Snapshot, number: int) -> list[str]:
     """What can decide a process now, in words; empty where nothing can, or where it does not wait."""
     rule = _Rule(snapshot)
-    process = rule.processes[number]
-    return rule.decided_by(process, rule.active(frozenset()))
+    return list(rule.decided_by(rule.processes[number], rule.active(frozenset())))
 
 
-@dataclass(slots=True)
 class _Rule:
-    snapshot: Snapshot
-    processes: Mapping[int, ProcessView] = field(init=False)
-    waiting: tuple[ProcessView, ...] = field(init=False)
-    awake: frozenset[str] = field(init=False)
+    """The rule over one snapshot, which is indexed once: a run may have thousands of processes."""
 
-    def __post_init__(self) -> None:
-        self.processes = {process.number: process for process in self.snapshot.processes}
-        self.waiting = tuple(process for process in self.snapshot.processes if _waits(process))
-        self.awake = _awake(self.snapshot.agents)
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.processes = {process.number: process for process in snapshot.processes}
+        self.waiting = tuple(process for process in snapshot.processes if _waits(process))
+        self.outside = tuple(process.number for process in snapshot.processes if process.waits is None)
+        self.awake = _awake(snapshot.agents)
+        self.children: defaultdict[int | None, list[int]] = defaultdict(list)
+        for process in snapshot.processes:
+            self.children[process.parent].append(process.number)
+        self.agents: defaultdict[int, list[AgentView]] = defaultdict(list)
+        """Of each process, the agents that it owns, and those that have tools of it."""
+        for agent in snapshot.agents:
+            for number in {agent.owner, *agent.tools_of}:
+                self.agents[number].append(agent)
 
     # -- whom what concerns -----------------------------------------------------------------------------------
 
-    def agents_of(self, number: int) -> Iterable[AgentView]:
-        """The agents that it owns, and those that have tools of it."""
-        return (agent for agent in self.snapshot.agents if agent.owner == number or number in agent.tools_of)
-
-    def children(self, number: int) -> Iterable[ProcessView]:
-        return (process for process in self.snapshot.processes if process.parent == number)
-
     def is_open(self, process: ProcessView) -> bool:
         """True where anybody who acts may decide it: by a message to it, or by the first one to an agent of it."""
-        agents = list(self.agents_of(process.number))
+        agents = self.agents[process.number]
         if agents and not any(agent.prompted for agent in agents):
             return True
-        return any(place.kind == "receive" for place in (*(process.waits or ()), *process.beside))
+        return any(place.kind == "receive" for place in _places(process))
 
-    def sources(self, process: ProcessView) -> list[ProcessView]:
+    def sources(self, process: ProcessView) -> list[int]:
         """The processes, other than its own children, whose events or ends it waits for."""
-        places = (*(process.waits or ()), *process.beside)
         found = [
-            self.processes[place.of] for place in places if isinstance(place.of, int) and place.of in self.processes
+            self.processes[n] for place in _places(process) if isinstance(n := place.of, int) and n in self.processes
         ]
-        return [each for each in found if each.parent != process.number and each is not process]
+        return [each.number for each in found if each.parent != process.number and each is not process]
 
     def depends(self, process: ProcessView) -> bool:
         """True where what decides it may be what another process does."""
         return self.is_open(process) or bool(self.sources(process))
 
-    def watched(self, process: ProcessView) -> Iterable[str]:
-        """The agents whose events it waits for."""
-        places = (*(process.waits or ()), *process.beside)
-        return (place.of for place in places if isinstance(place.of, str))
-
     # -- the rule ---------------------------------------------------------------------------------------------
 
-    def own_deciders(self, process: ProcessView) -> list[str]:
+    def own_deciders(self, process: ProcessView) -> Iterator[str]:
         """What can decide it without any other process."""
-        found = list(process.wakers)
+        yield from process.wakers
         if process.deciding:
-            found.append("its end")
-        found += [f"endpoint {name}" for name in process.endpoints]
-        found += [f"agent {agent.address}" for agent in self.agents_of(process.number) if agent.address in self.awake]
-        found += [f"agent {address}" for address in self.watched(process) if address in self.awake]
-        return found + list(self.snapshot.outside)
+            yield "its end"
+        yield from (f"endpoint {name}" for name in process.endpoints)
+        watched = (place.of for place in _places(process) if isinstance(place.of, str))
+        near = (*(agent.address for agent in self.agents[process.number]), *watched)
+        yield from (f"agent {address}" for address in near if address in self.awake)
+        yield from self.snapshot.outside
 
     def active(self, ending: frozenset[int]) -> frozenset[int]:
         """The processes that may act; ``ending``: those that are stalled, and will be ended for it."""
         found = {
             process.number
             for process in self.snapshot.processes
-            if process.waits is None or process.number in ending or self.own_deciders(process)
+            if process.waits is None or process.number in ending or _any(self.own_deciders(process))
         }
-        while True:
-            more = {p.number for p in self.snapshot.processes if p.number not in found and self._woken(p, found)}
-            if not more:
-                return frozenset(found)
+        left = [process for process in self.snapshot.processes if process.number not in found]
+        while more := {process.number for process in left if self._is_woken(process, found)}:
             found |= more
+            left = [process for process in left if process.number not in more]
+        return frozenset(found)
 
-    def _woken(self, process: ProcessView, active: set[int]) -> bool:
+    def _is_woken(self, process: ProcessView, active: set[int]) -> bool:
         """True where one of those that may act can have it act."""
-        if any(child.number in active for child in self.children(process.number)):
-            return True
-        if any(source.number in active for source in self.sources(process)):
+        if not active.isdisjoint(self.children[process.number]) or not active.isdisjoint(self.sources(process)):
             return True
         return self.is_open(process) and bool(active or self.snapshot.strangers)
 
-    def decided_by(self, process: ProcessView, active: frozenset[int]) -> list[str]:
+    def decided_by(self, process: ProcessView, active: frozenset[int]) -> Iterator[str]:
         """What can decide a process that waits."""
-        others = [other for other in self.snapshot.processes if other is not process]
-        found = self.own_deciders(process)
-        found += [f"child {child.number}" for child in self.children(process.number)]
-        found += [f"process {other.number}" for other in others if other.waits is None]
-        found += [f"process {source.number}" for source in self.sources(process) if source.number in active]
+        me = process.number
+        yield from self.own_deciders(process)
+        yield from (f"child {number}" for number in self.children[me])
+        yield from (f"process {number}" for number in self.outside if number != me)
+        yield from (f"process {number}" for number in self.sources(process) if number in active)
         if self.is_open(process):
-            found += [f"process {other.number}" for other in others if other.number in active]
-            found += self.snapshot.strangers
-        return found
+            yield from (f"process {number}" for number in active if number != me)
+            yield from self.snapshot.strangers
+
+    def is_decided(self, process: ProcessView, active: frozenset[int]) -> bool:
+        """True where something can."""
+        return _any(self.decided_by(process, active))
+
+
+def _any(deciders: Iterator[str]) -> bool:
+    return next(deciders, None) is not None
+
+
+def _places(process: ProcessView) -> tuple[WaitView, ...]:
+    return (*(process.waits or ()), *process.beside)
 
 
 def _waits(process: ProcessView) -> bool:
@@ -201,9 +204,11 @@ def _waits(process: ProcessView) -> bool:
 
 def _awake(agents: tuple[AgentView, ...]) -> frozenset[str]:
     """The agents that work or may be set to work: by a person, a message under way, or an agent that reaches them."""
+    reaches = {each.address: each.reaches for each in agents}
     found = {each.address for each in agents if not each.idle or each.outstanding or each.person}
-    while True:
-        more = {address for each in agents if each.address in found for address in each.reaches if address not in found}
-        if not more:
-            return frozenset(found)
+    ahead = list(found)
+    while ahead:
+        more = reaches.get(ahead.pop(), frozenset()) - found
         found |= more
+        ahead += more
+    return frozenset(found)

@@ -40,7 +40,7 @@ logger = logging.getLogger("ramure.runtime")
 SETTLE: Final = 0.1
 """Seconds from a change to the look: what follows from the change has happened by then."""
 
-PER_TASK: Final = 0.0005
+PER_TASK: Final = 0.002
 """Seconds more for each task of the run: a look costs some microseconds for each, and is to cost at most 2 % of the time."""
 
 PATIENCE: Final = 10.0

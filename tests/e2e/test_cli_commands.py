@@ -60,7 +60,7 @@ async def main():
     print("run", run.execution_id, flush=True)
     await wait()
 
-@agent_process
+@agent_process(on_idle="report")
 async def other():
     print("other", current_runtime().execution_id, flush=True)
     await wait()

@@ -19,7 +19,7 @@ PROGRAM = """
 import asyncio
 from ramure import agent, agent_process, current_runtime, done, wait
 
-@agent_process
+@agent_process(on_idle="report")
 async def main():
     worker = await agent("worker")
 

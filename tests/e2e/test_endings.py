@@ -24,7 +24,7 @@ PROGRAM = """
 import asyncio, time
 from ramure import agent, agent_process, current_runtime, wait
 
-@agent_process
+@agent_process(on_idle="report")
 async def main():
     print("run", current_runtime().execution_id, flush=True)
     began = time.monotonic()
@@ -155,7 +155,7 @@ ASKS = """
 import asyncio
 from ramure import agent, agent_process, current_runtime
 
-@agent_process
+@agent_process(on_idle="report")
 async def main():
     print("run", current_runtime().execution_id, flush=True)
     worker = await agent("worker")

@@ -18,7 +18,7 @@ PROGRAM = """
 import asyncio
 from ramure import agent, agent_process, current_runtime, done, wait
 
-@agent_process
+@agent_process(on_idle="report")
 async def main():
     print("run", current_runtime().execution_id, flush=True)
     try:
@@ -141,7 +141,7 @@ CAUGHT = """
 import asyncio, signal
 from ramure import agent, agent_process, current_runtime, done, wait
 
-@agent_process
+@agent_process(on_idle="report")
 async def main():
     print("run", current_runtime().execution_id, flush=True)
     await wait()
@@ -169,7 +169,7 @@ OWN = """
 import asyncio, os, signal
 from ramure import agent_process, current_runtime, done, wait
 
-@agent_process
+@agent_process(on_idle="report")
 async def main():
     print("run", current_runtime().execution_id, flush=True)
     return await wait()

@@ -189,7 +189,7 @@ REAPED = """
 import asyncio
 from ramure import agent, agent_process, current_runtime, machine, wait
 
-@agent_process
+@agent_process(on_idle="report")
 async def main():
     print("run", current_runtime().execution_id, flush=True)
     host = await machine()
@@ -282,7 +282,7 @@ ENVIRONMENT = """
 import asyncio
 from ramure import agent, agent_process, current_runtime, wait
 
-@agent_process
+@agent_process(on_idle="report")
 async def main():
     print("run", current_runtime().execution_id, flush=True)
     worker = await agent("worker")
