@@ -7,6 +7,7 @@ Three families, after trio: :class:`UsageError` (the program is wrong, and the t
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "UsageError",
     "WouldDeadlock",
     "refuse_windows",
+    "with_remedy",
 ]
 
 
@@ -45,6 +47,25 @@ def refuse_windows() -> None:
     """Raise :class:`UnsupportedPlatform` there: nothing here would get far without POSIX, and none would say why."""
     if sys.platform == "win32":
         raise UnsupportedPlatform
+
+
+def with_remedy(error: OSError | RuntimeError) -> str:
+    """The system's words for ``error``, and what to do where one of its limits was reached."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, RuntimeError):  # of threading: there is no number
+        number = errno.EAGAIN
+    remedy = _REMEDIES.get(number or 0)
+    return f"{error}; {remedy}" if remedy else str(error)
+
+
+_REMEDIES: dict[int, str] = {
+    errno.EMFILE: "allow this program more open files (`ulimit -n 4096`), or start fewer machines at once",
+    errno.ENFILE: "this host has no descriptors left: end what holds them, or raise fs.file-max",
+    errno.EAGAIN: "the limit of processes and threads is reached: raise it (`ulimit -u`), or end some",
+    errno.ENOMEM: "this host has no memory left for another process",
+    errno.ENOSPC: "make room there, or set TMPDIR to a directory with room",
+    errno.EDQUOT: "your quota is used up: make room there, or set TMPDIR to a directory elsewhere",
+}
 
 
 def _rebuilt(kind: type[RamureError], args: tuple[Any, ...], state: dict[str, Any]) -> RamureError:

@@ -23,7 +23,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, ParamSpec, TypeVar
 
-__all__ = ["Threads", "busy", "in_thread", "resolve", "submit", "thread_count"]
+from ramure.errors import OperationalError, with_remedy
+
+__all__ = ["NoThread", "Threads", "busy", "in_thread", "resolve", "submit", "thread_count"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +38,13 @@ IDLE_LIMIT: Final = 10.0
 
 EXIT_LIMIT: Final = 10.0
 """Seconds that the calls under way get when the interpreter exits."""
+
+
+class NoThread(OperationalError, RuntimeError):
+    """The system lets this program start no thread."""
+
+    def __init__(self, error: RuntimeError) -> None:
+        super().__init__(with_remedy(error))
 
 
 class Threads(Executor):
@@ -65,7 +74,7 @@ class Threads(Executor):
         return self._running + len(self._queue)
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Call ``function`` in a thread. Raises RuntimeError when there is no thread and none can be started."""
+        """Call ``function`` in a thread. Raises :class:`NoThread` when none is there and none can be started."""
         future: Future[T] = Future()
 
         def call() -> None:
@@ -98,11 +107,11 @@ class Threads(Executor):
         self._count += 1
         try:
             thread.start()
-        except RuntimeError:  # the system's limit: the threads that are there do the work
+        except RuntimeError as error:  # the system's limit: the threads that are there do the work
             self._count -= 1
             if not self._count:
                 self._queue.pop()
-                raise
+                raise NoThread(error) from error
 
     def _work(self) -> None:
         changed = self._changed

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ramure.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,9 +15,17 @@ __all__ = ["private_dir", "ramure_home"]
 
 
 def ramure_home(environ: Mapping[str, str] | None = None) -> Path:
-    """Where ramure keeps what it makes; absolute, and not created by this call."""
+    """Where ramure keeps what it makes; absolute, and not created by this call.
+
+    Raises :class:`UsageError` where the user has no home directory.
+    """
     given = (os.environ if environ is None else environ).get("RAMURE_HOME")
-    return Path(given).expanduser().absolute() if given else Path.home() / ".ramure"
+    try:
+        return Path(given).expanduser().absolute() if given else Path.home() / ".ramure"
+    except RuntimeError:
+        raise UsageError(
+            f"this user (uid {os.getuid()}) has no home directory: set RAMURE_HOME, or HOME, to a directory of yours"
+        ) from None
 
 
 def private_dir(path: Path) -> Path:

@@ -13,6 +13,7 @@ import os
 import posixpath
 import shlex
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 from ramure.agents.errors import LaunchFailed
 from ramure.agents.extension import ENTRY, sources
 from ramure.agents.launch import extension_path, own_environment
+from ramure.agents.proxies import ASK_PROXIES, SETTINGS, exemptions, read_proxies
 from ramure.agents.toolchain import ToolError
 from ramure.agents.toolchain.elsewhere import FIND, choose, find_arguments
 from ramure.agents.toolchain.find import Harness
@@ -62,12 +64,19 @@ class Place(ABC):
     extension: str
     pi_argv: tuple[str, ...]
     cwd: str
+    proxies: Mapping[str, str]
+    """The proxies that pi finds there, and what is exempt (:mod:`ramure.agents.proxies`)."""
     parent: tuple[str, ...]
     """The program that is pi's parent and ends its process tree; empty where there can be none."""
 
     @abstractmethod
     def environment(self, more: dict[str, str]) -> tuple[dict[str, str], str | None]:
         """What pi's environment file says, and the file that it reads first."""
+
+    def _hosts(self) -> list[str]:
+        """Who must be reached without a proxy."""
+        host = urlsplit(self.url).hostname or ""
+        return [host, f"[{host}]"] if ":" in host else [host]
 
     @abstractmethod
     async def memory(self) -> bytes | None:
@@ -83,7 +92,8 @@ class Here(Place):
     """On this host."""
 
     def environment(self, more: dict[str, str]) -> tuple[dict[str, str], str | None]:
-        return {**own_environment(self.machine), **more}, None
+        own = own_environment(self.machine)
+        return {**own, **exemptions({**self.proxies, **own}, self._hosts()), **more}, None
 
     async def memory(self) -> bytes | None:
         return None
@@ -101,7 +111,7 @@ class Elsewhere(Place):
     """The session's copy in the run's logs."""
 
     def environment(self, more: dict[str, str]) -> tuple[dict[str, str], str | None]:
-        return more, self.room.environment
+        return {**exemptions(self.proxies, self._hosts()), **more}, self.room.environment
 
     async def memory(self) -> bytes | None:
         try:
@@ -141,6 +151,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
             extension=str(extension_path()),
             pi_argv=pi_argv,
             cwd=machine.workdir if isinstance(machine, LocalMachine) else "/",
+            proxies={} if own_pi else await in_thread(_proxies_here),
             parent=HERE if own_pi is None else (),
         )
     room = await quarters.room()
@@ -161,6 +172,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
         extension=extension,
         pi_argv=harness.argv,
         cwd=room.workdir,
+        proxies=await room.once("proxies", lambda: _proxies(machine)),
         parent=(),
         room=room,
         kept=kept,
@@ -175,6 +187,21 @@ async def _find_pi(machine: Machine, services: Services) -> Harness:
     script = shlex.join(["/bin/sh", "-c", FIND, "sh", *find_arguments(here)])
     said = (await machine.exec(script, timeout=LOOK_LIMIT)).stdout
     return choose(said, machine.describe(), machine.install_hint())
+
+
+async def _proxies(machine: Machine) -> dict[str, str]:
+    """Those of a machine elsewhere."""
+    return read_proxies((await machine.exec(shlex.join(["/bin/sh", "-c", ASK_PROXIES]), timeout=LOOK_LIMIT)).stdout)
+
+
+def _proxies_here() -> dict[str, str]:
+    """Those of this host that are not in the environment: the one in pi's settings."""
+    directory = os.environ.get("PI_CODING_AGENT_DIR") or os.path.expanduser("~/.pi/agent")
+    try:
+        said = Path(directory, "settings.json").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    return {SETTINGS: "set"} if '"httpProxy"' in said else {}
 
 
 async def _put_extension(machine: Machine, room: Room) -> str:

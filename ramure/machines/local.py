@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from ramure.errors import with_remedy
 from ramure.executor import in_thread, submit
 from ramure.forks import finalizer
 from ramure.home import private_dir
@@ -67,7 +68,9 @@ class LocalImage(Image):
         try:
             workspace = await made(lambda: self._workspace(identity), Workspace.remove)
         except (OSError, CopyFailed) as error:
-            raise SpawnFailed(self.describe(), f"no working directory: {error}") from error
+            raise SpawnFailed(
+                self.describe(), f"no working directory: {with_remedy(error) if isinstance(error, OSError) else error}"
+            ) from error
         return await LocalMachine.start(identity, workspace, self.env)
 
     def _workspace(self, identity: str) -> Workspace:
@@ -127,7 +130,7 @@ class LocalMachine(CommandMachine):
         except BaseException as error:
             await in_thread(workspace.remove)
             if isinstance(error, OSError):
-                raise SpawnFailed("this host", f"its keeper process did not start: {error}") from error
+                raise SpawnFailed("this host", f"its keeper process did not start: {with_remedy(error)}") from error
             raise
         return cls(identity, workspace, env, keeper)
 

@@ -9,9 +9,10 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ramure.executor import in_thread
@@ -27,6 +28,20 @@ Call = Callable[..., Awaitable[Any]]
 """Runs a blocking function off the event loop: ``await call(function, *args)``."""
 
 
+@contextlib.contextmanager
+def _some_output() -> Iterator[None]:
+    """libtmux reads ``sys.stdout.encoding`` when it is imported; a program whose output is closed has no stdout."""
+    if sys.stdout is not None:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        sys.stdout = nowhere
+        try:
+            yield
+        finally:
+            sys.stdout = None
+
+
 class LibtmuxServer:
     """A plain, blocking tmux client; to be used from one thread, away from the event loop.
 
@@ -35,7 +50,8 @@ class LibtmuxServer:
     """
 
     def __init__(self, socket: str, timeout: float) -> None:
-        import libtmux
+        with _some_output():
+            import libtmux
 
         self.server_pid: int | None = None
         self._timeout = timeout

@@ -6,6 +6,7 @@ Directories are 0700 and files 0600, whatever the umask says.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -106,11 +107,10 @@ class Home:
         """The home that the environment names. Raises :class:`UsageError` when it cannot be used."""
         path = ramure_home()
         try:
-            private_dir(path)
+            if not private_dir(path).is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         except OSError as error:
-            raise UsageError(
-                f"ramure's home {path} cannot be used: {error}; set RAMURE_HOME to a directory of yours"
-            ) from error
+            raise _unusable(path, error) from error
         return cls(path)
 
     @property
@@ -125,7 +125,10 @@ class Home:
         """Take a lease, make the directories of a new run, and say where things are."""
         logs = (log_dir or self.logs).absolute() / execution_id
         scratch, note = _short_directory(execution_id)
-        lease = private_dir(self.runtimes) / f"{execution_id}.sock"
+        try:
+            lease = private_dir(self.runtimes) / f"{execution_id}.sock"
+        except OSError as error:
+            raise _unusable(self.path, error) from error
         too_long = len(os.fsencode(lease)) > SOCKET_PATH_LIMIT
         socket = scratch / "control.sock" if too_long else lease
         record = self.runtimes / f"{execution_id}.json"
@@ -145,6 +148,10 @@ class Home:
             paths.release()
             raise
         return paths
+
+
+def _unusable(home: Path, error: OSError) -> UsageError:
+    return UsageError(f"ramure's home {home} cannot be used: {error}; set RAMURE_HOME to a directory of yours")
 
 
 def _short_directory(execution_id: str) -> tuple[Path, str]:

@@ -38,6 +38,7 @@ const LATE = 1;
 export class Link {
 	/** Whether the run has welcomed us on the present connection. */
 	live = false;
+	private everLive = false;
 	private socket: Socket | undefined;
 	private opened = false;
 	/** Whether the present connection has had our hello. */
@@ -121,7 +122,7 @@ export class Link {
 			return;
 		}
 		if (frame.type === "welcome") {
-			this.live = true;
+			this.live = this.everLive = true;
 			this.tries = 0;
 		}
 		this.owner.frame(frame);
@@ -153,7 +154,7 @@ export class Link {
 		if (this.opened && !this.greeted) this.downSince = now;
 		if (this.socket && now - this.heard > this.config.silence) this.drop("silence");
 		if (!this.live && now - this.downSince > this.config.grace) {
-			this.end(`the run has been unreachable for ${this.config.grace} s`);
+			this.end(`the run has been unreachable for ${this.config.grace} s${this.proxies()}`);
 			return;
 		}
 		if (!this.socket) {
@@ -162,6 +163,13 @@ export class Link {
 			this.pinged = now;
 			this.send({ type: "ping" });
 		}
+	}
+
+	/** What may be in the way, if it never was reached. */
+	private proxies(): string {
+		const set = Object.keys(process.env).filter((name) => /^(https?|all)_proxy$/i.test(name) && process.env[name]);
+		if (this.everLive || set.length === 0) return "";
+		return ` (${set.join(", ")} ${set.length > 1 ? "are" : "is"} set: NO_PROXY must name ${new URL(this.config.url).hostname})`;
 	}
 
 	private end(why: string): void {
