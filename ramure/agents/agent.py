@@ -382,6 +382,7 @@ class AgentActor(Actor):
             case FrameIn(connection=connection, frame=frame):
                 if connection is self.connection:
                     self._on_frame(frame)
+                connection.taken()
             case Connected(session=session, connection=connection, hello=hello):
                 if session is self.session:
                     self._on_hello(connection, hello)

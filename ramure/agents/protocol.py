@@ -63,6 +63,9 @@ DELIVERED_TYPES: Final = frozenset({MESSAGE, TOOL, TOOL_REMOVED, SYSTEM_PROMPT, 
 KEPT_MESSAGES: Final = 1000
 """Messages that are in the session, which are kept for the case that it loses them."""
 
+MOST_CALLS: Final = 1000
+"""Calls of one agent that may be under way at a time; each is a task, and a model makes a few dozen at most."""
+
 KEPT_RESULTS: Final = 100
 """Results of finished calls that are kept to be told again; of older ones only the id is remembered."""
 
@@ -275,6 +278,8 @@ class Delivery:
         name, arguments = data.get("name"), data.get("arguments")
         if not isinstance(name, str) or not isinstance(arguments, dict):
             return [Send(ToolResult(call_id, False, "a tool call needs a name and an object of arguments"))]
+        if len(self._running) >= MOST_CALLS:
+            return [Send(ToolResult(call_id, False, f"{MOST_CALLS:,} calls are under way: wait for some of them"))]
         self._running.add(call_id)
         return [BeginCall(call_id, name, arguments)]
 

@@ -27,6 +27,9 @@ class Connection(Protocol):
 
     def send(self, frame: Any) -> bool: ...
 
+    def taken(self) -> None:
+        """One more of its frames has been dealt with: no more than a few wait for that at a time."""
+
     def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 

@@ -8,6 +8,8 @@ that is answered and does not end the connection.
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -41,6 +43,7 @@ __all__ = [
     "Welcome",
     "decode",
     "encode",
+    "is_whole",
 ]
 
 PROTOCOL: Final = 1
@@ -51,6 +54,12 @@ TOKEN_PREFIX: Final = "ramure.token."
 """The second WebSocket subprotocol that a client offers is this and its token."""
 
 MAX_FRAME: Final = 16 * 1024 * 1024
+
+MAX_VALUES: Final = 250_000
+"""Values in a frame, at most: each takes some 60 bytes here, however short it is written."""
+MAX_DEPTH: Final = 100
+_TEXTS: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKETS: Final = re.compile(r"[\[\]{}]")
 
 _REST: Final = 64 * 1024  # what a frame may hold beside one text, at most
 """The largest frame, in bytes of UTF-8, in both directions."""
@@ -246,19 +255,20 @@ _FIELDS: Final = {cls: [(field.name, str(field.type)) for field in fields(cls)] 
 _to_text: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-def _whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number that both ends can hold: not negative, below 2**53."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
 # Field annotation -> (what it must be, check). Annotations are strings here (postponed evaluation).
 _CHECKS: Final = {
-    "int": ("a whole number", _whole),
+    "int": ("a whole number", is_whole),
     "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
     "str": ("a text", lambda v: isinstance(v, str)),
     "str | None": ("a text or null", lambda v: v is None or isinstance(v, str)),
     "bool": ("true or false", lambda v: isinstance(v, bool)),
     "dict[str, Any]": ("an object", lambda v: isinstance(v, dict)),
-    "tuple[int, ...]": ("a list of whole numbers", lambda v: isinstance(v, list) and all(map(_whole, v))),
+    "tuple[int, ...]": ("a list of whole numbers", lambda v: isinstance(v, list) and all(map(is_whole, v))),
     "tuple[str, ...]": ("a list of texts", lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v)),
 }
 
@@ -281,14 +291,43 @@ def _build(cls: type[Any], value: dict[str, Any], where: str) -> Any:
     return cls(**made)
 
 
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return value
+
+
+_from_text: Final = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite).decode
+
+
+def _check_size(text: str) -> None:
+    """Refuse what would take far more memory than its text, or more stack than there is."""
+    if text.count(",") + text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    bare = _TEXTS.sub("", text)  # commas and brackets in texts cost nothing
+    if bare.count(",") + bare.count("[") + bare.count("{") > MAX_VALUES:
+        raise MalformedFrame("size", f"a frame may hold {MAX_VALUES:,} values at most")
+    depth = 0
+    for bracket in _BRACKETS.findall(bare):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise MalformedFrame("depth", f"a frame may be nested {MAX_DEPTH} deep at most")
+
+
 def decode(text: str | bytes) -> Frame:
     """The frame that ``text`` is. Raises :class:`MalformedFrame` with what is wrong."""
     if isinstance(text, bytes):
         raise MalformedFrame("binary", "frames are text messages, this one is binary")
+    _check_size(text)
     try:
-        value = json.loads(text)
+        value = _from_text(text)
     except (ValueError, RecursionError) as error:
-        raise MalformedFrame("json", f"a frame must be JSON: {error}") from None
+        raise MalformedFrame("json", f"a frame must be JSON: {str(error)[:200]}") from None
     if not isinstance(value, dict):
         raise MalformedFrame("json", "a frame must be a JSON object")
     name = value.get("type")

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from ramure.descriptors import usual_limit
 from ramure.executor import in_thread
 from ramure.forks import keep_from_forks
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped, UserRefused
@@ -452,7 +453,7 @@ async def _discarded(launching: asyncio.Future[subprocess.Popen[bytes]]) -> None
 
 
 def _launch(argv: list[str], env: dict[str, str], control: socket.socket) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         argv,
         env=env,
         cwd="/",
@@ -462,6 +463,8 @@ def _launch(argv: list[str], env: dict[str, str], control: socket.socket) -> sub
         pass_fds=[control.fileno()],
         start_new_session=True,
     )
+    usual_limit(process.pid)  # it starts nothing before it is asked to
+    return process
 
 
 def _reap(process: subprocess.Popen[bytes]) -> tuple[int, str]:

@@ -7,11 +7,14 @@ on the event loop and must not block. Nobody without a token that is expected ge
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import hashlib
 import hmac
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Protocol
 
@@ -21,6 +24,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from ramure.agents.reports import checked
 from ramure.agents.wire import (
     CLOSE_PROTOCOL,
     CLOSE_REFUSED,
@@ -35,17 +39,40 @@ from ramure.agents.wire import (
     MalformedFrame,
     Ping,
     Pong,
+    Report,
     decode,
     encode,
 )
 from ramure.errors import OperationalError, UsageError
 from ramure.executor import resolve
 from ramure.forks import keep_from_forks, socket_of
+from ramure.runtime.doorkeeper import BATCH, Doorkeeper, Listener
 
 __all__ = ["AgentConnection", "Gateway", "GatewayUnavailable", "Sink"]
 
 HELLO_TIMEOUT = 10.0
 """Seconds that a client has for its hello."""
+
+TURNED_AWAY = 0.5
+"""Seconds in which a client without a token can read that it was refused."""
+
+MALFORMED_LIMIT = 50
+"""Frames that are none, after which a connection is closed: an extension in order sends none at all."""
+
+UNTAKEN = 64
+UNTAKEN_BYTES = 4 << 20
+"""Frames of one connection, and bytes of them, that may wait for the agent before no further one is read."""
+
+UNREAD_BYTES = 64 << 20
+"""Bytes that may wait for an extension that does not read, before its connection is closed."""
+
+SHARE = 0.25
+PATIENCE = 0.05
+"""A connection whose frames take more than this share of the event loop's time is read more slowly, once it is so many
+seconds ahead."""
+
+LARGE = 1 << 20
+"""Bytes of a frame from which on only one at a time is taken in, of all connections."""
 
 LOOKS = 8
 """How often in its ``stale_after`` seconds a silent connection is looked at."""
@@ -77,10 +104,17 @@ class AgentConnection:
     """One extension's connection. Sending never blocks; what cannot be sent any more is dropped."""
 
     def __init__(self, socket: ServerConnection, stale_after: float) -> None:
-        self._socket = socket
+        self.socket = socket
         self._stale_after = stale_after
         self._outgoing: asyncio.Queue[str | None] = asyncio.Queue()
+        self._unread = 0  # bytes in that queue
         self._writing = False
+        self._untaken: collections.deque[int] = (
+            collections.deque()
+        )  # the sizes of the frames that the agent has not taken
+        self._taken = asyncio.Event()
+        self._spent = 0.0  # seconds of the loop's time, beyond its share
+        self._spent_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
         self.last_seen = self._loop.time()
@@ -104,12 +138,27 @@ class AgentConnection:
         if self.ended is not None:
             return False
         if not self._send_now(text):
+            self._unread += len(text)
+            if self._unread > UNREAD_BYTES:
+                self._break(f"{self._unread:,} bytes wait for it, and it does not read")
+                return False
             self._outgoing.put_nowait(text)
         return True
 
+    def taken(self) -> None:
+        """One more of its frames has been dealt with. Called by who was given them."""
+        if self._untaken:
+            self._untaken.popleft()
+            self._taken.set()
+
+    def _break(self, reason: str) -> None:
+        """End it at once: it breaks the rules, or does not follow them."""
+        self._end(CLOSE_PROTOCOL, reason)
+        self.socket.transport.abort()
+
     def _send_now(self, text: str) -> bool:
         """Send it without a turn of the event loop, where nothing is in its way; False where something is."""
-        socket = self._socket
+        socket = self.socket
         if self._writing or not self._outgoing.empty() or socket.protocol.state is not State.OPEN:
             return False
         if socket.transport.is_closing() or socket.transport.get_write_buffer_size():
@@ -127,6 +176,7 @@ class AgentConnection:
         if self.ended is None:
             self.ended = reason
             self._code = code
+            self._taken.set()
             self._outgoing.put_nowait(None)  # after what is queued
 
     def _begin_watch(self) -> None:
@@ -146,8 +196,7 @@ class AgentConnection:
         if silent >= self._stale_after:
             self.stale = True
             self._end(CLOSE_PROTOCOL, f"no sign of life for {self._stale_after:g} s")
-            # A stopped process answers no closing handshake.
-            self._socket.transport.abort()
+            self.socket.transport.abort()  # a stopped process answers no closing handshake
             return
         self._look_in(self._stale_after - silent)
 
@@ -159,25 +208,62 @@ class AgentConnection:
         with contextlib.suppress(ConnectionClosed):  # The reader tells how it ended.
             while (text := await self._outgoing.get()) is not None:
                 self._writing = True
-                await self._socket.send(text)
+                await self.socket.send(text)
                 self._writing = False
-            await self._socket.close(self._code, (self.ended or "").encode()[:120].decode(errors="ignore"))
+                self._unread -= len(text)
+            await self.socket.close(self._code, (self.ended or "").encode()[:120].decode(errors="ignore"))
 
-    async def _read(self) -> Frame:
-        """The next frame; answers malformed ones and pings on the way."""
-        while True:
-            text = await self._socket.recv()
-            self.last_seen, self._deaf = self._loop.time(), 0.0
-            try:
-                frame = decode(text)
-            except MalformedFrame as error:
-                self.malformed += 1
-                self.send(ErrorFrame(error.code, str(error)))
-                continue
-            if isinstance(frame, Ping):
-                self.send(Pong())
-            elif not isinstance(frame, Pong):
-                return frame
+    async def _room(self) -> None:
+        """Wait until the agent has dealt with enough of what it was given."""
+        while self.ended is None and (len(self._untaken) > UNTAKEN or sum(self._untaken) > UNTAKEN_BYTES):
+            self._taken.clear()
+            await self._taken.wait()
+
+    async def _pace(self, now: float, began: float) -> None:
+        """Have it wait when it is ahead of its share."""
+        self._spent = max(0.0, self._spent - (began - self._spent_at) * SHARE) + (now - began)
+        self._spent_at = now
+        if self._spent > PATIENCE and self.ended is None:
+            await asyncio.sleep(self._spent / SHARE)
+
+    async def read(self, give: Callable[[Frame], object], large: asyncio.Lock) -> bool:
+        """Take in the next frame; whether there was one. Malformed ones and pings are answered here.
+
+        What comes faster than it is dealt with waits in the extension: no more than a few frames are here at a time,
+        and no extension gets more than its share of the event loop.
+        """
+        text = await self.socket.recv()
+        self.last_seen, self._deaf = self._loop.time(), 0.0
+        async with large if len(text) >= LARGE else contextlib.nullcontext():
+            began = self._loop.time()
+            frame = self._decoded(text)
+            size = len(text)
+            del text
+            if frame is not None:
+                self._untaken.append(size)
+                give(frame)
+            ended = self._loop.time()
+            if size >= LARGE:
+                await asyncio.sleep(0)  # the others' turn, before the next large one
+        await self._pace(ended, began)
+        await self._room()
+        return frame is not None
+
+    def _decoded(self, text: str | bytes) -> Frame | None:
+        try:
+            frame = decode(text)
+            if isinstance(frame, Report):
+                return replace(frame, data=checked(frame.kind, frame.data))
+        except MalformedFrame as error:
+            self.malformed += 1
+            self.send(ErrorFrame(error.code, str(error)))
+            if self.malformed >= MALFORMED_LIMIT:
+                self._end(CLOSE_PROTOCOL, f"{self.malformed} of its frames were none; the last: {error}")
+            return None
+        if isinstance(frame, Ping):
+            self.send(Pong())
+            return None
+        return None if isinstance(frame, Pong) else frame
 
 
 class Gateway:
@@ -190,7 +276,9 @@ class Gateway:
         self._host = host
         self._port = port
         self._stale_after = stale_after
-        self._server: Server | None = None
+        self._servers: list[Server] = []
+        self._door = Doorkeeper()
+        self._large = asyncio.Lock()
         self._sinks: dict[bytes, tuple[Sink, float]] = {}
         self._current: dict[bytes, AgentConnection] = {}
         self.refused = 0
@@ -206,46 +294,62 @@ class Gateway:
     async def start(self) -> None:
         """Listens. Raises GatewayUnavailable where it cannot."""
         try:
-            addresses = [address[4][0] for address in await resolve(self._host, self._port)]
-            self._server = await serve(
-                self._serve,
-                addresses,  # type: ignore[arg-type]  # websockets hands it to create_server, which takes a sequence
-                self._port,
-                subprotocols=[Subprotocol(SUBPROTOCOL)],
-                process_request=self._screen,
-                max_size=MAX_FRAME,
-                compression=None,
-                backlog=4096,  # hundreds of agents may connect at once
-                ping_interval=None,
-                close_timeout=1.0,
-                logger=_log,
-                server_header=None,
-            )
+            addresses = [str(address[4][0]) for address in await resolve(self._host, self._port)]
+            for address in dict.fromkeys(addresses):
+                await self._listen(address)
         except OSError as error:
+            await self.close()
             where = f"{self._host}:{self._port}"
             raise GatewayUnavailable(
                 f"cannot listen for agents on {where}: {_why(error)}; pass another host= or port="
             ) from error
-        keep_from_forks(self._server, lambda server: server.sockets)
-        self._port = next(iter(self._server.sockets)).getsockname()[1]
+
+    async def _listen(self, address: str) -> None:
+        listener = Listener.at(address, self._port, self._door)
+        self._port = listener.getsockname()[1]  # the same one at every address
+        try:
+            server = await serve(
+                self._serve,
+                sock=listener,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                process_request=self._screen,
+                max_size=MAX_FRAME,
+                max_queue=1,
+                compression=None,
+                backlog=BATCH,
+                open_timeout=HELLO_TIMEOUT,
+                ping_interval=None,
+                close_timeout=1.0,
+                logger=_log,
+                server_header=None,
+                create_connection=self._door.connections(),
+            )
+        except BaseException:
+            listener.close()
+            raise
+        keep_from_forks(server, lambda server: server.sockets)
+        self._servers.append(server)
 
     async def close(self) -> None:
         """Ends all connections and stops listening; bounded by a second or two."""
         for connection in list(self._current.values()):
             connection.close(1001, "the run has ended")
-        if self._server is not None:
-            self._server.close(close_connections=False)
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._server.wait_closed()
-            except TimeoutError:
-                for socket in list(self._server.connections):
+        for server in self._servers:
+            server.close(close_connections=False)
+        self._door.send_away()
+        try:
+            async with asyncio.timeout(1.0):
+                for server in self._servers:
+                    await server.wait_closed()
+        except TimeoutError:
+            for server in self._servers:
+                for socket in list(server.connections):
                     socket.transport.abort()
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        if self._server is None:
+        if not self._servers:
             raise UsageError("the gateway does not listen yet; await gateway.start() first")
         return self._port
 
@@ -292,8 +396,7 @@ class Gateway:
         key = self._holder(socket)
         if key is None:
             self.refused += 1
-            # A close code rather than an HTTP status: the extension cannot see the latter, and must know it is final.
-            await socket.close(CLOSE_REFUSED, "token refused")
+            await _turn_away(socket)
             return
         connection = AgentConnection(socket, self._sinks[key][1])
         writer = asyncio.create_task(connection._write())
@@ -304,14 +407,18 @@ class Gateway:
             await writer
 
     async def _converse(self, key: bytes, connection: AgentConnection) -> None:
+        first: list[Frame] = []
         try:
             async with asyncio.timeout(HELLO_TIMEOUT):
-                hello = await connection._read()
+                while not await connection.read(first.append, self._large):
+                    pass
         except TimeoutError:
             connection.close(CLOSE_PROTOCOL, "no hello")
             return
         except ConnectionClosed:
             return
+        connection.taken()
+        hello = first[0]
         if key not in self._sinks:
             connection.close(CLOSE_REFUSED, "token refused")
             return
@@ -319,17 +426,23 @@ class Gateway:
         if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
             connection.close(CLOSE_PROTOCOL, f"the first frame must be a hello of protocol {PROTOCOL}")
             return
+        self._door.known(connection.socket)
         old = self._current.get(key)
         if old is not None:
             old.close(CLOSE_REPLACED, "replaced by a new connection")
         self._current[key] = connection
         connection._begin_watch()
+
+        def give(frame: Frame) -> None:
+            if self._current.get(key) is connection and connection.ended is None:
+                sink.frame(connection, frame)
+            else:
+                connection.taken()
+
         sink.connected(connection, hello)
         try:
             while connection.ended is None:
-                frame = await connection._read()
-                if self._current.get(key) is connection and connection.ended is None:
-                    sink.frame(connection, frame)
+                await connection.read(give, self._large)
         except ConnectionClosed as closed:
             connection._end(1000, _told(closed))
         finally:
@@ -337,6 +450,18 @@ class Gateway:
             if self._current.get(key) is connection:
                 del self._current[key]
                 sink.disconnected(connection, connection.ended or "closed")
+
+
+async def _turn_away(socket: ServerConnection) -> None:
+    """Close the connection of a client whose token is not expected, and read nothing more of what it sends.
+
+    A close code rather than an HTTP status: the extension cannot see the latter, and must know it is final."""
+    transport = socket.transport
+    transport.pause_reading()
+    closing = asyncio.create_task(socket.close(CLOSE_REFUSED, "token refused"))
+    await asyncio.wait([closing], timeout=TURNED_AWAY)
+    transport.abort()
+    await asyncio.wait([closing])
 
 
 def _why(error: OSError) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ramure.actors import Actor
 from ramure.actors.threaded import ThreadedActor
+from ramure.descriptors import raise_limit
 from ramure.executor import in_thread
 from ramure.machines.local import LocalImage, LocalMachine
 from ramure.machines.tmux import Tmux, TmuxServerGone
@@ -24,6 +25,7 @@ class GatewayActor(Actor):
     async def init(self, gateway: Gateway) -> None:
         self.trap_exit = True
         self.gateway = gateway
+        raise_limit()
         await gateway.start()
 
     def handle_info(self, message: object) -> None:

@@ -85,9 +85,11 @@ async def test_an_expected_client_is_passed_on_to_its_sink_in_order() -> None:
         async with dial(gateway, "t0ken") as client:
             await greet(client)
             for n in range(1, 4):
-                await client.send(json.dumps({"type": "report", "n": n, "kind": "state", "data": {}}))
+                await client.send(json.dumps({"type": "report", "n": n, "kind": "state", "data": {"state": "busy"}}))
             assert await sink.next() == ("connected", "l1")
-            assert [await sink.next() for _ in range(3)] == [("frame", Report(n, "state", {})) for n in (1, 2, 3)]
+            assert [await sink.next() for _ in range(3)] == [
+                ("frame", Report(n, "state", {"state": "busy"})) for n in (1, 2, 3)
+            ]
             assert sink.connection is not None and sink.connection.send(Shutdown("over"))
             assert await hear(client) == {"type": "shutdown", "reason": "over"}
         assert (await sink.next())[0] == "disconnected"
