@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -47,18 +48,18 @@ def command(
     Runs that have ended are found by --id too; with no run live, it is the last one that ended.
     """
     client, directory = _directory(run)
-    read = RunLogs(directory, agent, since=_moment(since) if since else None, types=types)
-    if agent is not None and not read.known():
-        have = ", ".join(name for name in logs(directory) if name != "_runtime") or "none"
-        raise Failed(f"no agent {agent!r} has a log in {directory.name}; there are: {have}", EXIT_NO_ACTOR)
-    following = client if follow else None
-    entries = read.news() if following is None else _followed(read, following)
-    for entry in entries[-most:] if most is not None and isinstance(entries, list) else entries:
-        click.echo(
-            json.dumps({"schema": "ramure.log.v1", **entry}, ensure_ascii=False) if json_wanted else _line(entry)
-        )
-    if read.passed:
-        note(f"{directory.name}: {read.passed}")
+    with contextlib.closing(RunLogs(directory, agent, since=_moment(since) if since else None, types=types)) as read:
+        if agent is not None and not read.known():
+            have = ", ".join(name for name in logs(directory) if name != "_runtime") or "none"
+            raise Failed(f"no agent {agent!r} has a log in {directory.name}; there are: {have}", EXIT_NO_ACTOR)
+        following = client if follow else None
+        entries = read.news() if following is None else _followed(read, following)
+        for entry in entries[-most:] if most is not None and isinstance(entries, list) else entries:
+            click.echo(
+                json.dumps({"schema": "ramure.log.v1", **entry}, ensure_ascii=False) if json_wanted else _line(entry)
+            )
+        if read.passed:
+            note(f"{directory.name}: {read.passed}")
 
 
 def _followed(read: RunLogs, client: RunClient) -> Iterator[dict[str, Any]]:

@@ -63,8 +63,8 @@ class Refused(OSError):
 def boot() -> str:
     """The id of this boot of the system; "" where it does not tell."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().decode().strip()
     except OSError:
         return ""
 

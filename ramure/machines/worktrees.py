@@ -127,6 +127,8 @@ def undo_worktree(fields: Mapping[str, Any]) -> None:
         worktree = Worktree(**{str(name): value for name, value in known.items()})
         if os.path.dirname(worktree.path) != parent or not re.fullmatch(r"[\w-]+", worktree.identity, re.ASCII):
             raise ValueError(f"no worktree in {parent}: {worktree.path[:100]}")
+        if worktree.admin != f"{worktree.common}/worktrees/ramure-{worktree.identity}" or worktree.base.startswith("-"):
+            raise ValueError(f"no worktree of {worktree.common[:100]}")
         _remove(worktree)
 
 

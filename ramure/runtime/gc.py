@@ -153,8 +153,9 @@ def _alone(home: Path, wait: bool) -> Iterator[str]:
 def _bury(path: Path, lease: Lease, processes: list[Leftover], theirs: set[str], dry_run: bool) -> list[Leftover]:
     """All that one dead run left; its lease goes last, and stays while something else could not be removed."""
     found = [*processes, *_scratch(lease, dry_run), *_unrecorded(lease, theirs, dry_run)]
-    sockets = [each for each in {path.with_suffix(".sock"), Path(lease.socket)} if os.path.lexists(each)]
-    found += [_unlinked(Leftover(lease.execution_id, "socket", str(each)), each, dry_run) for each in sockets]
+    socket_path = path.with_suffix(".sock")  # one with a path too long for that is in the private directory
+    if os.path.lexists(socket_path):
+        found.append(_unlinked(Leftover(lease.execution_id, "socket", str(socket_path)), socket_path, dry_run))
     found += _logs(lease, dry_run)
     if not any(leftover.error for leftover in found):
         found.append(_removed(Leftover(lease.execution_id, "lease", str(path)), path, dry_run))

@@ -55,6 +55,8 @@ class Lease:
             path = data[name]
             if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path or len(path) > 4096:
                 raise ValueError(f"{name} is no path: {str(path)[:100]!r}")
+        if os.path.basename(data["logs"]) != execution_id or not data["scratch"].endswith(execution_id):
+            raise ValueError("its directories are another run's")
         identity = data["scratch_identity"]
         return cls(
             execution_id,

@@ -257,7 +257,7 @@ def write_lease(home: Path, name: str, **change: Any) -> None:
     """The lease of a run whose process is this one's number, but another process; ``change``: of its program."""
     here = {"lock": "", "pid": os.getpid(), "started": "1", "boot": BOOT, "namespace": NAMESPACE, "host": HOST}
     runtimes = home / "runtimes"
-    lease = dict.fromkeys(("logs", "scratch", "temporary"), "/there/is/nothing")
+    lease = dict.fromkeys(("logs", "scratch", "temporary"), f"/there/is/nothing/{name}")
     lease |= {"execution_id": name, "socket": str(runtimes / f"{name}.sock"), "scratch_identity": None}
     (runtimes / f"{name}.json").write_text(json.dumps({**lease, "program": {**here, **change}}))
 
