@@ -11,13 +11,14 @@ import copy
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from types import MethodType
+from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from ramure.agents.model_watch import ModelErrorHandler, OnModelError
 from ramure.errors import OperationalError, UsageError
 from ramure.forks import loop_of_a_run
 from ramure.machines.errors import MachineDown
+from ramure.places import here, missing_await, names_its_line, place_of_call
 from ramure.runtime.checks import (
     check_agent,
     check_count,
@@ -105,7 +106,10 @@ class AgentProcess(Generic[P, R]):
         self.run_options = RunOptions(**options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        return self._run(args, kwargs)
+        running = self._run(args, kwargs)
+        if isinstance(running, CoroutineType):
+            running.__name__ = running.__qualname__ = self.name  # for who warns that it lacks its await
+        return running
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -121,6 +125,7 @@ class AgentProcess(Generic[P, R]):
         bound.function = MethodType(self.function, instance)
         return bound
 
+    @names_its_line
     async def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         parent = current_process()
         if parent is not None:
@@ -245,6 +250,7 @@ def fail(reason: str | BaseException | type[BaseException]) -> None:
     _process("fail()").tell(Fail(error))
 
 
+@names_its_line
 async def wait() -> Any:
     """Wait until ``done`` or ``fail`` is called; returns the value, or raises.
 
@@ -257,6 +263,7 @@ async def wait() -> Any:
 # -- agents and machines --------------------------------------------------------------------------------------
 
 
+@names_its_line
 async def agent(
     name: str,
     system_prompt: str | None = None,
@@ -302,8 +309,10 @@ async def agent(
     Raises BadAgentName, AgentNameTaken, LaunchFailed (with pi's last screen), ToolMissing, MachineDown.
     """
     what = f"agent({name!r})"
-    if machine is not None and not isinstance(machine, MachineHandle):
-        raise UsageError(f"{what}: machine={machine!r} is no machine; give what `await machine()` returned")
+    given: object = machine
+    if given is not None and not isinstance(given, MachineHandle):
+        remedy = missing_await(given) or "give what `await machine()` returned"
+        raise UsageError(f"{what}: machine={given!r} is no machine; {remedy}")
     if machine is not None and not machine.ref.is_alive():
         raise MachineDown(repr(machine), "it has ended")
     options: dict[str, Any] = {
@@ -324,6 +333,7 @@ async def agent(
     check_agent(what, options)
     if on_model_error is not None:
         options["on_model_error"] = OnModelError(on_model_error, contextvars.copy_context())
+    options["made_at"] = place_of_call()
     return Agent(await ask_process(what, StartAgent(name, options)))
 
 
@@ -341,6 +351,7 @@ def start_task(coroutine: Coroutine[Any, Any, T], *, name: str | None = None) ->
     return record.tasks(coroutine, name)
 
 
+@names_its_line
 async def machine(image: Image | None = None) -> MachineHandle:
     """Start a machine from ``image`` (or the process's image) and return when it runs.
 
@@ -358,9 +369,11 @@ def connect(one: Agent, other: Agent, direction: Literal["both", "forward"] = "b
     """
     if direction not in ("both", "forward"):
         raise UsageError(f"connect(direction={direction!r}): use 'both' or 'forward'")
-    for each in (one, other):
+    agents: tuple[object, ...] = (one, other)
+    for each in agents:
         if not isinstance(each, Agent):
-            raise UsageError(f"connect({each!r}): give two agents, as `await agent(...)` returns them")
+            remedy = missing_await(each) or "give two agents, as `await agent(...)` returns them"
+            raise UsageError(f"connect({each!r}): {remedy}")
     if one._record is other._record:
         raise UsageError(f"connect: agent {one.name!r} cannot be connected to itself")
     return connect_agents(live_process("connect()"), one._record, other._record, direction)
@@ -411,6 +424,7 @@ def spawn(function: AgentProcess[P, R], *args: P.args, **kwargs: P.kwargs) -> Pr
     if not isinstance(function, AgentProcess):
         raise UsageError(f"spawn({function!r}): give a function that is decorated with @agent_process")
     record = function.start(parent, args, kwargs)
+    record.spawned_at = here()
     if parent.retries:
         note_spawn(parent, record)
     return ProcessHandle(record)
@@ -436,6 +450,7 @@ def child(
     return Child(function, args, kwargs, function.name if id is None else id, restart, restart_if)
 
 
+@names_its_line
 async def supervise(
     *children: Child,
     strategy: str = "one_for_one",
@@ -533,6 +548,7 @@ def trap_exit(on: bool = True) -> None:
     _process("trap_exit()").tell(TrapExit(on))
 
 
+@names_its_line
 async def receive(pattern: object = None, *, timeout: float | None = None) -> Any:
     """The first message to this process that matches; waits for one. See :func:`ramure.actors.receive`."""
     record = process_here("receive()")

@@ -188,9 +188,11 @@ class NotInActor(UsageError):
 class WouldDeadlock(UsageError):
     """A wait that could never end was refused. ``path`` names the actors that would wait for each other."""
 
-    def __init__(self, path: tuple[str, ...]) -> None:
+    def __init__(self, path: tuple[str, ...], text: str = "") -> None:
         self.path = path
-        if len(set(path)) == 1:
+        if text:
+            pass
+        elif len(set(path)) == 1:
             text = f"{path[0]} asked itself, and handles one message at a time; call the method directly, or tell"
         else:
             text = "this wait would never end: " + " → ".join(path)

@@ -40,19 +40,20 @@ TYPES = """
 ERRORS = """
     ActorDied AgentDied AgentEnded AgentNameTaken AlreadyPresent AlreadyStarted AmbiguousActor AmbiguousRun AskTimeout
     BadAgentName BadTool BodyStuck ChildNotFound ChildRestarting ChildRunning ChildStartFailed ChildStopping
-    ChildTemporary ChildrenFailed CommandFailed CopyFailed DiskFull EndpointError ExecTimeout ExecutionFailed FileRefused
+    ChildTemporary ChildrenFailed CommandFailed CopyFailed DiskFull EndpointError ExecTimeout ExecutionFailed ExitRaised FileRefused
     GatewayUnavailable GaveUp HandlerTimeout InternalError Interrupted InvalidArguments InvalidSpec LaunchFailed LinkLost
     ListenTimeout MachineDown MachineError MachineStopped MailboxFull MessageTooLarge ModelError NameTaken NoModel
-    NoProcess NoSuchActor NoSuchArgument NoSuchEndpoint NoSuchFile NoSuchName NoSuchRun NotConnected NotForDynamic
+    NoProcess NoSuchActor NoSuchArgument NoSuchEndpoint NoSuchFile NoSuchName NoSuchRun NotAwaited NotConnected NotForDynamic
     NotInActor NotSupported OperationalError PiExited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout
     RamureError ReceiveTimeout RequestFailed RequestRefused ResultTooLarge RunFailed RunGone SetupBusy SetupFailed
     SpawnFailed Stalled StartFailed StartIgnored StartTimeout StopTimeout StreamClosed SupervisorError
     SupervisorStopping TaskFailed ToolError ToolExists ToolMissing ToolTooOld TooManyChildren UnsupportedParameter
-    UnsupportedPlatform UsageError UserRefused WaitsForItself WorkNotSaved WouldDeadlock
+    UnsupportedPlatform UsageError UserRefused WaitsForItself WorkNotSaved WouldDeadlock WrongArguments
 """
 
 INTERNAL = (
     "ramure.agents.wire",  # between a run and its agents' extensions
+    "ramure.machines.git",
     "ramure.machines.docker_engine",  # the drivers of the backends: a program gets what machines raise
     "ramure.machines.morph_cloud",
     "ramure.machines.ssh_connection",

@@ -7,6 +7,7 @@ launch to its end; monitors on it fire once, then.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -47,7 +48,7 @@ from ramure.agents.requests import (
 from ramure.agents.session import CommandsEnded, Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
 from ramure.agents.turns import Turns
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
-from ramure.exits import Crashed, format_exit, is_clean
+from ramure.exits import Crashed, format_exit, format_traceback, is_clean
 from ramure.machines.actor import Exec, GetQuarters, end_with
 from ramure.machines.base import Machine
 from ramure.machines.errors import MachineDown
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from ramure.machines.quarters import Quarters
 
 __all__ = ["AgentActor", "State"]
+
+logger = logging.getLogger("ramure.agents")
 
 AT_WORK: Final = ("busy", "waiting_for_model")
 """States of an agent that has something under way."""
@@ -554,8 +557,12 @@ class AgentActor(Actor):
         if call.call_id in self.delivery.running:  # else it was cancelled meanwhile
             self._calls.start(call)
 
-    def _tool_failed(self, tool: str, error: str) -> None:
-        self.services.log("tool_error", {"agent": self.address, "tool": tool, "error": error})
+    def _tool_failed(self, tool: str, error: BaseException) -> None:
+        text = format_exit(error)
+        trace = format_traceback(error) if error.__traceback__ is not None else ""
+        self.services.log("tool_error", {"agent": self.address, "tool": tool, "error": text, "traceback": trace})
+        told = error if trace else None
+        logger.warning("agent %r: the handler of its tool %r failed: %s", self.address, tool, text, exc_info=told)
 
     def _call_done(self, call_id: str, ok: bool, text: str, by: str) -> None:
         """The call's answer goes out at once: a turn of the mailbox would only make the model wait."""

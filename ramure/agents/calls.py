@@ -55,7 +55,7 @@ class Calls:
         address: str,
         own_task: OwnTask,
         done: Callable[[str, bool, str, str], None],
-        failed: Callable[[str, str], None],
+        failed: Callable[[str, BaseException], None],
         agent: Ref[Any],
     ) -> None:
         self.tools: dict[str, AddTool] = {}
@@ -112,9 +112,9 @@ class Calls:
         except InvalidArguments as error:
             return False, Done(f"Bad arguments: {error}", call.call_id)
         except BaseException as error:
-            failure = format_exit(failure_of(error))
+            failure = failure_of(error)
             self._failed(call.name, failure)
-            return False, Done(failure, call.call_id)
+            return False, Done(format_exit(failure), call.call_id)
 
     async def _handled(self, entry: AddTool, call: BeginCall) -> str:
         text = await entry.tool.call(call.arguments)
@@ -132,7 +132,7 @@ class Calls:
                 outcome: tuple[bool, Done] = handler.result()
                 return outcome
             error = HandlerTimeout(call.name, entry.timeout)
-            self._failed(call.name, format_exit(error))
+            self._failed(call.name, error)
             return False, Done(str(error), call.call_id)
         finally:
             handler.cancel()

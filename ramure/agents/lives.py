@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from ramure.exits import format_exit, is_clean
 from ramure.supervisors import SupervisorEvent
 
 __all__ = ["Lives"]
+
+logger = logging.getLogger("ramure.agents")
 
 
 class Lives:
@@ -66,6 +69,11 @@ class Lives:
             case "restarting":
                 after = f"after {event.delay:.2g} s" if event.delay else "at once"
                 self._died(event, state, f"restarted {after}, with its conversation")
+                attempt = f"restart {self.restarts + 1}, at most {options.max_restarts} in {options.within:g} s"
+                why = deaths.brief(reason)
+                logger.warning(
+                    "agent %r: its pi ended (%s); it is restarted %s (%s)", options.address, why, after, attempt
+                )
                 self._notify(reason, state, ours)
                 return "down"
             case "child_ended" if not is_clean(reason):

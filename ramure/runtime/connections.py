@@ -10,7 +10,6 @@ from ramure.agents.requests import AddPeer
 from ramure.errors import ActorDied
 from ramure.exits import NOPROC
 from ramure.runtime.eager import Answer, Eager
-from ramure.runtime.errors import AgentDied
 from ramure.runtime.ledger import Connection
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def connect_agents(caller: ProcessRecord, one: AgentRecord, other: AgentRecord, 
 def _connect(caller: ProcessRecord, one: AgentRecord, other: AgentRecord, direction: str, answer: Answer) -> None:
     for each in (one, other):
         if each.ref is None or each.machine is None or not each.ref.is_alive():
-            answer.set_exception(AgentDied(each.name, each.ended or NOPROC))
+            answer.set_exception(each.gone(NOPROC))
             return
     asked = [_introduce(one, other, True), _introduce(other, one, direction == "both")]
     left = len(asked)
@@ -57,7 +56,7 @@ def _connected(caller: ProcessRecord, made: Connection, asked: list[asyncio.Futu
     for agent, request in zip((made.one, made.other), asked, strict=True):
         error = request.exception()
         if error is not None:
-            answer.set_exception(AgentDied(agent.name, error.reason) if isinstance(error, ActorDied) else error)
+            answer.set_exception(agent.gone(error.reason) if isinstance(error, ActorDied) else error)
             return
     caller.run.ledger.connections.append(made)
     names = {"one": made.one.address, "other": made.other.address}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 from collections.abc import Callable, Coroutine, Generator
-from types import CodeType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from ramure.places import here
 from ramure.runtime.messages import Unawaited
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Answer(asyncio.Future[Any]):
         """True when somebody has awaited it: its failure is theirs."""
         self._dropped = False
         self._explain = explain
-        self._called_in, self._called_at = _caller()
+        self.where = here()
         owner.unawaited.add(self)
 
     def taken(self) -> None:
@@ -61,13 +61,6 @@ class Answer(asyncio.Future[Any]):
         if not self.awaited:
             self.awaited = True
             self.owner.unawaited.discard(self)
-
-    @property
-    def where(self) -> str:
-        """``file:line`` of the call."""
-        code, at = self._called_in, self._called_at
-        lines = (line for start, end, line in code.co_lines() if start <= at < end and line is not None)
-        return f"{code.co_filename}:{next(lines, code.co_firstlineno)}"
 
     @property
     def failed(self) -> bool:
@@ -237,11 +230,3 @@ def _task() -> object:
     """The task that is running; None outside of all."""
     loop = _running_loop()
     return None if loop is None else asyncio.current_task(loop)
-
-
-def _caller() -> tuple[CodeType, int]:
-    """The code outside of ramure that is calling, and where in it."""
-    frame = sys._getframe(2)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("ramure."):
-        frame = frame.f_back
-    return frame.f_code, frame.f_lasti

@@ -11,12 +11,14 @@ __all__ = [
     "EndpointError",
     "NoProcess",
     "NoSuchEndpoint",
+    "NotAwaited",
     "ProcessCancelled",
     "ProcessEnded",
     "ProcessFailed",
     "ProcessTimeout",
     "Stalled",
     "WaitsForItself",
+    "WrongArguments",
 ]
 
 
@@ -64,12 +66,20 @@ class ProcessCancelled(ExecutionFailed):
 
 
 class AgentDied(ExecutionFailed):
-    """An agent ended unasked, and is not restarted (any more). ``reason`` is its exit reason."""
+    """An agent ended unasked, and is not restarted (any more). ``reason`` is its exit reason. ``owner``: the process that
+    it ended with, if it was used after that."""
 
-    def __init__(self, agent: str, reason: object) -> None:
+    def __init__(self, agent: str, reason: object, owner: str | None = None) -> None:
         self.agent = agent
         self.reason = reason
-        super().__init__(f"agent {agent!r} died: {format_exit(reason)}")
+        self.owner = owner
+        if owner is None:
+            super().__init__(f"agent {agent!r} died: {format_exit(reason)}")
+        else:
+            super().__init__(
+                f"agent {agent!r} is gone: it ended with the process {owner}, which made it; make the agent in a process "
+                "that lives as long as you use it"
+            )
 
 
 class Stalled(ExecutionFailed):
@@ -88,6 +98,18 @@ class NoSuchEndpoint(UsageError):
         self.existing = existing
         have = ", ".join(sorted(existing)) or "none"
         super().__init__(f"the process {label} has no endpoint {name!r}; it has: {have}")
+
+
+class WrongArguments(UsageError):
+    """An endpoint was called with arguments that it does not take. It has not run."""
+
+    def __init__(self, label: str, name: str, signature: str, problem: str) -> None:
+        self.name = name
+        super().__init__(f"endpoint {name!r} of the process {label}: {problem}; it takes {name}{signature}")
+
+
+class NotAwaited(UsageError):
+    """A coroutine stands where its result should: an ``await`` is missing."""
 
 
 class EndpointError(OperationalError):

@@ -14,14 +14,16 @@ from ramure.agents.errors import ToolExists
 from ramure.agents.once import Key, Once
 from ramure.agents.requests import AddTool, AskModel, Interrupt, Say, Usage
 from ramure.agents.schema import Tool, check_tool
-from ramure.errors import ActorDied, UsageError
+from ramure.errors import ActorDied, UsageError, WouldDeadlock
 from ramure.machines.actor import Exec
 from ramure.machines.base import AGENT
+from ramure.places import names_its_line
 from ramure.runtime.attachment import Attachment
 from ramure.runtime.checks import check_text
 from ramure.runtime.eager import Eager
-from ramure.runtime.errors import AgentDied, ProcessEnded, WaitsForItself
+from ramure.runtime.errors import ProcessEnded, WaitsForItself
 from ramure.runtime.messages import CallEndpoint, Cancel
+from ramure.runtime.mistakes import warn_of_tool
 from ramure.runtime.record import AgentRecord, Outcome, ProcessRecord
 from ramure.runtime.scope import current_process, process_here
 
@@ -40,12 +42,18 @@ class ProcessHandle(Generic[R]):
     """A process, seen from outside. ``await handle`` gives its result, or raises what it failed with."""
 
     def __init__(self, record: ProcessRecord) -> None:
-        self._record = record
+        self.__record = record
+
+    @property
+    def _record(self) -> ProcessRecord:
+        """For what uses the process: who does is no one who forgot it."""
+        self.__record.used = True
+        return self.__record
 
     @property
     def name(self) -> str:
         """The name of its function."""
-        return self._record.name
+        return self.__record.name
 
     @property
     def events(self) -> EventStream:
@@ -74,6 +82,7 @@ class ProcessHandle(Generic[R]):
         result: R = outcome.result(record.label)
         return result
 
+    @names_its_line
     async def call(self, name: str, /, **arguments: Any) -> Any:
         """Call an endpoint that the process exposes, and return what it returns.
 
@@ -89,6 +98,7 @@ class ProcessHandle(Generic[R]):
         except ActorDied as died:
             raise ProcessEnded(record.label, what, died.reason) from died
 
+    @names_its_line
     async def attach(self, agent: Agent, *, only: Iterable[str] | None = None, prefix: str = "") -> None:
         """Give ``agent`` the process's endpoints as tools, those to come included.
 
@@ -115,17 +125,20 @@ class ProcessHandle(Generic[R]):
         system.on_loop(record.tell_when_started, Cancel(reason))
         return act
 
+    @names_its_line
     async def monitor(self) -> Monitor:
         """Get a ``Down`` (with ``receive``) when it ends; call it in a process."""
         self._record.retrieved = True
         return (await self.ref()).monitor()
 
+    @names_its_line
     async def link(self) -> None:
         """Link the current process and this one, as in Erlang: when one ends with a reason other than ``normal``, so
         does the other, unless it traps exits."""
         self._record.retrieved = True
         (await self.ref()).link()
 
+    @names_its_line
     async def ref(self) -> Ref[Any]:
         """Its actor's ref."""
         await self._record.wait_started()
@@ -134,8 +147,9 @@ class ProcessHandle(Generic[R]):
         return self._record.ref
 
     def __repr__(self) -> str:
-        state = self._record.outcome.kind if self._record.outcome else "running"
-        return f"<process {self._record.path}: {state}>"
+        record = self.__record
+        state = record.outcome.kind if record.outcome else "running"
+        return f"<process {record.path}: {state}>"
 
 
 async def _ended(record: ProcessRecord, waiting: ProcessRecord) -> Outcome:
@@ -198,11 +212,13 @@ class ChildHandle:
         """How often it was started again."""
         return max(0, self._slot.incarnations - 1)
 
+    @names_its_line
     async def call(self, name: str, /, **arguments: Any) -> Any:
         """As :meth:`ProcessHandle.call`; during a restart it waits for the next process. A call that was in
         flight when the process died raises ProcessEnded, and is never sent again."""
         return await self._slot.call(name, arguments)
 
+    @names_its_line
     async def attach(self, agent: Agent, *, only: Iterable[str] | None = None, prefix: str = "") -> None:
         """As :meth:`ProcessHandle.attach`; goes on across restarts."""
         record = await self._slot.process()
@@ -254,9 +270,7 @@ class Agent:
         return self._record.usage
 
     def _actor(self) -> AgentActor | None:
-        """The live actor: its plain attributes are read at once, as process_info would."""
-        ref = self._record.ref
-        return None if ref is None else ref._cell.actor  # type: ignore[attr-defined]
+        return self._record.actor()
 
     def on(self, tool: str | None = None, *, timeout: float | None = None, once: Key | None = None) -> Callable[[F], F]:
         """Give the agent a tool; the decorated function, plain or async, is its handler::
@@ -287,6 +301,8 @@ class Agent:
             request = AddTool(described, contextvars.copy_context(), timeout, dedupe)
             self._ref().request(request).add_done_callback(_report)
             self._record.tools.add(described.name)
+            self._record.given_tools.add(described.name)
+            warn_of_tool(self._record, described.name, function)
             return function
 
         return decorate
@@ -300,8 +316,10 @@ class Agent:
         check_text("agent.send()", text)
         if how not in ("steer", "queue"):
             raise UsageError(f"agent.send(how={how!r}): use 'steer' or 'queue'")
+        self._record.prompted = True
         return self._act("send()", Say(text, how))
 
+    @names_its_line
     async def ask(self, text: str) -> str:
         """Send it a message and return the last thing it says in the run that the message starts.
 
@@ -311,10 +329,12 @@ class Agent:
         """
         check_text("agent.ask()", text)
         if self._record.ref is not None and self._record.ref == handled_agent():
-            raise UsageError(
+            raise WouldDeadlock(
+                (self.name, self.name),
                 f"{self.name!r} is asked by a handler that it waits for, of its tool or of its model's error: this would never end; "
-                "use `send`, or ask it in a task: start_task(...)"
+                f"use `send`, or ask it in a task: start_task({self.name}.ask(...))",
             )
+        self._record.prompted = True
         answer: str = await self._ask(AskModel(text))
         return answer
 
@@ -322,6 +342,7 @@ class Agent:
         """End what it is doing now; ``await`` it to know that this is in its log. Raises AgentDied there."""
         return self._act("interrupt()", Interrupt())
 
+    @names_its_line
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         """Run a shell command on the agent's machine."""
         check_text("agent.exec()", command)
@@ -349,7 +370,7 @@ class Agent:
 
     def _ref(self) -> Ref[Any]:
         if self._record.ref is None:
-            raise AgentDied(self.name, self._record.ended)
+            raise self._record.gone(None)
         return self._record.ref
 
     def _act(self, verb: str, request: object) -> Eager:
@@ -360,7 +381,7 @@ class Agent:
         if record.ref is not None:
             record.ref.request(request, act.answer)
         else:
-            system.on_loop(act.answer.set_exception, AgentDied(self.name, record.ended))
+            system.on_loop(act.answer.set_exception, record.gone(None))
         return act
 
     async def _ask(self, request: object) -> Any:
@@ -373,7 +394,7 @@ class Agent:
         """The error that a program gets for one of the agent's actor."""
         if not isinstance(error, ActorDied):
             return error
-        died = AgentDied(self.name, self._record.ended or error.reason)
+        died = self._record.gone(error.reason)
         died.__cause__ = error
         return died
 

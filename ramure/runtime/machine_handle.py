@@ -9,6 +9,7 @@ from ramure.exits import NORMAL, Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetMachine
 from ramure.machines.base import AGENT, ExecStream, ForkOf
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped
+from ramure.places import names_its_line
 from ramure.runtime.eager import Answer, Eager
 from ramure.runtime.messages import StartMachine
 from ramure.runtime.scope import ask_process, current_process
@@ -30,6 +31,7 @@ class MachineHandle:
     def __init__(self, record: MachineRecord) -> None:
         self._record = record
 
+    @names_its_line
     async def machine(self) -> Machine:
         """The machine itself, when it runs. As all that needs it, raises :class:`MachineStopped` after its end, and
         :class:`MachineDown` when it went away."""
@@ -52,6 +54,7 @@ class MachineHandle:
             return MachineDown(error.machine, error.why)
         return MachineDown(described, format_exit(reason))
 
+    @names_its_line
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         """Run a shell command on it; see ``Machine.exec``."""
         result: ExecResult = await self._ask(Exec(command, user, timeout))
@@ -68,18 +71,22 @@ class MachineHandle:
             assert stream.exit_code is not None
             yield stream.exit_code
 
+    @names_its_line
     async def fork(self) -> MachineHandle:
         """A second machine in the same state; it belongs to the current process."""
         return MachineHandle(await ask_process("fork()", StartMachine(ForkOf(await self.machine()))))
 
+    @names_its_line
     async def snapshot(self) -> Image:
         """An image of its present state, from which machines and agents can be started."""
         return await (await self.machine()).snapshot()
 
+    @names_its_line
     async def write_file(self, path: str, data: bytes) -> None:
         """Write a file on it."""
         await (await self.machine()).write_file(path, data)
 
+    @names_its_line
     async def read_file(self, path: str) -> bytes:
         """Read a file on it."""
         return await (await self.machine()).read_file(path)

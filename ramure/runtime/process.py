@@ -48,6 +48,15 @@ from ramure.runtime.messages import (
     Unseen,
     Wait,
 )
+from ramure.runtime.mistakes import (
+    IDLE_AFTER,
+    at_return,
+    check_result,
+    explain,
+    idle_agents,
+    warn_of_idle,
+    wrong_arguments,
+)
 from ramure.runtime.ownership import Ownership
 from ramure.runtime.record import AgentRecord, MachineRecord, Outcome, ProcessRecord
 
@@ -140,15 +149,20 @@ class Process(Actor):
     async def _body(self) -> None:
         plan = self.plan
         try:
-            outcome = Outcome("done", await plan.function(*plan.args, **plan.kwargs))
+            value = await plan.function(*plan.args, **plan.kwargs)
+            check_result(self.record.label, plan.function, value)
+            outcome = Outcome("done", value)
         except BaseException as error:
             outcome = self._failed(error)
         if self.record.unawaited:
             outcome = await self._with_unawaited(outcome)
+        if outcome.kind == "done":
+            at_return(self.record, waited=self._has_waited or self._decided is not None)
         self.ref.tell(BodyEnded(outcome))
 
     def _failed(self, error: BaseException) -> Outcome:
         """The outcome of a function that ``error`` left. Raises it, once it is told, if it ends more than the process."""
+        explain(error)
         try:
             failure = failure_of(error)
         except asyncio.CancelledError:
@@ -212,6 +226,8 @@ class Process(Actor):
 
     def _on_wait(self, caller: Ask) -> None:
         self._has_waited = True
+        if idle_agents(self.record):
+            self.send_after(IDLE_AFTER, _LookForIdle())
         for early in self._early_calls:
             self._no_endpoint(early)
         self._early_calls.clear()
@@ -295,6 +311,10 @@ class Process(Actor):
         else:
             self.record.inbox.put(message)
 
+    def _on_look_for_idle(self, message: _LookForIdle) -> None:
+        if self._waiters():
+            warn_of_idle(self.record, idle_agents(self.record))
+
     def _on_elsewhere(self, message: _BodyElsewhere) -> None:
         if self._agent_died is message.error:
             self._end(Outcome("failed", error=message.error))
@@ -372,8 +392,9 @@ class Process(Actor):
                 raise
             caller.fail(EndpointError(self.record.label, request.name, error))  # the endpoint's own: the process lives
         except BaseException as error:
-            wrapped = EndpointError(self.record.label, request.name, failure_of(error))
-            wrapped.__cause__ = error
+            misfit = wrong_arguments(self.record.label, request.name, function, request.arguments, error)
+            wrapped = misfit or EndpointError(self.record.label, request.name, failure_of(error))
+            wrapped.__cause__ = None if misfit else error
             caller.fail(wrapped)
 
     # -- agents ---------------------------------------------------------------------------------------------
@@ -478,6 +499,11 @@ class Process(Actor):
 
 
 @dataclass(frozen=True, slots=True)
+class _LookForIdle:
+    """The function has been in wait() for a while, with agents that nobody had sent anything."""
+
+
+@dataclass(frozen=True, slots=True)
 class _BodyElsewhere:
     """The function has not looked at the death of an agent within its grace."""
 
@@ -544,4 +570,5 @@ _INFO: Final[Mapping[type, Callable[[Process, Any], None]]] = {
     TrapExit: Process._on_trap_exit,
     Unseen: Process._on_unseen,
     _BodyElsewhere: Process._on_elsewhere,
+    _LookForIdle: Process._on_look_for_idle,
 }

@@ -16,11 +16,14 @@ from ramure.actors.inbox import Inbox
 from ramure.agents.requests import Usage
 from ramure.errors import ActorDied
 from ramure.exits import SHUTDOWN, Crashed, format_exit, is_clean
-from ramure.runtime.errors import ProcessCancelled, ProcessFailed, Stalled
+from ramure.runtime.errors import AgentDied, ProcessCancelled, ProcessFailed, Stalled
+from ramure.runtime.mistakes import child_failed
 from ramure.runtime.stream import Event, EventStream
 
 if TYPE_CHECKING:
     from ramure.actors import Ref
+    from ramure.agents.agent import AgentActor
+    from ramure.places import Place
     from ramure.runtime.attachment import Attachment
     from ramure.runtime.eager import Answer
     from ramure.runtime.retry import Retry
@@ -114,6 +117,24 @@ class AgentRecord:
     """What follows when its process is stalled and it has tools of that; None: as the process says."""
     tools: set[str] = field(default_factory=set)
     """The names of the tools that programs have given it."""
+    given_tools: set[str] = field(default_factory=set)
+    """Those of ``agent.on``."""
+    made_at: str = ""
+    """The place of ``agent()``."""
+    prompted: bool = False
+    """True when its program has sent it something, or asked."""
+    told_idle: bool = False
+    """True when somebody was told that nobody has sent it anything."""
+
+    def gone(self, reason: object) -> AgentDied:
+        """The error of who uses it after its end."""
+        owner = self.process
+        ended = owner.outcome is not None or (owner.ref is not None and not owner.ref.is_alive())
+        return AgentDied(self.name, self.ended or reason, owner.label if ended else None)
+
+    def actor(self) -> AgentActor | None:
+        """The live actor: its plain attributes are read at once, as process_info would."""
+        return None if self.ref is None else self.ref._cell.actor  # type: ignore[attr-defined]
 
     def free_name(self) -> None:
         """Its process may have another agent of the name from now on."""
@@ -158,6 +179,14 @@ class ProcessRecord:
     """Messages of the user's own, for ``receive``."""
     tasks: Callable[[Coroutine[Any, Any, Any], str | None], asyncio.Task[Any]] | None = None
     """Starts a task that the process owns."""
+    spawned_at: Place | None = None
+    """The place of ``spawn()``, where it was spawned by a program."""
+    used: bool = False
+    """True when its program has used its handle."""
+    told: bool = False
+    """True when a warning has told of its failure."""
+    told_failures: int = 0
+    """Of its children."""
     retrieved: bool = False
     """True when somebody has seen the outcome (a failure that nobody sees is reported)."""
     emitted: itertools.count[int] = field(default_factory=itertools.count)
@@ -220,7 +249,11 @@ class ProcessRecord:
 
     def unseen_failures(self) -> list[ProcessRecord]:
         """Children that failed, where nobody has awaited the child or read its stream to its ending."""
-        return [child for child in self.failures if not (child.retrieved or child.stream.ending_read)]
+        return [child for child in self.failures if not (child.retrieved or child.told or child.stream.ending_read)]
+
+    def is_awaited(self) -> bool:
+        """True while somebody waits for its end."""
+        return any(not future.done() for future in self._ended)
 
     # -- milestones -------------------------------------------------------------------------------------
 
@@ -235,6 +268,7 @@ class ProcessRecord:
             if self.parent is not None:
                 self.parent.offspring.pop(self, None)
                 if outcome.kind == "failed":
+                    child_failed(self)
                     self.parent.failures = [*self.parent.unseen_failures()[:1000], self]
             _resolve(self._started)
             _resolve(self._ended)

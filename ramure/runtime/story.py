@@ -194,7 +194,8 @@ def _agent_died(entry: Entry, fits: Fits) -> Chapter | None:
 def _tool_error(entry: Entry, fits: Fits) -> Chapter | None:
     if not fits(entry.get("agent")):
         return None
-    return Chapter(_at(entry), "trouble", f"the tool {entry.get('tool')} failed: {_line(entry.get('error'))}")
+    text = f"the tool {entry.get('tool')} failed: {_line(entry.get('error'))}"
+    return Chapter(_at(entry), "trouble", text, traceback=_text(entry.get("traceback")))
 
 
 def _model_error(entry: Entry, fits: Fits) -> Chapter | None:

@@ -80,6 +80,9 @@ class EventStream:
         """Which events say how it ended (runtime's own)."""
         self.function: Any = None
         """The function of the process whose events these are, where a loop may go on with the next try (runtime's own)."""
+        self.readers = 0
+        """Iterations that are under way."""
+        self.readers_ever = False
         self.ending_read = False
         """True when somebody has read, or been called with, the process's ending."""
         # A deque drops its oldest at no cost; a list is read from its middle at no cost.
@@ -124,6 +127,10 @@ class EventStream:
             self._sources = weakref.WeakSet()
         self._sources.add(source)
         return True
+
+    def takes(self, source: EventStream) -> bool:
+        """True if the events of ``source`` are bubbled to here (runtime's own)."""
+        return source in (self._sources or ())
 
     def has_in_it(self, other: EventStream) -> bool:
         """True if ``other`` is this stream, or its events come here by whatever way."""
@@ -181,6 +188,7 @@ class EventStream:
                 f"subscribe({callback!r}): give a plain function; for what waits, use start_task(...) in it"
             )
         context = contextvars.copy_context()
+        self.begin_reading()
         self.ending_read = self.ending_read or (replay and self._closed)
 
         def read(event: Event) -> None:
@@ -218,37 +226,48 @@ class EventStream:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         stream, position = self, 0
-        while True:
-            if position < stream._first:
-                missed = stream._first - position
-                position = stream._first
-                yield Event("missed", {"count": missed})
-                continue
-            if position < stream._first + len(stream._events):
-                event = stream._events[position - stream._first]
-                position += 1
-                stream.ending_read = stream.ending_read or stream.tells_end(event)
-                if event.type != "failed" or event.source is not None or stream.function is None:
-                    yield event
+        stream.begin_reading()
+        try:
+            while True:
+                if position < stream._first:
+                    missed = stream._first - position
+                    position = stream._first
+                    yield Event("missed", {"count": missed})
                     continue
-                retry = Retry(stream.function)
-                try:
-                    yield event
-                finally:
-                    again = retry.over()
-                if again is not None:
-                    stream, position = again, 0
-            elif stream._closed:
-                return
-            else:
-                waker = asyncio.get_running_loop().create_future()
-                stream._wakers.add(waker)
-                if stream.on_wait is not None:
-                    stream.on_wait()
-                try:
-                    await waker
-                finally:
-                    stream._wakers.discard(waker)
+                if position < stream._first + len(stream._events):
+                    event = stream._events[position - stream._first]
+                    position += 1
+                    stream.ending_read = stream.ending_read or stream.tells_end(event)
+                    if event.type != "failed" or event.source is not None or stream.function is None:
+                        yield event
+                        continue
+                    retry = Retry(stream.function)
+                    try:
+                        yield event
+                    finally:
+                        again = retry.over()
+                    if again is not None:
+                        stream.readers -= 1
+                        stream, position = again, 0
+                        stream.begin_reading()
+                elif stream._closed:
+                    return
+                else:
+                    waker = asyncio.get_running_loop().create_future()
+                    stream._wakers.add(waker)
+                    if stream.on_wait is not None:
+                        stream.on_wait()
+                    try:
+                        await waker
+                    finally:
+                        stream._wakers.discard(waker)
+        finally:
+            stream.readers -= 1
+
+    def begin_reading(self) -> None:
+        """An iteration begins (runtime's own)."""
+        self.readers += 1
+        self.readers_ever = True
 
 
 def is_ending(event: Event) -> bool:

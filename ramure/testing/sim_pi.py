@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -449,6 +450,8 @@ class SimulatedPi:
             self._work = None
             future.cancel()
             await asyncio.wait({future})
+            if isinstance(work, Coroutine):
+                work.close()  # cancelled before its first step, the task has not awaited it
         if not future.cancelled():
             future.result()
 

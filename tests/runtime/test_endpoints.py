@@ -12,6 +12,7 @@ from ramure import (
     EndpointError,
     NoSuchEndpoint,
     ProcessEnded,
+    WrongArguments,
     agent,
     agent_process,
     done,
@@ -214,7 +215,7 @@ async def test_an_endpoint_s_exception_is_the_caller_s_and_does_not_end_the_chil
 
 
 @virtual_time()
-async def test_arguments_that_do_not_fit_are_an_endpoint_error() -> None:
+async def test_arguments_that_do_not_fit_are_the_callers_mistake_and_the_right_ones_are_listed() -> None:
     @agent_process
     async def child() -> None:
         @expose
@@ -225,7 +226,7 @@ async def test_arguments_that_do_not_fit_are_an_endpoint_error() -> None:
 
     @agent_process
     async def main() -> None:
-        with pytest.raises(EndpointError, match="unexpected keyword argument 'b'"):
+        with pytest.raises(WrongArguments, match=r"there is no argument 'b'; it takes one\(a: "):
             await spawn(child).call("one", b=1)
 
     await main()

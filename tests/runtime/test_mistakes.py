@@ -635,7 +635,7 @@ async def test_what_is_asked_of_agents_and_machines_that_have_ended_says_so() ->
         gone, host = kept
         here = await agent("here")
         for pair in ((gone, here), (here, gone)):
-            with pytest.raises(AgentDied, match="agent 'gone' died"):
+            with pytest.raises(AgentDied, match="agent 'gone' is gone: it ended with the process owner#2"):
                 await connect(*pair)
         with pytest.raises(MachineDown, match="machine 2> is down: it has ended"):
             await agent("late", machine=host)
