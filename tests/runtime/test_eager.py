@@ -568,7 +568,7 @@ async def test_a_body_that_raises_fails_with_its_own_error_and_the_other_is_a_wa
 async def test_of_several_the_first_called_fails_the_process_and_the_others_are_warnings(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    harness = InProcessHarness([])
+    harness = InProcessHarness(lambda conversation: "said")
 
     @agent_process(image=harness.image)
     async def main() -> list[Eager]:
