@@ -109,7 +109,7 @@ def at_return(record: ProcessRecord, *, waited: bool) -> None:
 
 def _at_work(agent: AgentRecord) -> bool:
     actor = agent.actor()
-    if actor is None or agent.stream.readers_ever:
+    if actor is None or agent.stream.ever_read:
         return False
     return actor.state == "busy" or bool(actor.delivery.undelivered)
 
@@ -153,7 +153,7 @@ def child_failed(child: ProcessRecord) -> None:
     parent, outcome = child.parent, child.outcome
     if parent is None or outcome is None or parent.of_tree or not child.spawned_at or parent.outcome is not None:
         return
-    looked_at = child.is_awaited() or child.stream.readers or parent.stream.takes(child.stream)
+    looked_at = child.is_awaited() or child.stream.reading or parent.stream.takes(child.stream)
     if child.retrieved or looked_at or parent.told_failures >= TOLD:
         return
     parent.told_failures += 1

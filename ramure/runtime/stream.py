@@ -80,9 +80,9 @@ class EventStream:
         """Which events say how it ended (runtime's own)."""
         self.function: Any = None
         """The function of the process whose events these are, where a loop may go on with the next try (runtime's own)."""
-        self.readers = 0
+        self.reading = 0
         """Iterations that are under way."""
-        self.readers_ever = False
+        self.ever_read = False
         self.ending_read = False
         """True when somebody has read, or been called with, the process's ending."""
         # A deque drops its oldest at no cost; a list is read from its middle at no cost.
@@ -247,7 +247,7 @@ class EventStream:
                     finally:
                         again = retry.over()
                     if again is not None:
-                        stream.readers -= 1
+                        stream.reading -= 1
                         stream, position = again, 0
                         stream.begin_reading()
                 elif stream._closed:
@@ -262,12 +262,12 @@ class EventStream:
                     finally:
                         stream._wakers.discard(waker)
         finally:
-            stream.readers -= 1
+            stream.reading -= 1
 
     def begin_reading(self) -> None:
         """An iteration begins (runtime's own)."""
-        self.readers += 1
-        self.readers_ever = True
+        self.reading += 1
+        self.ever_read = True
 
 
 def is_ending(event: Event) -> bool:
