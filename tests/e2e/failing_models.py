@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ramure.testing import Conversation, DropConnection, HTTPError, ScriptedModel, ToolCall
+from ramure.testing import Conversation, DropConnection, HTTPError, ScriptedModel, Text, ToolCall
 from tests.e2e.kit import Stage
 
 PROGRAM = """
@@ -100,7 +100,34 @@ WAYS = {
     ),
     "cut-stream": Way(["Half a hai", DropConnection()], 5, completes=True, retry_for=300),
 }
-"""Those that are a failure of the model; the others are of an agent that stops short."""
+"""Those that are a failure of the model."""
+
+
+def corrected(conversation: Conversation) -> Any:
+    """Calls a tool that does not exist, and the right one when it is told so."""
+    if not conversation.tool_results:
+        return ToolCall("hand_in", {"text": "Rebase in the night"})
+    assert "not found" in conversation.tool_results[0].text
+    if len(conversation.tool_results) == 1:
+        return ToolCall("submit_haiku", {"text": "Rebase in the night"})
+    return "Done."
+
+
+def gives_up(conversation: Conversation) -> Any:
+    """Calls a tool that does not exist, and stops when it is told so."""
+    return "There is no such tool." if conversation.tool_results else ToolCall("hand_in", {"text": "x"})
+
+
+STOPS = {
+    "empty-reply": Way(Text(""), words="its last reply was empty"),
+    "text-without-a-tool": Way("submit_haiku('autumn')", words="its last words: \"submit_haiku('autumn')\""),
+    "unknown-tool": Way(gives_up, words="its last words: 'There is no such tool.'"),
+    "unknown-tool-corrected": Way(corrected, completes=True),
+    "I-am-done": Way("I am done.", words="its last words: 'I am done.'"),
+    "question": Way("Shall I write it in English?", words="its last words: 'Shall I write it in English?'"),
+    "refusal": Way("I cannot help with that.", words="its last words: 'I cannot help with that.'"),
+}
+"""Those of a model that works, and stops short of what it is to do."""
 
 
 class FailingModel:
@@ -116,7 +143,7 @@ class FailingModel:
         way = self.ways.get(name, self.ways["overflow"])  # pi's compaction asks in a conversation of its own
         began = self.began.setdefault(f"{name} {conversation.id}", time.monotonic())
         if way.seconds is None or time.monotonic() - began < way.seconds:
-            return way.step
+            return way.step(conversation) if callable(way.step) else way.step
         return "Done." if conversation.tool_results else ToolCall("submit_haiku", {"text": "Rebase in the night"})
 
 
@@ -140,7 +167,8 @@ async def fanned_out(stage: Stage, agents: int, seconds: float, within: float) -
 
 async def played(stage: Stage, names: list[str], within: float) -> tuple[dict[str, dict[str, Any]], str]:
     """What came of each, by name; and all that the program said."""
-    return await _play(stage, FailingModel(WAYS), [[name, WAYS[name].retry_for] for name in names], within)
+    ways = {**WAYS, **STOPS}
+    return await _play(stage, FailingModel(ways), [[name, ways[name].retry_for] for name in names], within)
 
 
 async def _play(
@@ -159,16 +187,24 @@ async def _play(
 
 def check(name: str, end: dict[str, Any], said: str, limit: float = 45.0) -> None:
     """Assert that ``name`` came to what it is to."""
-    way = WAYS[name]
+    way = WAYS[name] if name in WAYS else STOPS[name]
     assert end["downs"] == 0, end
-    assert "waiting_for_model" in end["states"] or not (way.completes or "for-good" in name), end
+    if name in STOPS:
+        assert end["problems"] == [], end
+        assert "waiting_for_model" not in end["states"], end
+    elif way.completes or "for-good" in name:
+        assert "waiting_for_model" in end["states"], end
     if way.completes:
         assert end["result"] == ["Rebase in the night"], end
         return
-    assert end["error"].startswith("AgentDied: agent 'poet' died: "), end
-    assert end["cause"] == "ModelError", end
     assert way.words in end["error"], end
     assert way.remedy in end["error"], end
     assert end["silent"] < limit, end
-    assert end["problems"][-1] == "end", end
+    if name in STOPS:
+        assert end["error"].startswith("Stalled: "), end
+        assert "agent 'poet' ended its turn without calling submit_haiku" in end["error"], end
+    else:
+        assert end["error"].startswith("AgentDied: agent 'poet' died: "), end
+        assert end["cause"] == "ModelError", end
+        assert end["problems"][-1] == "end", end
     assert any(line.startswith("warning: ") and way.words in line for line in said.splitlines()), said
