@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ def check(name: str, end: dict[str, Any], said: str, limit: float = 45.0) -> Non
     assert end["silent"] < limit, end
     if name in STOPS:
         assert end["error"].startswith("Stalled: "), end
-        assert "agent 'poet' ended its turn without calling submit_haiku" in end["error"], end
+        assert re.search(r"agent 'poet(~\d+)?' ended its turn without calling submit_haiku", end["error"]), end
     else:
         assert end["error"].startswith("AgentDied: agent 'poet' died: "), end
         assert end["cause"] == "ModelError", end
