@@ -307,8 +307,6 @@ class Delivery:
     def _acknowledge(self, applied: int) -> None:
         for seq in [seq for seq in self._interrupts if seq <= applied]:
             del self._interrupts[seq]
-        if self._retry is not None and self._retry.seq <= applied:
-            self._retry = None
 
     def _offer(self, after: int) -> list[Effect]:
         """Every entry after ``after`` that the extension needs, chained by ``prev``."""
