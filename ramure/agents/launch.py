@@ -34,8 +34,11 @@ __all__ = ["Launch", "Timings", "extension_path", "own_environment"]
 CONFIG_VARIABLE: Final = "RAMURE_AGENT_CONFIG"
 
 _NOT_PASSED_ON: Final = re.compile(
-    rf"TMUX.*|RAMURE_AGENT_.*|{TREE}|PWD|OLDPWD|SHLVL|_|LINES|COLUMNS|TERM|PYTEST_CURRENT_TEST"
+    rf"TMUX.*|RAMURE_AGENT_.*|RAMURE_LAUNCH|{TREE}|PWD|OLDPWD|SHLVL|_|LINES|COLUMNS|TERM|PYTEST_CURRENT_TEST"
 )
+
+LAUNCH: Final = "RAMURE_LAUNCH"
+"""The variable by which what pi has started is found where it has no parent that holds it."""
 
 _QUIET: Final = {"PI_TELEMETRY": "0", "PI_SKIP_VERSION_CHECK": "1"}
 """pi asks nobody for updates and tells nobody anything while it works for a program."""
@@ -102,14 +105,21 @@ class Launch:
             pi += ["--model", self.model]
         if not place.parent:
             return wrapped(pi, self.env_path)
+        _, first = place.environment({})
         return held(
-            pi, place.parent, mark=self.id, environment=self.env_path, report=self.report_path, daemons=self.daemons
+            pi,
+            place.parent,
+            mark=self.id,
+            environment=self.env_path,
+            first=first or "",
+            report=self.report_path,
+            daemons=self.daemons,
         )
 
     async def write(self) -> None:
         """Put the files on the machine. A session file that exists is the agent's memory: it is kept, and mended."""
         place, machine = self.place, self.place.machine
-        more = {**_QUIET, CONFIG_VARIABLE: self.config_path, RUN_ID: self.run_id}
+        more = {**_QUIET, CONFIG_VARIABLE: self.config_path, LAUNCH: self.id, RUN_ID: self.run_id}
         environment, first = place.environment(more)
         await machine.write_private(self.config_path, self.config())
         content = environment_file(environment) if place.parent else env_file(environment, first)

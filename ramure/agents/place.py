@@ -27,9 +27,9 @@ from ramure.agents.toolchain import ToolError
 from ramure.agents.toolchain.elsewhere import FIND, choose, find_arguments
 from ramure.agents.toolchain.find import Harness
 from ramure.executor import in_thread
+from ramure.machines import process_tree
 from ramure.machines.errors import MachineError, NoSuchFile
 from ramure.machines.local import LocalMachine
-from ramure.machines.process_tree import HERE
 
 if TYPE_CHECKING:
     from ramure.agents.services import Services
@@ -111,7 +111,8 @@ class Elsewhere(Place):
     """The session's copy in the run's logs."""
 
     def environment(self, more: dict[str, str]) -> tuple[dict[str, str], str | None]:
-        return {**exemptions(self.proxies, self._hosts()), **more}, self.room.environment
+        given = dict(getattr(self.machine, "env", {})) if self.parent else {}  # a shell on the way may have lost some
+        return {**given, **exemptions(self.proxies, self._hosts()), **more}, self.room.environment
 
     async def memory(self) -> bytes | None:
         try:
@@ -152,7 +153,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
             pi_argv=pi_argv,
             cwd=machine.workdir if isinstance(machine, LocalMachine) else "/",
             proxies={} if own_pi else await in_thread(_proxies_here),
-            parent=HERE if own_pi is None else (),
+            parent=process_tree.HERE if own_pi is None else (),
         )
     room = await quarters.room()
     kept = services.session_file(address)
@@ -161,6 +162,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
     except ToolError as error:
         raise LaunchFailed(agent, error.problem, error.remedy) from error
     extension = await room.once("extension", lambda: _put_extension(machine, room))
+    parent = await room.once("parent", lambda: _put_parent(machine, room))
     url = await _address(agent, machine, services)
     await _check_reachable(agent, machine, url, harness)
     return Elsewhere(
@@ -173,7 +175,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
         pi_argv=harness.argv,
         cwd=room.workdir,
         proxies=await room.once("proxies", lambda: _proxies(machine)),
-        parent=(),
+        parent=parent,
         room=room,
         kept=kept,
     )
@@ -209,6 +211,15 @@ async def _put_extension(machine: Machine, room: Room) -> str:
     files = sources()
     await asyncio.gather(*(machine.write_file(f"{directory}/{name}", files[name].encode()) for name in files))
     return posixpath.join(directory, ENTRY)
+
+
+async def _put_parent(machine: Machine, room: Room) -> tuple[str, ...]:
+    """The parent of process trees there; () where there is nothing that it runs on."""
+    if not room.interpreter:
+        return ()
+    files = process_tree.programs(room.interpreter)
+    await asyncio.gather(*(machine.write_file(f"{room.directory}/{name}", files[name]) for name in files))
+    return process_tree.parent(room.interpreter, f"{room.directory}/{next(iter(files))}")
 
 
 async def _address(agent: str, machine: Machine, services: Services) -> str:

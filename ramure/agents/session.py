@@ -22,8 +22,10 @@ from ramure.machines.tmux import Ending, NoSuchSession, SessionExists, TmuxServe
 from ramure.types import CommandFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ramure.agents.services import Connection, Services
-    from ramure.machines.process_tree import Daemons
+    from ramure.machines.process_tree import Daemons, EndedTree
     from ramure.machines.quarters import Quarters
 
 __all__ = ["CommandsEnded", "Connected", "Disconnected", "FrameIn", "SaveMemory", "Session", "SessionPlan"]
@@ -212,8 +214,12 @@ class Session(Actor):
                 ended = await place.tmux.ended_tree(self.launch.id, self.launch.report_path, within=within)
         except (MachineError, OSError):  # a TimeoutError is one; what was ended is not known, and ended it is
             return ()
+        return self._told(place, ended)
+
+    def _told(self, place: Place, ended: Sequence[EndedTree]) -> tuple[str, ...]:
+        """What the next pi is told of each."""
         return tuple(
-            self._masked(each.command + (f" (in {each.directory})" if each.directory != place.cwd else ""))
+            self._masked(each.command.strip() + (f" (in {each.directory})" if each.directory != place.cwd else ""))
             for each in ended
         )
 
@@ -339,12 +345,15 @@ class Session(Actor):
     async def _clear_away(self, launch: Launch, *, clean: bool) -> None:
         place = launch.place
         try:
+            ended: list[EndedTree] = []
             try:
                 await place.tmux.kill_session(self.plan.address, grace=self._grace)
+                if not place.machine.here and launch.daemons == "end":  # where a parent cannot do all that it does here
+                    ended = await place.tmux.end_orphan(None, launch.id, grace=0.0)
             except (NoSuchSession, TmuxServerGone):  # it may outlive its terminal, and would write into its
                 # successor's session file
-                await place.tmux.end_orphan(self.pid, launch.id, grace=self._grace, daemons=launch.daemons)
-            commands = await self._ended_commands(place, TREE_GONE)
+                ended = await place.tmux.end_orphan(self.pid, launch.id, grace=self._grace, daemons=launch.daemons)
+            commands = (*await self._ended_commands(place, TREE_GONE), *self._told(place, ended))
             if launch.daemons == "end":
                 self.plan.quarters.tree_ended(launch.id)
             if commands and not clean:

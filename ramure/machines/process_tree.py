@@ -18,6 +18,8 @@ __all__ = [
     "EndedTree",
     "environment_file",
     "held",
+    "parent",
+    "programs",
     "read_report",
 ]
 
@@ -30,6 +32,18 @@ HERE: Final = (sys.executable, "-I", "-S", str(PROGRAM))
 """The parent's program on this host."""
 
 Daemons = Literal["end", "keep"]
+
+
+def programs(interpreter: str) -> dict[str, bytes]:
+    """The files that a parent needs on another machine, with this Python or perl; the first is the program."""
+    perl = interpreter.rpartition("/")[2].startswith("perl")
+    names = ["tree_program.pl"] if perl else ["tree_program.py", "keeper_program.py"]
+    return {name: PROGRAM.with_name(name).read_bytes() for name in names}
+
+
+def parent(interpreter: str, program: str) -> tuple[str, ...]:
+    """How the program is run there."""
+    return (interpreter, program) if program.endswith(".pl") else (interpreter, "-I", "-S", program)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,10 @@ if [ "$daemons" = keep ]; then
     exit 0
 fi
 for each in $(marked "RAMURE_TREE=$mark"); do kill -USR2 "$each" 2>/dev/null; done
+for each in $(marked "$mark"); do
+    is "$each" "RAMURE_TREE=$mark" && continue
+    printf '%s\t%s\n' "$(readlink "/proc/$each/cwd")" "$(tr '\0\n\t' '   ' <"/proc/$each/cmdline")"
+done 2>/dev/null
 left=100
 while [ "$left" -gt 0 ] && [ -n "$(marked "RAMURE_TREE=$mark")" ]; do sleep 0.05; left=$((left - 1)); done
 for again in 1 2 3; do
@@ -119,7 +137,8 @@ done
 """
 )
 """Ends the tree with the mark $0, which may have lost its terminal: SIGTERM to the process $2, if that bears the mark, or to
-the tree's parent; after $1 waits of 50 ms all of it is killed, and what else bears the mark; with $3 = keep, pi alone."""
+the tree's parent; after $1 waits of 50 ms all of it is killed, and what else bears the mark, which is printed as in a report; with
+$3 = keep, pi alone."""
 
 END_TREE: Final = r"""
 tree() {

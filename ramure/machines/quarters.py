@@ -11,7 +11,7 @@ import contextlib
 import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ramure.machines.errors import MachineError, MachineStopped
 from ramure.machines.tmux import NoSuchSession, Tmux, TmuxMissing, TmuxServerGone
@@ -37,24 +37,43 @@ base=${RAMURE_PRIVATE:-${TMPDIR:-/tmp}}
 dir=$1
 [ -n "$dir" ] && [ -d "$dir" ] && [ -O "$dir" ] || dir=$(mktemp -d "$base/ramure-XXXXXXXX") || exit 1
 unset RAMURE_PRIVATE OLDPWD SHLVL _ LINES COLUMNS TERM TMUX TMUX_PANE RAMURE_EXEC RAMURE_AGENT_CONFIG
-export -p >"$dir/environment" && chmod 600 "$dir/environment" || exit 1
-printf '%s\n' "$dir" "$PWD" "$(id -un)"
+parent=
+for each in "$2" python3 python; do
+    [ -z "$parent" ] && [ -n "$each" ] && "$each" -I -S -c "$3" 2>/dev/null && parent=$(command -v "$each")
+done
+[ -n "$parent" ] || { perl -MPOSIX -e 'exit !-e "/proc/self/stat"' 2>/dev/null && parent=$(command -v perl); }
+if [ -n "$parent" ] && [ -r "/proc/$$/environ" ]; then
+    cat "/proc/$$/environ" >"$dir/environment"
+else
+    parent=
+    export -p | grep -v -E '^(export|declare -[a-z]+) (UID|EUID|PPID|BASHOPTS|SHELLOPTS|BASH_VERSINFO)(=|$)' >"$dir/environment"
+fi
+chmod 600 "$dir/environment" || exit 1
+printf '%s\n' "$dir" "$PWD" "$(id -un)" "$parent"
 """
-"""Makes the directory ($1, where that is still there; in one that the machine removes, if it has such), writes down what commands find in their environment, and says
-where they start. A socket's path must be short, so a long TMPDIR is not for it."""
+"""Makes the directory ($1, where that is still there; in one that the machine removes, if it has such), writes down what
+commands find in their environment, and says where they start, and which Python ($2, if it has one of its own; $3 tries it)
+or perl can be a process tree's parent. The environment is as it was given to this shell, NUL-separated; where nothing reads that,
+it is as a shell reads it. A socket's path must be short, so a long TMPDIR is not for it."""
+
+TRY_PYTHON: Final = (
+    "import os, ctypes, signal, sys; os.waitstatus_to_exitcode, signal.sigwait; sys.exit(sys.platform != 'linux')"
+)
 
 
 @dataclass(eq=False)
 class Room:
     """A private directory on a machine (mode 0700), and the tmux server in it.
 
-    ``environment`` is a file there that a shell reads with ``.``: the machine's own variables, which so never leave
-    it. ``workdir`` is where commands start.
+    ``environment`` is a file there: the machine's own variables, which so never leave it; NUL-separated where there is an
+    ``interpreter`` (Python or perl) for the parents of process trees, else what a shell reads with ``.``. ``workdir`` is
+    where commands start.
     """
 
     directory: str
     workdir: str
     tmux: Tmux
+    interpreter: str = ""
     _made: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
 
     @property
@@ -133,22 +152,23 @@ class Quarters:
 
     async def _make(self, before: str) -> Room:
         machine = self.machine
-        command = shlex.join(["/bin/sh", "-c", PREPARE, "sh", before])
+        python = getattr(machine, "python", "")
+        command = shlex.join(["/bin/sh", "-c", PREPARE, "sh", before, python, TRY_PYTHON])
         result = await machine.exec(command, timeout=COMMAND_LIMIT)
         if result.exit_code == 127:
             raise TmuxMissing(f"there is no tmux on {machine.describe()}; {machine.install_hint()}")
         lines = result.stdout.splitlines()
-        if not result.ok or len(lines) != 3:
+        if not result.ok or len(lines) != 4:
             said = result.stderr.strip() or f"status {result.exit_code}"
             raise MachineError(f"no private directory could be made on {machine.describe()}: {said}")
-        directory, workdir, _ = lines
+        directory, workdir, _, interpreter = lines
         tmux = ExecTmux(machine, f"{directory}/tmux", poll=None if machine.long_commands else LOOK_EVERY)
         try:
             await tmux.start()
         except BaseException:
             await self._remove(directory)
             raise
-        return Room(directory, workdir, tmux)
+        return Room(directory, workdir, tmux, interpreter)
 
     async def close(self) -> None:
         """End the tmux server with all in it, and remove the directory. Does not raise: a machine that is gone, or

@@ -49,6 +49,10 @@ CHANNEL = "ramure-ended"
 for is kept, so that none is lost between two waits."""
 
 
+RESERVED: Final = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO"})
+"""Variables that bash does not let anybody change."""
+
+
 class TmuxError(MachineError):
     """A tmux command failed."""
 
@@ -123,16 +127,22 @@ def env_file(environment: Mapping[str, str], first: str | None = None) -> bytes:
     for name in environment:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError(f"{name!r} cannot be the name of an environment variable in a shell")
-    lines = (f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    lines = (_exported(name, value) for name, value in environment.items())
     before = f". {shlex.quote(first)}\n" if first is not None else ""
     return (before + "".join(lines)).encode("utf-8", "surrogateescape")
 
 
+def _exported(name: str, value: str) -> str:
+    line = f"export {name}={shlex.quote(value)}"
+    # bash, as /bin/sh, has values of its own for these, and ends where one is to be changed.
+    return f'[ -n "${{BASH_VERSION-}}" ] || {line}\n' if name in RESERVED else f"{line}\n"
+
+
 def wrapped(argv: Sequence[str], env_path: str | None = None) -> list[str]:
-    """The command that becomes ``argv`` after it has read its environment from ``env_path``."""
+    """The command that becomes ``argv`` after it has read its environment from ``env_path``, which it removes."""
     if env_path is None:
         return list(argv)
-    return ["/bin/sh", "-c", '. "$0"; exec "$@"', env_path, *argv]
+    return ["/bin/sh", "-c", 'unset TMUX TMUX_PANE; . "$0"; rm -f -- "$0"; exec "$@"', env_path, *argv]
 
 
 class Tmux(ABC):
@@ -250,11 +260,14 @@ class Tmux(ABC):
         with contextlib.suppress(NoSuchSession):
             await self._command("kill-session", "-t", pane.session_id)
 
-    async def end_orphan(self, pid: int | None, mark: str, *, grace: float = 2.0, daemons: Daemons = "end") -> None:
+    async def end_orphan(
+        self, pid: int | None, mark: str, *, grace: float = 2.0, daemons: Daemons = "end"
+    ) -> list[EndedTree]:
         """End a process tree whose session or server is gone, as :meth:`kill_session` does: the process ``pid``, if ``mark``
-        is in its environment (its number may be another process's by now), and what else bears the mark. (Without
-        /proc nothing is done.)"""
-        await self._shell(END_MARKED, mark, str(round(grace / 0.05)), str(pid or ""), daemons)
+        is in its environment (its number may be another process's by now), and what else bears the mark; what that was.
+        (Without /proc nothing is done.)"""
+        reply = await self._shell(END_MARKED, mark, str(round(grace / 0.05)), str(pid or ""), daemons)
+        return read_report(reply.out)
 
     async def ended_tree(self, mark: str, report: str, *, within: float) -> list[EndedTree]:
         """What was ended with the tree ``mark``, as its parent has written into the file ``report``; waits for its end, at

@@ -56,19 +56,29 @@ def prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, *(ctypes.c_ulong(number) for number in (value, 0, 0, 0)))
 
 
-def environment(paths: list[str]) -> dict[bytes, bytes]:
+NOT_PASSED_ON: Final = (
+    *(b"RAMURE_PRIVATE", b"RAMURE_EXEC", b"RAMURE_AGENT_CONFIG", b"RAMURE_TREE", b"TMUX", b"TMUX_PANE"),
+    *(b"OLDPWD", b"SHLVL", b"_", b"LINES", b"COLUMNS", b"TERM", b"PWD"),
+)
+"""What FIRST, the environment of a command, has and pi is not to have."""
+
+
+def environment(first: str, given: str) -> dict[bytes, bytes]:
     """The command's environment: what the files say, and what is the terminal's."""
-    found: dict[bytes, bytes] = {}
-    for path in paths:
-        with open(path, "rb") as file:
-            for entry in file.read().split(b"\0"):
-                name, assigned, value = entry.partition(b"=")
-                if assigned:
-                    found[name] = value
+    found = entries(first) if first else {}
+    for name in NOT_PASSED_ON:
+        found.pop(name, None)
+    found.update(entries(given))
     for name in (b"TERM", b"PWD"):
         if name in os.environb:
             found.setdefault(name, os.environb[name])
     return found
+
+
+def entries(path: str) -> dict[bytes, bytes]:
+    with open(path, "rb") as file:
+        pairs = (entry.partition(b"=") for entry in file.read().split(b"\0"))
+        return {name: value for name, assigned, value in pairs if assigned}
 
 
 def foreground() -> None:
@@ -347,7 +357,7 @@ def main() -> None:
     sys.path.append(os.path.dirname(os.path.realpath(__file__)))
     daemons, path, first, given, *command = sys.argv[1:]
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    variables = environment([*([first] if first else []), given])
+    variables = environment(first, given)
     os.unlink(given)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     status, status_write = os.pipe()

@@ -17,7 +17,7 @@ from ramure.agents.launch import CONFIG_VARIABLE
 from ramure.errors import UsageError
 from ramure.machines.base import AGENT, Image, Machine
 from ramure.machines.errors import MachineStopped, NoSuchFile
-from ramure.machines.process_tree import Daemons
+from ramure.machines.process_tree import Daemons, EndedTree
 from ramure.machines.tmux import Ending, NoSuchSession, Pane, Reply, SessionExists, Tmux
 from ramure.testing.pi_config import model_reference
 from ramure.testing.scripts import Script, ScriptPlayer
@@ -272,8 +272,11 @@ class InProcessTmux(Tmux):
             await asyncio.wait({life.task})
         self.lives.pop(name, None)
 
-    async def end_orphan(self, pid: int | None, mark: str, *, grace: float = 2.0, daemons: Daemons = "end") -> None:
+    async def end_orphan(
+        self, pid: int | None, mark: str, *, grace: float = 2.0, daemons: Daemons = "end"
+    ) -> list[EndedTree]:
         """There are none: simulated pis end with their sessions."""
+        return []
 
     async def kill_server(self, *, grace: float = 0.0) -> None:
         """End all."""

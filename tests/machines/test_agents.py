@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from ramure import agent, agent_process, current_runtime, done, wait
+from ramure.machines import quarters
 from ramure.machines.docker import DockerImage
 from ramure.machines.local import LocalImage
 from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.testing import ScriptedModel, Text, ToolCall
 from tests.e2e.kit import until
+from tests.edges.deaths import KINDS, sleepers
 from tests.machines.conftest import documented, sshd
 from tests.machines.engine import IMAGE, docker_engine
 from tests.machines.morph_fake import MorphFake
@@ -125,6 +127,55 @@ async def test_a_restarted_pi_remembers_there_too(kind, ramure_home, monkeypatch
 
         assert await main() == "back"
         assert "heron" in str(model.requests[1].conversation.user_texts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "there"),
+    [("ssh", "python"), ("ssh", "perl"), ("ssh", "neither"), ("sandbox", "python"), ("documented", "python")],
+)
+async def test_what_pi_has_started_there_is_gone_before_the_next_one_begins_and_it_is_told(
+    kind, there, ramure_home, monkeypatch
+):
+    if there != "python":
+        monkeypatch.setattr(quarters, "TRY_PYTHON", "raise SystemExit(1)")
+    if there == "neither":
+        monkeypatch.setattr(quarters, "PREPARE", quarters.PREPARE.replace("command -v perl", "command -v no-such-perl"))
+    kinds = [each for each in KINDS if there != "neither" or each not in ("no environment", "double fork")]
+    number = 60_000_000 + 100 * (os.getpid() % 10_000)
+    command = "".join(KINDS[each].replace("{}", str(number + place)) for place, each in enumerate(kinds))
+    left = []
+
+    asked = []
+
+    def turn(conversation):
+        asked.append(conversation)
+        if len(asked) == 1:
+            return ToolCall("bash", {"command": f"{command} sleep 1; kill -9 $PPID; sleep {number + 99}; :"})
+        if len(asked) == 2:
+            left.append(sleepers(number, number + 100))
+            return ToolCall("bash", {"command": "true"})  # a second notice comes with the next request
+        return ToolCall("finish", {"summary": "back"}) if len(asked) == 3 else Text("Done.")
+
+    async with stage(kind, turn, ramure_home, monkeypatch) as (image, _, _):
+
+        @agent_process(image=image)
+        async def main():
+            worker = await agent("worker")
+
+            @worker.on("finish")
+            async def finish(summary: str) -> str:
+                done(summary)
+                return "Recorded."
+
+            await worker.send("Remember the word heron.")
+            return await wait()
+
+        assert await main() == "back"
+        told = "\n".join(asked[2].user_texts)
+    assert left == [{}]
+    assert "ended with your process" in told
+    assert f"sleep {number + kinds.index('setsid fork')}" in told
+    assert not sleepers(number, number + 100)
 
 
 async def test_a_run_that_cannot_be_reached_is_an_error_before_the_launch(ramure_home, monkeypatch):

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines.process_tree import HERE, EndedTree, environment_file, held, read_report
+from ramure.machines.process_tree import HERE, PROGRAM, EndedTree, environment_file, held, read_report
+from tests.e2e.kit import foreground
 from tests.edges.deaths import KINDS, child_of, sleepers
 
 pytestmark = pytest.mark.timeout(120)
@@ -58,7 +59,7 @@ class Tree:
     @property
     def leader(self) -> int:
         """What the parent runs."""
-        return child_of(child_of(self.process.pid))
+        return foreground(self.process.pid)
 
 
 def until(condition: Callable[[], object], what: str, within: float = WITHIN) -> None:
@@ -68,14 +69,21 @@ def until(condition: Callable[[], object], what: str, within: float = WITHIN) ->
         time.sleep(0.01)
 
 
+PARENTS = {"python": HERE, "perl": ("perl", str(PROGRAM.with_name("tree_program.pl")))}
+
+either = pytest.mark.parametrize("parent", PARENTS)
+
+
 @contextlib.contextmanager
-def tree(tmp_path: Path, command: str, *, env: dict[str, str] | None = None, daemons: str = "end") -> Iterator[Tree]:
+def tree(
+    tmp_path: Path, command: str, *, env: dict[str, str] | None = None, daemons: str = "end", parent: str = "python"
+) -> Iterator[Tree]:
     """A shell command below a parent."""
     file = tmp_path / "environment"
     file.write_bytes(environment_file({"PATH": os.environ["PATH"], **(env or {})}))
     argv = held(
         ["bash", "-c", command],
-        HERE,
+        PARENTS[parent],
         mark=tmp_path.name,
         environment=str(file),
         report=str(tmp_path / "report"),
@@ -103,21 +111,26 @@ def number() -> int:
     return 20_000_000 + time.monotonic_ns() % 9_000_000 * 10
 
 
-@pytest.mark.parametrize("victim", ["command", "parent", "holder"])
-def test_sigkill_of_any_one_ends_every_kind_of_daemon(tmp_path: Path, number: int, victim: str) -> None:
+@pytest.mark.parametrize(
+    ("parent", "victim"), [("python", "command"), ("python", "parent"), ("python", "holder"), ("perl", "command")]
+)
+def test_sigkill_of_any_one_ends_every_kind_of_daemon(tmp_path: Path, number: int, parent: str, victim: str) -> None:
     command = "".join(kind.replace("{}", str(number + place)) for place, kind in enumerate(KINDS.values()))
-    with tree(tmp_path, f"{command} sleep {number + 99}; :") as running:
+    with tree(tmp_path, f"{command} sleep {number + 99}; :", parent=parent) as running:
         until(lambda: len(sleepers(number, number + 100)) >= len(KINDS) + 1, "daemons")
-        parent = running.process.pid
-        os.kill({"command": running.leader, "parent": parent, "holder": child_of(parent)}[victim], signal.SIGKILL)
+        above = running.process.pid
+        os.kill({"command": running.leader, "parent": above, "holder": child_of(above)}[victim], signal.SIGKILL)
         assert running.ends() in (128 + 9, -9)
         until(lambda: not sleepers(number, number + 100), "all have ended")
 
 
-def test_the_report_names_each_command_that_was_ended_and_its_directory(tmp_path: Path, number: int) -> None:
+@either
+def test_the_report_names_each_command_that_was_ended_and_its_directory(
+    tmp_path: Path, parent: str, number: int
+) -> None:
     (tmp_path / "a dir").mkdir()
     command = f"cd 'a dir'; setsid sh -c 'sleep {number}; :' & setsid sleep {number + 1} & sleep 0.3; kill -9 $$"
-    with tree(tmp_path, command) as running:
+    with tree(tmp_path, command, parent=parent) as running:
         running.ends()
         assert set(running.report) == {
             EndedTree(str(tmp_path / "a dir"), f"sh -c 'sleep {number}; :'"),
@@ -127,36 +140,43 @@ def test_the_report_names_each_command_that_was_ended_and_its_directory(tmp_path
         assert (tmp_path / "report").stat().st_mode & 0o777 == 0o600
 
 
-def test_there_is_no_report_where_nothing_was_left(tmp_path: Path) -> None:
-    with tree(tmp_path, "true") as running:
+@either
+def test_there_is_no_report_where_nothing_was_left(tmp_path: Path, parent: str) -> None:
+    with tree(tmp_path, "true", parent=parent) as running:
         assert running.ends() == 0
         assert not (tmp_path / "report").exists()
 
 
+@either
 @pytest.mark.parametrize(
     ("command", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
 )
-def test_the_status_is_the_commands(tmp_path: Path, command: str, status: int) -> None:
-    with tree(tmp_path, command) as running:
+def test_the_status_is_the_commands(tmp_path: Path, parent: str, command: str, status: int) -> None:
+    with tree(tmp_path, command, parent=parent) as running:
         assert running.ends() == status
 
 
-def test_a_command_that_is_missing_is_said(tmp_path: Path) -> None:
-    with tree(tmp_path, "exec /no/such/program") as running:
+@either
+def test_a_command_that_is_missing_is_said(tmp_path: Path, parent: str) -> None:
+    with tree(tmp_path, "exec /no/such/program", parent=parent) as running:
         assert running.ends() == 127
 
 
+@either
 @pytest.mark.parametrize("name", ["TERM", "HUP", "QUIT"])
-def test_signals_are_passed_on(tmp_path: Path, name: str) -> None:
-    with tree(tmp_path, f"trap 'echo got; exit 5' {name}; echo ready; while :; do sleep 0.05; done") as running:
+def test_signals_are_passed_on(tmp_path: Path, parent: str, name: str) -> None:
+    with tree(
+        tmp_path, f"trap 'echo got; exit 5' {name}; echo ready; while :; do sleep 0.05; done", parent=parent
+    ) as running:
         running.says(b"ready")
         running.process.send_signal(getattr(signal, f"SIG{name}"))
         assert running.ends() == 5
 
 
-def test_ctrl_c_and_a_new_size_reach_the_command_alone(tmp_path: Path) -> None:
+@either
+def test_ctrl_c_and_a_new_size_reach_the_command_alone(tmp_path: Path, parent: str) -> None:
     command = "trap 'echo size; ' WINCH; trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done"
-    with tree(tmp_path, command) as running:
+    with tree(tmp_path, command, parent=parent) as running:
         running.says(b"ready")
         termios.tcsetwinsize(running.terminal, (33, 77))
         running.says(b"size")
@@ -165,22 +185,24 @@ def test_ctrl_c_and_a_new_size_reach_the_command_alone(tmp_path: Path) -> None:
         assert running.ends() == 3
 
 
-def test_ctrl_d_reaches_the_command(tmp_path: Path) -> None:
-    with tree(tmp_path, "echo ready; cat; echo end of input") as running:
+@either
+def test_ctrl_d_reaches_the_command(tmp_path: Path, parent: str) -> None:
+    with tree(tmp_path, "echo ready; cat; echo end of input", parent=parent) as running:
         running.says(b"ready")
         running.type(b"\x04")
         running.says(b"end of input")
         assert running.ends() == 0
 
 
+@either
 @pytest.mark.parametrize("stop", ["^Z", "kill 0", "SIGSTOP"])
-def test_what_stops_is_set_going_again(tmp_path: Path, stop: str) -> None:
+def test_what_stops_is_set_going_again(tmp_path: Path, parent: str, stop: str) -> None:
     command = {
         "^Z": "trap 'echo again' CONT; echo ready; while :; do sleep 0.05; done",
         "kill 0": "trap 'echo again' CONT; echo ready; kill -TSTP 0; while :; do sleep 0.05; done",
         "SIGSTOP": "trap 'echo again' CONT; echo ready; kill -STOP $$; while :; do sleep 0.05; done",
     }[stop]
-    with tree(tmp_path, command) as running:
+    with tree(tmp_path, command, parent=parent) as running:
         running.says(b"ready")
         if stop == "^Z":
             running.type(b"\x1a")
@@ -216,11 +238,12 @@ ODD = {
 }
 
 
-def test_an_environment_travels_whole(tmp_path: Path) -> None:
+@either
+def test_an_environment_travels_whole(tmp_path: Path, parent: str) -> None:
     reader = "import os, sys; sys.stdout.buffer.write(repr(dict(os.environb)).encode()); sys.stdout.flush()"
     file = tmp_path / "environment"
     file.write_bytes(environment_file(ODD))
-    argv = held([sys.executable, "-I", "-c", reader], HERE, mark="m", environment=str(file))
+    argv = held([sys.executable, "-I", "-c", reader], PARENTS[parent], mark="m", environment=str(file))
     done = subprocess.run(argv, capture_output=True, check=True, env={"PATH": os.environ["PATH"], "SECRET": "x"})
     expected = {os.fsencode(name): os.fsencode(value) for name, value in ODD.items()}
     seen = ast.literal_eval(done.stdout.decode())
@@ -228,8 +251,9 @@ def test_an_environment_travels_whole(tmp_path: Path) -> None:
     assert set(seen) - set(expected) <= {b"LC_CTYPE"}, "nothing of the terminal's own environment"  # Python's own
 
 
-def test_the_file_is_removed_once_it_is_read(tmp_path: Path) -> None:
-    with tree(tmp_path, "echo ready; cat", env={"API_KEY": "sk-1"}) as running:
+@either
+def test_the_file_is_removed_once_it_is_read(tmp_path: Path, parent: str) -> None:
+    with tree(tmp_path, "echo ready; cat", env={"API_KEY": "sk-1"}, parent=parent) as running:
         running.says(b"ready")
         assert [file.name for file in tmp_path.iterdir()] == []
 
