@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ import pytest
 
 from ramure.testing import Conversation, Delay, Finish, ScriptedModel, Text, ToolCall
 from tests.e2e.kit import Stage
-from tests.scale import examples
+from tests.e2e.screen import Screen
+from tests.scale import SOAK
 
 README = """
 import asyncio
@@ -109,12 +111,36 @@ SLOW = README.replace(
 @pytest.mark.real_pi
 @pytest.mark.timeout(0)
 async def test_slow_models_that_go_on_are_never_reminded(stage: Stage) -> None:
-    for seed in range(examples(30)):
-        async with ScriptedModel(slow(seed)) as model:
-            stage.serve(model)
-            async with stage.python(SLOW) as program:
-                assert await program.ends(90) == 0, program.said
-            told = [request.conversation.last_user_text for request in model.requests]
-        assert "result slow and sure" in program.said
-        assert "stalled" not in program.said
-        assert not [text for text in told if "You ended your turn" in text]
+    """Three here; fifty in ``make edges``."""
+    room = asyncio.Semaphore(3)
+    await asyncio.gather(*(goes_on(stage, seed, room) for seed in range(50 if SOAK else 3)))
+
+
+async def goes_on(stage: Stage, seed: int, room: asyncio.Semaphore) -> None:
+    async with room, ScriptedModel(slow(seed)) as model:
+        async with stage.python(SLOW, env=model.write_config(stage.run.directory / f"agent-{seed}")) as program:
+            assert await program.ends(120) == 0, program.said
+        told = [request.conversation.last_user_text for request in model.requests]
+    assert "result slow and sure" in program.said
+    assert "stalled" not in program.said
+    assert not [text for text in told if "You ended your turn" in text]
+
+
+@pytest.mark.real_pi
+@pytest.mark.timeout(180)
+async def test_while_a_person_is_at_the_terminal_nobody_is_accused(stage: Stage) -> None:
+    async with ScriptedModel(lambda _: "What shall I do?") as model:
+        stage.serve(model)
+        terminal = Screen(stage.run.directory, stage.environ)
+        try:
+            async with stage.python(README.replace("worker.send(", "asyncio.sleep(8); await worker.send(")) as program:
+                await program.run_id()
+                terminal.start(sys.executable, "-m", "ramure.cli", "connect", "worker")
+                await model.wait_for_requests(1, timeout=60)
+                await terminal.shows("What shall I do?")
+                await asyncio.sleep(12)
+                assert "stalled" not in program.said
+                program.signal(signal.SIGINT)
+                await program.ends(40)
+        finally:
+            terminal.close()

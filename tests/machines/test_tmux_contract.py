@@ -358,6 +358,31 @@ async def test_the_attach_command_names_exactly_one_session(tmux):
     assert command[-1] == "=w_d1:"
 
 
+async def test_the_terminals_that_show_a_session_are_counted(tmux):
+    await tmux.new_session("w.1", FOREVER, cwd="/")
+    await tmux.new_session("w", FOREVER, cwd="/")
+    assert await tmux.clients("w.1") == 0
+    first, second = os.openpty()
+    looking = await asyncio.create_subprocess_exec(
+        *tmux.attach_command("w.1"), stdin=second, stdout=second, stderr=second, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(second)
+    try:
+        async with asyncio.timeout(NOTICE):
+            while await tmux.clients("w.1") != 1:
+                await asyncio.sleep(0.05)
+        assert await tmux.clients("w") == 0
+    finally:
+        looking.kill()
+        await looking.wait()
+        os.close(first)
+    async with asyncio.timeout(NOTICE):
+        while await tmux.clients("w.1"):
+            await asyncio.sleep(0.05)
+    with pytest.raises(NoSuchSession):
+        await tmux.clients("nobody")
+
+
 async def test_missing_tmux_says_so(tmp_path):
     empty = tmp_path / "bin"
     empty.mkdir()
