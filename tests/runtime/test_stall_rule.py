@@ -139,6 +139,11 @@ def test_the_source_of_events_decides_while_it_may_act() -> None:
     assert of(aside, source) == set()
 
 
+def test_a_process_that_reads_its_own_events_depends_on_nobody() -> None:
+    own = ProcessView(2, None, (WaitView("events", 2),))
+    assert of(replace(QUIET, waits=RECEIVE), own) == {2}  # whose end may decide the other
+
+
 def test_an_agent_whose_events_are_read_decides_while_it_works() -> None:
     reader = replace(QUIET, waits=(WaitView("agent_events", "x"),))
     other = ProcessView(2, None, WAIT)
