@@ -157,6 +157,9 @@ def _at(entry: Entry) -> float:
 # -- a run in a few lines -------------------------------------------------------------------------------------
 
 
+OUTCOMES: Final = ("done", "failed", "cancelled")
+
+
 def outline(directory: Path) -> dict[str, Any]:
     """A run that is not live, for ``ramure ls --all``: outcome, duration, tokens, cost. The outcome of one that never
     said that it ended (it was killed) is ``died``. ``passed_over`` says what in its logs could not be read, or None."""
@@ -171,7 +174,7 @@ def outline(directory: Path) -> dict[str, Any]:
     return {
         "execution_id": directory.name,
         "program": _text(ending.get("program")),
-        "outcome": _text(ending.get("outcome")) or "died",
+        "outcome": ending["outcome"] if ending.get("outcome") in OUTCOMES else "died",
         "reason": _text(ending.get("reason")),
         "started_at": started,
         "seconds": max(0.0, ended - started) if ended is not None and started is not None else None,
