@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ramure.machines import saving, worktrees
 from ramure.machines.errors import SpawnFailed
 from ramure.machines.local import LocalImage
 from tests.edges.worktree_world import End, World, git
@@ -253,11 +254,30 @@ def test_no_byte_that_an_agent_wrote_in_a_worktree_is_lost_and_nothing_else_is_c
     lives(steps, config, end, in_a_hook=in_a_hook)
 
 
-@pytest.mark.skipif(not SOAK, reason="the random ones try a sample of these")
 @pytest.mark.parametrize("end", ["stop", "killed with its reaper"])
-@pytest.mark.parametrize("each", PLAIN)
+@pytest.mark.parametrize("each", PLAIN if SOAK else PLAIN[::20])
 def test_each_thing_alone(each, end):
     lives([each], [], end, in_a_hook=False)
+
+
+MUTANTS = {
+    "save": "echo data > data",
+    "_plan_files": "echo data > data",
+    "_plan_index": "echo staged > s; git add -f s; echo 'then changed' > s",
+    "_plan_state": "git checkout -q --detach; git commit -q --allow-empty -m it; git checkout -q -",
+    "_plan_rest": "echo it > it.log",
+    "_refuse_what_stays": "git init -q nested; echo it > nested/inner",
+}
+"""What is left out of the saving, and what an agent loses by that."""
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_checker_notices_what_a_part_of_the_saving_is_good_for(name, monkeypatch):
+    lives([MUTANTS[name]], [], "stop", in_a_hook=False)
+    monkeypatch.setattr(worktrees if name == "save" else saving, name, lambda *args, **more: None)
+    monkeypatch.setattr(saving, "_verify", lambda *args, **more: None)
+    with pytest.raises(AssertionError, match="no ref holds"):
+        lives([MUTANTS[name]], [], "stop", in_a_hook=False)
 
 
 SPAWNS = round(200 * SOAK) if SOAK else 40
@@ -265,7 +285,7 @@ SPAWNS = round(200 * SOAK) if SOAK else 40
 
 @long_in_a_soak
 async def test_worktrees_that_are_made_in_parallel_on_a_busy_host_are_all_made(tmp_path, monkeypatch):
-    """200 in a full run, 40 at a time, from two programs' worth of gits: none fails, and none leaves a branch."""
+    """200 in a full run, 40 at a time, beside gits of the user's: none fails, and none leaves a branch."""
     monkeypatch.setenv("RAMURE_HOME", str(tmp_path / "home"))
     (tmp_path / "world").mkdir()
     world = World(tmp_path / "world", [], in_a_hook=False)
