@@ -51,7 +51,7 @@ from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge,
 from ramure.exits import Crashed, format_exit, format_traceback, is_clean
 from ramure.machines.actor import Exec, GetQuarters, end_with
 from ramure.machines.base import Machine
-from ramure.machines.errors import MachineDown
+from ramure.machines.errors import MachineDown, WorkdirGone
 from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
@@ -214,8 +214,11 @@ class AgentActor(Actor):
         return self.session
 
     def _worth_a_restart(self, reason: object) -> bool:
-        """A pi that has never come up would not the second time; one without a model would not answer."""
-        return self.lives.was_ready and not (isinstance(reason, Crashed) and isinstance(reason.exception, ModelError))
+        """A pi that has never come up would not the second time; one without a model would not answer, and one
+        without a directory to work in would not start."""
+        return self.lives.was_ready and not (
+            isinstance(reason, Crashed) and isinstance(reason.exception, (ModelError, WorkdirGone))
+        )
 
     @property
     def tools(self) -> list[str]:

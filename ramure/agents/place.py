@@ -79,6 +79,10 @@ class Place(ABC):
         return [host, f"[{host}]"] if ":" in host else [host]
 
     @abstractmethod
+    async def has_workdir(self) -> bool:
+        """Whether the directory that pi is to work in is still there. Raises MachineError."""
+
+    @abstractmethod
     async def memory(self) -> bytes | None:
         """The session as the run's logs have it, when it is not on the machine (any more)."""
 
@@ -94,6 +98,9 @@ class Here(Place):
     def environment(self, more: dict[str, str]) -> tuple[dict[str, str], str | None]:
         own = own_environment(self.machine)
         return {**own, **exemptions({**self.proxies, **own}, self._hosts()), **more}, None
+
+    async def has_workdir(self) -> bool:
+        return await in_thread(os.path.isdir, self.cwd)
 
     async def memory(self) -> bytes | None:
         return None
@@ -113,6 +120,9 @@ class Elsewhere(Place):
     def environment(self, more: dict[str, str]) -> tuple[dict[str, str], str | None]:
         given = dict(getattr(self.machine, "env", {})) if self.parent else {}  # a shell on the way may have lost some
         return {**given, **exemptions(self.proxies, self._hosts()), **more}, self.room.environment
+
+    async def has_workdir(self) -> bool:
+        return (await self.machine.exec(f"test -d {shlex.quote(self.cwd)}", timeout=LOOK_LIMIT)).exit_code != 1
 
     async def memory(self) -> bytes | None:
         try:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from ramure.errors import OperationalError, UsageError
@@ -86,7 +88,7 @@ class Tool:
         """Reads a function's signature. Raises :class:`UnsupportedParameter`, at once rather than at the first call."""
         called = name or str(getattr(function, "__name__", "tool"))
         try:
-            hints = get_type_hints(function, include_extras=True)
+            hints = _hints(function)
         except NameError as error:
             raise UnsupportedParameter(
                 called, str(error.name), f"its annotation is not known here ({error})"
@@ -115,7 +117,23 @@ class Tool:
         }
         # An object without a docstring of its own would show its class's.
         description = inspect.getdoc(function) if inspect.isroutine(function) else None
-        return cls(called, description or called.replace("_", " "), schema, function, kinds)
+        made = cls(called, description or called.replace("_", " "), schema, function, kinds)
+        made._check_encoding()
+        return made
+
+    def _check_encoding(self) -> None:
+        """What is accepted can be sent: encoded once, here, it fails where it is written and not while the agent works."""
+        for what, part in (("its docstring", self.description), ("its parameters", self.parameters)):
+            try:
+                text = json.dumps(part, ensure_ascii=False, allow_nan=False)
+                text.encode()
+            except (TypeError, ValueError, RecursionError) as error:
+                raise BadTool(self.name, f"{what} cannot be encoded as JSON in UTF-8 ({error})") from error
+            if len(text) > DEFINITION_LIMIT:
+                raise BadTool(
+                    self.name,
+                    f"{what} has {len(text):,} characters as JSON, limit {DEFINITION_LIMIT:,}: a model reads it with every request",
+                )
 
     def definition(self) -> dict[str, Any]:
         """The data of the log's ``tool`` entry."""
@@ -152,6 +170,16 @@ class Tool:
         return bound
 
 
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types of its parameters. What it returns is no part of a tool, and may be known to type checkers only."""
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError:
+        of_parameters = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+        names = getattr(inspect.unwrap(function), "__globals__", {})
+        return get_type_hints(SimpleNamespace(__annotations__=of_parameters), names, include_extras=True)
+
+
 def check_tool(function: object, name: str | None) -> str:
     """The name of the tool that ``function`` becomes. Raises :class:`BadTool`: a model would refuse it at each request."""
     if not callable(function):
@@ -180,12 +208,23 @@ def result_text(result: object) -> str:
         return repr(result)
 
 
+MAX_SAFE_INTEGER: Final = (1 << 53) - 1
+"""The largest that JavaScript, the extension's language, holds exactly."""
+
+DEFINITION_LIMIT: Final = 1 << 20
+
+
 def _is_json(value: object) -> bool:
+    """Whether a default can be shown to the model. One that cannot (infinity, an object) is still the default."""
     if isinstance(value, list):
         return all(map(_is_json, value))
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
-    return value is None or isinstance(value, str | int | float | bool)
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, int):
+        return abs(value) <= MAX_SAFE_INTEGER
+    return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
 def _shown(value: object) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-__all__ = ["MASK", "masked", "secrets_in"]
+__all__ = ["MASK", "dialog_in", "masked", "secrets_in"]
 
 MASK: Final = "[secret]"
 
@@ -43,3 +43,16 @@ def masked(text: str, secrets: Iterable[str] = ()) -> str:
         if len(secret) >= SHORTEST:
             text = re.sub(_BREAK.join(map(re.escape, secret)), MASK, text)
     return _SECRET_FORMS.sub(MASK, text)
+
+
+_DIALOGS: Final = re.compile(
+    r"^.*(?:session cwd does not exist|cwd from session file does not exist|trust (?:this |project )?folder\?|"
+    r"do you trust|select a provider to log ?in|log ?in to continue|\[y/n\]|\(y/n\)).*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def dialog_in(screen: str) -> str | None:
+    """The question that a pi waits with before it loads any extension, as its screen says it; None where it asks none."""
+    found = _DIALOGS.search(screen)
+    return None if found is None else " ".join(found[0].strip(" │┃|─").split())

@@ -14,10 +14,10 @@ from ramure.agents.burials import Burials
 from ramure.agents.errors import LaunchFailed, PiExited
 from ramure.agents.launch import Launch, Timings
 from ramure.agents.place import Place, find_place
-from ramure.agents.screen import masked, secrets_in
+from ramure.agents.screen import dialog_in, masked, secrets_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
 from ramure.exits import Crashed, is_clean
-from ramure.machines.errors import LinkLost, MachineDown, MachineError, MachineStopped
+from ramure.machines.errors import LinkLost, MachineDown, MachineError, MachineStopped, WorkdirGone
 from ramure.machines.tmux import Ending, NoSuchSession, SessionExists, TmuxServerGone
 from ramure.types import CommandFailed
 
@@ -44,6 +44,9 @@ TREE_LIMIT: Final = 1.0
 
 TREE_GONE: Final = 5.0
 """Seconds that a process tree has to end, until it is ended from outside."""
+
+LOOK_FOR_DIALOG: Final = 3.0
+"""Seconds between two looks at the screen of a pi that has not connected yet. A dialog seen twice is waiting."""
 
 SAVE_EVERY: Final = 5.0
 """Seconds between two copies of the conversation while pi works: so much of it may be lost with its machine."""
@@ -145,11 +148,16 @@ class Session(Actor):
             self.launch = launch = Launch(
                 services.run_id, plan.address, token, place, plan.model, timings, plan.daemons
             )
+            if not await place.has_workdir():
+                raise WorkdirGone(place.machine.describe(), place.cwd)
             services.expect(token, self._sink, plan.stale_after)
             await launch.write()
             plan.quarters.tree_begins(launch.id, place.tmux)
             await self._start(place, launch)
         except LaunchFailed as error:
+            self._end(error)
+            return
+        except WorkdirGone as error:
             self._end(error)
             return
         except (MachineError, CommandFailed, OSError) as error:
@@ -158,6 +166,7 @@ class Session(Actor):
             self._end(LaunchFailed(plan.name, str(error)))
             return
         self.send_after(plan.launch_timeout, _LaunchTimeout())
+        self.send_after(LOOK_FOR_DIALOG, _LookForDialog())
         try:
             ending = await self._ending(place)
         except MachineError as error:
@@ -273,6 +282,14 @@ class Session(Actor):
                     self._saving = self.start_task(self._save(self.place), name=f"memory of {self.plan.address}")
             case Bye(reason=reason):
                 self.bye = reason
+            case _LookForDialog(seen) if not self.was_connected:
+                screen = await self._screen()
+                found = dialog_in(screen)
+                if found is not None and found == seen:
+                    why = f"pi waits for a person's answer: {found}"
+                    self._end(LaunchFailed(self.plan.name, why, "answer it once, with `pi` in that directory", screen))
+                else:
+                    self.send_after(LOOK_FOR_DIALOG, _LookForDialog(found))
             case _LaunchTimeout() if not self.was_connected:
                 screen = await self._screen()
                 why = f"pi did not connect within {self.plan.launch_timeout:g} s"
@@ -365,6 +382,13 @@ class Session(Actor):
 
     def _problem(self, text: str) -> None:
         self.plan.services.log("problem", {"agent": self.plan.address, "text": text})
+
+
+@dataclass(frozen=True, slots=True)
+class _LookForDialog:
+    """pi has not connected yet: it may wait for an answer. ``seen`` is the question that was there the last time."""
+
+    seen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

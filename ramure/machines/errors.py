@@ -55,6 +55,13 @@ class MachineDown(MachineError):
         super().__init__(f"{machine} is down: {why}")
 
 
+class WorkdirGone(MachineDown):
+    """The machine's working directory was removed: nothing can be started there any more."""
+
+    def __init__(self, machine: str, workdir: str) -> None:
+        super().__init__(machine, f"its working directory {workdir} was removed")
+
+
 class LinkLost(MachineError):
     """The connection to the machine broke while something was under way: whether that took effect is not known.
 

@@ -109,6 +109,8 @@ class Run:
         self.agents: dict[str, AgentRecord] = {}
         self._numbers: dict[str, int] = {}
         self._lives: dict[str, int] = {}  # address -> how many agents have had it
+        self._spelled: dict[str, str] = {}
+        """The spelling of each address, by its lower-case form."""
         self._logs: Logs | None = None
         self._began = False  # all its parts run: what its log lacks from then on is a loss
         self._sweeping: asyncio.Task[None] | None = None
@@ -327,7 +329,8 @@ class Run:
     def take_address(self, name: str) -> str:
         """An address for an agent: its name, or ``name~2``, ``name~3`` … where another live one has it."""
         address, number = name, 1
-        while address in self.agents:
+        # Where case makes no difference to files, those of "A" and "a" are the same.
+        while address in self.agents or self._spelled.setdefault(address.lower(), address) != address:
             number += 1
             address = f"{name}~{number}"
         self._lives[address] = self._lives.get(address, 0) + 1

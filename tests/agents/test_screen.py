@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ramure.agents.screen import MASK, masked, secrets_in
+from ramure.agents.screen import MASK, dialog_in, masked, secrets_in
 
 
 def test_the_values_of_secret_variables_are_masked() -> None:
@@ -40,3 +40,21 @@ def test_what_looks_like_a_secret_is_masked(secret: str) -> None:
 def test_ordinary_text_is_not() -> None:
     text = "sk-ip this; tests/e2e/test_key.py passed; bearer of news; the token is in the file"
     assert masked(text) == text
+
+
+@pytest.mark.parametrize(
+    ("screen", "question"),
+    [
+        (
+            "\n  Session cwd does not exist: /tmp/w\n  > Continue\n    Fork\n    Cancel\n",
+            "Session cwd does not exist: /tmp/w",
+        ),
+        ("cwd from session file does not exist\n/tmp/w\n", "cwd from session file does not exist"),
+        ("╭──\n│ Trust project folder? │\n", "Trust project folder?"),
+        ("Overwrite? [y/N] ", "Overwrite? [y/N]"),
+        ("pi v1.6.0\n escape to interrupt, /login to log in\n", None),
+        ("", None),
+    ],
+)
+def test_the_question_that_pi_waits_with_is_read_from_its_screen(screen: str, question: str | None) -> None:
+    assert dialog_in(screen) == question

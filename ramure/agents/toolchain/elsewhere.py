@@ -22,6 +22,9 @@ __all__ = ["FIND", "choose", "find_arguments"]
 
 FIND: Final = r"""
 tab=$(printf '\t')
+within() {
+    if command -v timeout >/dev/null; then timeout "$@"; else shift; "$@"; fi
+}
 a_node() {
     [ -x "$2" ] || return 0
     said=$("$2" -p 'process.version + "\t" + process.execPath' </dev/null 2>/dev/null) || return 0
@@ -32,13 +35,16 @@ a_pi() {
     up=$(readlink -f -- "$2")
     while up=$(dirname -- "$up") && [ "$up" != / ]; do
         if [ -f "$up/package.json" ]; then
+            # Not that of a directory above a wrapper: of a version manager, or a home that has one.
+            grep -q '"name" *: *"@[^"]*/pi-coding-agent"' "$up/package.json" || break
             printf 'pi\t%s\t%s\t%s\t' "$1" "$2" "$up"
             tr '\t\r\n' '   ' <"$up/package.json"
             echo
             return 0
         fi
     done
-    said=$("$2" --version </dev/null 2>/dev/null | tail -n 1) || return 0
+    said=$(within 20 "$2" --version </dev/null 2>/dev/null | tail -n 1) || return 0
+    case "$said" in [0-9]*.[0-9]*.[0-9]*) ;; *) return 0 ;; esac
     printf 'program\t%s\t%s\t%s\n' "$1" "$2" "$said"
 }
 home=${RAMURE_HOME:-$HOME/.ramure}

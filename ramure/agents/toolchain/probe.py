@@ -81,9 +81,9 @@ def probe_pi(executable: Path, path: str | None = None) -> Pi | None:
         manifest = directory / "package.json"
         if manifest.is_file():
             found = _from_manifest(manifest)
-            if found is not None:
+            if found is not None and found.cli is not None and found.cli.resolve() == script:
                 return found
-            break
+            break  # of something else, as above a version manager's shims, or a HOME that has one
     said = run_quietly([str(executable), "--version"], path)
     lines = (said or "").strip().splitlines()
     if not lines or not re.fullmatch(r"\d+\.\d+\.\d+(-\S+)?", lines[-1]):
