@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import re
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -41,6 +44,8 @@ from ramure import (
     supervise,
     wait,
 )
+from ramure.runtime.story import tell
+from ramure.testing import InProcessHarness, run_virtual
 from tests.runtime.mistakes.kit import Mistake, Mistakes, calls, told
 
 MISTAKES = Mistakes()
@@ -457,3 +462,48 @@ def test_outside_of_a_process_a_verb_names_the_decorator() -> None:
     for verb, arguments in ((done, ()), (emit, ("x",)), (spawn, (nobody,)), (expose, (len,))):
         with pytest.raises(NoProcess, match="call it in a function decorated with @agent_process"):
             cast("Any", verb)(*arguments)
+
+
+def test_a_pi_that_is_restarted_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    harness = InProcessHarness(lambda conversation: "said")
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker", max_restarts=5, within=60)
+        for _ in range(2):
+            harness.kill("worker")
+            before = worker.restarts
+            while worker.restarts == before:
+                await asyncio.sleep(0.1)
+
+    run_virtual(main())
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == 2
+    assert said[0].startswith("agent 'worker': its pi ended (")
+    assert "it is restarted after" in said[0]
+    assert "(restart 1, at most 5 in 60 s)" in said[0]
+    assert "(restart 2, at most 5 in 60 s)" in said[1]
+
+
+def test_the_traceback_of_a_handler_that_raises_is_in_the_runs_log_and_in_why(home: Path) -> None:
+    harness = InProcessHarness(calls("divide"))
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker")
+
+        @worker.on("divide")
+        def divide() -> float:
+            """Divide."""
+            return 1 / 0
+
+        await worker.ask("Divide.")
+
+    run_virtual(main())
+    [path] = home.glob("logs/*/_runtime.jsonl")
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    [entry] = [entry for entry in entries if entry["type"] == "tool_error"]
+    assert "return 1 / 0" in entry["traceback"]
+    [chapter] = tell("worker", entries).chapters
+    assert chapter.text == "the tool divide failed: ZeroDivisionError: division by zero"
+    assert "return 1 / 0" in str(chapter.traceback)
