@@ -48,7 +48,7 @@ format: $(VENV)/.stamp  ## let ruff format, and mend what it can
 	$(BIN)/ruff check --fix .
 
 test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= to choose)
-	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git dockerd docker ip
+	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git dockerd docker ip zsh fish tcsh
 	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 quick: $(VENV)/.stamp  ## the tests without real pi, tmux, sshd, Docker and Erlang, in a minute and a half

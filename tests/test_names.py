@@ -40,9 +40,9 @@ TYPES = """
 ERRORS = """
     ActorDied AgentDied AgentEnded AgentNameTaken AlreadyPresent AlreadyStarted AmbiguousActor AmbiguousRun AskTimeout
     BadAgentName BadTool BodyStuck ChildNotFound ChildRestarting ChildRunning ChildStartFailed ChildStopping
-    ChildTemporary ChildrenFailed CommandFailed CopyFailed DiskFull EndpointError ExecTimeout ExecutionFailed ExitRaised FileRefused
-    GatewayUnavailable GaveUp HandlerTimeout InternalError Interrupted InvalidArguments InvalidSpec LaunchFailed LinkLost
-    ListenTimeout MachineDown MachineError MachineStopped MailboxFull MessageTooLarge ModelError NameTaken NoModel
+    ChildTemporary ChildrenFailed CommandFailed CommandRefused CopyFailed DiskFull EndpointError ExecTimeout ExecutionFailed ExitRaised FileRefused
+    GatewayUnavailable GaveUp HandlerTimeout HostKeyRefused InternalError Interrupted InvalidArguments InvalidSpec LaunchFailed LinkLost
+    ListenTimeout LoginRefused MachineDown MachineError MachineStopped MailboxFull MessageTooLarge ModelError NameTaken NoModel
     NoProcess NoSuchActor NoSuchArgument NoSuchEndpoint NoSuchFile NoSuchName NoSuchRun NotAwaited NotConnected NotForDynamic
     NotInActor NotRemoved NotSupported OperationalError PiExited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout
     RamureError ReceiveTimeout RequestFailed RequestRefused ResultTooLarge RunFailed RunGone SetupBusy SetupFailed

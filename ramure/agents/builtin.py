@@ -5,6 +5,8 @@ They belong to the agent that uses them, and find the other one among those it i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import posixpath
 import shlex
 from dataclasses import dataclass
@@ -16,9 +18,10 @@ from ramure.agents.schema import Tool
 from ramure.errors import ActorDied, OperationalError, UsageError
 from ramure.exits import format_exit
 from ramure.machines.actor import GetMachine
+from ramure.machines.base import OUR_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from ramure.machines.base import Machine
 
@@ -26,6 +29,10 @@ __all__ = ["FILE_LIMIT", "NotConnected", "Peer", "builtin_tools"]
 
 FILE_LIMIT: Final = 512 * 1024 * 1024
 """Bytes of a file that is passed on: it goes through the run's memory."""
+
+
+PASSING_LIMIT: Final = 120.0
+"""Seconds that reading or writing a file that is passed on may take, and a second more for each MiB."""
 
 
 class NotConnected(UsageError):
@@ -65,11 +72,14 @@ def builtin_tools(me: str, machine: Callable[[], Machine], peers: Mapping[str, P
             raise OperationalError(f"{peer.name!r} is no longer there: {format_exit(died.reason)}") from died
 
     async def copy(source: Machine, path: str, target: Machine, to_path: str | None) -> tuple[str, int]:
-        _check_size(path, await _size_of(source, path))
-        data = await source.read_file(path)
+        size = await _size_of(source, path)
+        _check_size(path, size)
+        async with _limit("reading", path, size):
+            data = await source.read_file(path)
         _check_size(path, len(data))
         where = to_path or posixpath.basename(path)
-        await target.write_file(where, data)
+        async with _limit("writing", where, len(data)):
+            await target.write_file(where, data)
         return where, len(data)
 
     async def message(
@@ -110,9 +120,22 @@ async def _size_of(machine: Machine, path: str) -> int:
     """The size of a file as a command tells it: to read one that is far too large would take the run's memory. 0 where
     none does (there is no such file, say, or no shell): reading it tells the rest."""
     quoted = shlex.quote(path)
-    told = await machine.exec(f"[ -f {quoted} ] && wc -c < {quoted}")
+    told = await machine.exec(f"[ -f {quoted} ] && wc -c < {quoted}", timeout=OUR_LIMIT)
     size = told.stdout.strip()
     return int(size) if told.ok and size.isdecimal() else 0
+
+
+@contextlib.asynccontextmanager
+async def _limit(doing: str, path: str, size: int) -> AsyncIterator[None]:
+    """For machines whose file operations have no limit of their own."""
+    limit = PASSING_LIMIT + size / (1 << 20)
+    try:
+        async with asyncio.timeout(limit) as timeout:
+            yield
+    except TimeoutError as error:
+        if not timeout.expired():
+            raise
+        raise OperationalError(f"{doing} {path!r} took longer than {limit:g} s, and was given up") from error
 
 
 def _check_size(path: str, size: int) -> None:

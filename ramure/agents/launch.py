@@ -10,7 +10,6 @@ import datetime
 import json
 import os
 import re
-import shlex
 import uuid
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ramure.agents.session_file import mend
 from ramure.executor import in_thread
+from ramure.machines.asking import ask
 from ramure.machines.git import without_repository
 from ramure.machines.local import LocalMachine
 from ramure.machines.process_tree import TREE, Daemons, environment_file, held
@@ -140,8 +140,7 @@ class Launch:
 
     async def remove(self) -> None:
         """Remove what :meth:`write` made for this launch; the session file stays."""
-        paths = (self.config_path, self.env_path, self.report_path)
-        await self.place.machine.exec(shlex.join(["rm", "-f", "--", *paths]))
+        await ask(self.place.machine, ["rm", "-f", "--", self.config_path, self.env_path, self.report_path])
 
 
 def extension_path() -> Path:

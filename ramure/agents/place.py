@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import posixpath
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from ramure.agents.toolchain.elsewhere import FIND, choose, find_arguments
 from ramure.agents.toolchain.find import Harness
 from ramure.executor import in_thread
 from ramure.machines import process_tree
+from ramure.machines.asking import ask
 from ramure.machines.errors import MachineError, NoSuchFile
 from ramure.machines.local import LocalMachine
 
@@ -122,7 +122,7 @@ class Elsewhere(Place):
         return {**given, **exemptions(self.proxies, self._hosts()), **more}, self.room.environment
 
     async def has_workdir(self) -> bool:
-        return (await self.machine.exec(f"test -d {shlex.quote(self.cwd)}", timeout=LOOK_LIMIT)).exit_code != 1
+        return (await ask(self.machine, ["test", "-d", self.cwd], limit=LOOK_LIMIT)).exit_code != 1
 
     async def memory(self) -> bytes | None:
         try:
@@ -137,8 +137,7 @@ class Elsewhere(Place):
                 await in_thread(_replace, self.kept, whole)
             return
         have = await in_thread(_size, self.kept)
-        command = f"tail -c +{have + 1} -- {shlex.quote(self.session_file)}"
-        new = await self.machine.exec(command, timeout=LOOK_LIMIT)
+        new = await ask(self.machine, ["tail", "-c", f"+{have + 1}", "--", self.session_file], limit=LOOK_LIMIT)
         if new.ok and new.stdout:
             await in_thread(_append, self.kept, new.stdout.encode("utf-8", "surrogateescape"))
 
@@ -196,14 +195,13 @@ async def _find_pi(machine: Machine, services: Services) -> Harness:
         here: Harness | None = (await in_thread(services.toolchain)).harness
     except ToolError:
         here = None  # that matters to agents on this host only
-    script = shlex.join(["/bin/sh", "-c", FIND, "sh", *find_arguments(here)])
-    said = (await machine.exec(script, timeout=LOOK_LIMIT)).stdout
+    said = (await ask(machine, ["/bin/sh", "-c", FIND, "sh", *find_arguments(here)], limit=LOOK_LIMIT)).stdout
     return choose(said, machine.describe(), machine.install_hint())
 
 
 async def _proxies(machine: Machine) -> dict[str, str]:
     """Those of a machine elsewhere."""
-    return read_proxies((await machine.exec(shlex.join(["/bin/sh", "-c", ASK_PROXIES]), timeout=LOOK_LIMIT)).stdout)
+    return read_proxies((await ask(machine, ["/bin/sh", "-c", ASK_PROXIES], limit=LOOK_LIMIT)).stdout)
 
 
 def _proxies_here() -> dict[str, str]:
@@ -246,7 +244,7 @@ async def _check_reachable(agent: str, machine: Machine, url: str, harness: Harn
     address = urlsplit(url)
     port = address.port or (443 if address.scheme in ("wss", "https") else 80)
     probe = [str(harness.node), "-e", REACH, str(address.hostname), str(port)]
-    result = await machine.exec(shlex.join(probe), timeout=LOOK_LIMIT)
+    result = await ask(machine, probe, limit=LOOK_LIMIT)
     if not result.ok:
         why = result.stdout.strip() or result.stderr.strip() or f"status {result.exit_code}"
         raise LaunchFailed(agent, f"{machine.describe()} cannot reach this program at {url} ({why})", _REMEDY)

@@ -15,10 +15,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from ramure.machines.checks import check_path
 from ramure.machines.errors import NotSupported
 from ramure.types import ExecResult
 
 __all__ = ["AGENT", "Chunk", "ExecStream", "ForkOf", "Image", "Machine", "as_machine"]
+
+OUR_LIMIT = 30.0
+"""Seconds that a small command of ours may take on a machine."""
 
 AGENT = "agent"
 """The default of ``user=``: the backend's own agent user (on this host: you)."""
@@ -97,12 +101,16 @@ class Machine(ABC):
 
     async def write_private(self, path: str, data: bytes) -> None:
         """Write a file that only its owner can read (mode 0600), also while it is being written."""
+        check_path(path)
         quoted = shlex.quote(path)
         (
-            await self.exec(f'umask 077 && mkdir -p -- "$(dirname -- {quoted})" && : > {quoted} && chmod 600 {quoted}')
+            await self.exec(
+                f'umask 077 && mkdir -p -- "$(dirname -- {quoted})" && : > {quoted} && chmod 600 {quoted}',
+                timeout=OUR_LIMIT,
+            )
         ).check(f"make {path}")
         await self.write_file(path, data)
-        (await self.exec(f"chmod 600 {quoted}")).check(f"chmod 600 {path}")
+        (await self.exec(f"chmod 600 {quoted}", timeout=OUR_LIMIT)).check(f"chmod 600 {path}")
 
     def stream(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecStream:
         """Run a command and iterate over its output as it comes: ``async for chunk in machine.stream(...)``.
@@ -114,7 +122,7 @@ class Machine(ABC):
 
     async def ping(self) -> None:
         """Raise :class:`~ramure.machines.errors.MachineError` if the machine is not there."""
-        await self.exec("true")
+        await self.exec("true", timeout=OUR_LIMIT)
 
     async def wait_down(self) -> str:
         """Return, with what was seen, when the machine is noticed to be gone; never, where only asking tells."""

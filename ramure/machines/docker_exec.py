@@ -10,33 +10,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from ramure.machines.framing import MARK, Marks
 from ramure.machines.keeper import KeptCommand, Sink, Source
 
-__all__ = ["RUN", "ContainerCommand", "Marks", "new_mark"]
+__all__ = ["RUN", "ContainerCommand"]
 
-RUN = r"""
+RUN = (
+    MARK
+    + r"""
 . "$1/env"; RAMURE_EXEC=$2; export RAMURE_EXEC
-mark=$2 shell=$4 input=$5
-cd -- "$3" || { printf '\036%s lost\n' "$mark"; exit 126; }
-printf '\036%s start %s\n' "$mark" $$
+ramure_token=$2 ramure_shell=$4 ramure_input=$5
+cd -- "$3" || { ramure_mark lost; exit 126; }
+ramure_mark "start $$"
 shift 5
-case $input in
-    none) "$shell" -c "$@" </dev/null ;;
-    data) "$shell" -c "$@" ;;
-    command) "$shell" -c 'script=$(cat); exec </dev/null; eval "$script"' ;;
+case $ramure_input in
+    none) "$ramure_shell" -c "$@" </dev/null ;;
+    data) "$ramure_shell" -c "$@" ;;
+    command) "$ramure_shell" -c 'script=$(cat); exec </dev/null; eval "$script"' ;;
 esac
-code=$?
-printf '\036%s end %s\n' "$mark" "$code"
-printf '\036%s end %s\n' "$mark" "$code" >&2
-exit "$code"
+ramure_code=$?
+ramure_left=
+{ read -r ramure_left </proc/$$/task/$$/children; } 2>/dev/null
+[ -z "$ramure_left" ] || { sleep 0.1 || sleep 1; } 2>/dev/null
+ramure_mark "end $ramure_code"
+exit "$ramure_code"
 """
-"""Runs a command with the shell $4 in the directory $3, with the mark $2 and what is prepared in directory $1. $5 says
-what standard input is; the command and its arguments follow."""
+)
+"""Runs a command with the shell $4 in the directory $3, with the token $2 and what is prepared in directory $1. $5 says
+what standard input is; the command and its arguments follow. What the command leaves running has 0.1 s to say the last of
+its output."""
 
 START_LIMIT = 10.0
 """Seconds that a command which is to be killed has for getting to its start."""
@@ -49,89 +54,6 @@ Kill = Callable[[str, int | None], Awaitable[None]]
 
 WithoutMark = Callable[[int, str, bool], Awaitable[int]]
 """Called with the client's status and messages, and whether the command had started, when no end was marked."""
-
-
-_MARKED = re.compile(rb"(start|end|lost) ?([0-9]{0,10})\n")
-_LONGEST = len(b"start 1234567890\n")
-
-
-class Marks:
-    """Takes the marks out of a command's output. No I/O."""
-
-    def __init__(self, mark: str, output: Sink) -> None:
-        self._output = output
-        self._mark = b"\x1e" + mark.encode() + b" "
-        self._held = {"stdout": b"", "stderr": b""}
-        self._open = {"stdout", "stderr"}
-        self._before = b""
-        self.leader: int | None = None
-        self.lost = False
-        self.code: int | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether the end was marked on both streams."""
-        return not self._open
-
-    @property
-    def messages(self) -> str:
-        """What came on stderr before the start, when there was none: the client's own words."""
-        return (self._before + self._held["stderr"]).decode(errors="replace").strip()
-
-    def feed(self, source: Source, data: bytes) -> None:
-        if source not in self._open:
-            return  # of something that runs on after its command
-        data = self._held[source] + data
-        self._held[source] = b""
-        start = 0
-        while (at := data.find(self._mark, start)) >= 0:
-            marked = _MARKED.match(data, at + len(self._mark))
-            if marked is None:
-                if len(data) - at < len(self._mark) + _LONGEST and b"\n" not in data[at:]:
-                    break  # it has not all come yet
-                start = at + 1  # the command's own, who knows why
-                continue
-            self._emit(source, data[:at])
-            self._marked(source, marked[1], int(marked[2] or 0))
-            if source not in self._open:
-                return
-            data, start = data[marked.end() :], 0
-        keep = len(data) - at if at >= 0 else self._begun(data)
-        self._emit(source, data[: len(data) - keep])
-        self._held[source] = data[len(data) - keep :]
-
-    def rest(self) -> None:
-        """Pass on what was held back, when no more will come."""
-        for source in ("stdout", "stderr"):
-            if source in self._open and self._held[source]:
-                held, self._held[source] = self._held[source], b""
-                self._emit(source, held)
-
-    def _marked(self, source: Source, word: bytes, number: int) -> None:
-        if word == b"start":
-            self.leader = number
-            if self._before:  # it came by the other stream
-                self._output("stderr", self._before)
-        elif word == b"lost":
-            self.lost = True
-        else:
-            self.code = number
-            self._open.discard(source)
-
-    def _emit(self, source: Source, data: bytes) -> None:
-        if not data:
-            return
-        if self.leader is None and source == "stderr":
-            self._before += data
-        else:
-            self._output(source, data)
-
-    def _begun(self, data: bytes) -> int:
-        """How many bytes at the end of ``data`` may be the beginning of a mark."""
-        for size in range(min(len(data), len(self._mark) - 1), 0, -1):
-            if self._mark.startswith(data[-size:]):
-                return size
-        return 0
 
 
 class ContainerCommand:
@@ -213,8 +135,3 @@ class ContainerCommand:
 
     def close(self) -> None:
         self.client.close()
-
-
-def new_mark() -> str:
-    """A word that no output holds by chance."""
-    return os.urandom(16).hex()

@@ -9,21 +9,22 @@ from typing import IO, TYPE_CHECKING
 
 from ramure.executor import in_thread
 from ramure.machines.base import AGENT
-from ramure.machines.commands import CommandMachine, end, spool
+from ramure.machines.checks import check_command
+from ramure.machines.commands import end, spool
 from ramure.machines.docker_commit import Commit, DockerSnapshot
 from ramure.machines.docker_engine import Engine, State, complaint
-from ramure.machines.docker_exec import RUN, ContainerCommand, new_mark
+from ramure.machines.docker_exec import RUN, ContainerCommand
 from ramure.machines.docker_undo import Undoing
 from ramure.machines.errors import (
-    FileRefused,
     MachineDown,
     MachineError,
     MachineStopped,
-    NoSuchFile,
     NotSupported,
     UserRefused,
 )
-from ramure.machines.keeper import KeptCommand, Sink, Source, finished
+from ramure.machines.files import FilesByCommand
+from ramure.machines.framing import framed, new_token, unframed
+from ramure.machines.keeper import KeptCommand, Sink, finished
 from ramure.machines.relay import Relay
 from ramure.machines.scripts import KILL
 from ramure.machines.tmux import env_file
@@ -51,7 +52,7 @@ private=
 for directory in /dev/shm "${TMPDIR:-/tmp}" /tmp; do
     [ -w "$directory" ] && private=$(mktemp -d "$directory/ramure-$2-XXXXXX") && break
 done
-[ -n "$private" ] || exit 45
+[ -n "$private" ] && echo "$2" >"$private/machine" || exit 45
 user=$(id -un 2>/dev/null || id -u)
 { printf 'export USER=%s LOGNAME=%s\n' "$user" "$user"; cat; } > "$private/env" || exit 45
 case "$(uname -sm)" in
@@ -73,15 +74,6 @@ MAKE_WORKDIR = '[ -d "$1" ] || { mkdir -p -- "$1" && chown -- "$2" "$1"; }'
 PERL_REAPER = "syscall({}, 36, 1, 0, 0, 0); exec {{$ARGV[0]}} @ARGV"
 PYTHON_REAPER = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 
-WRITE = r"""
-set -e
-mkdir -p -- "$(dirname -- "$0")"
-if [ -n "$mode" ]; then (umask 077; : >> "$0"); chmod "$mode" "$0"; fi
-cat > "$0"
-if [ -f "$0" ] && [ "$(wc -c < "$0")" -ne "$size" ]; then echo "it was cut short" >&2; exit 46; fi
-"""
-READ = '[ -e "$0" ] || exit 44; exec cat < "$0"'
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -96,7 +88,7 @@ class Prepared:
     reaper: tuple[str, ...]
 
 
-class DockerMachine(CommandMachine):
+class DockerMachine(FilesByCommand):
     """A machine of :class:`DockerImage`. ``container`` is its id for the engine."""
 
     def __init__(
@@ -138,7 +130,9 @@ class DockerMachine(CommandMachine):
         option = () if name is None else ("--user", name)
         environment = env_file({**self.image.env, "RAMURE_MACHINE": self.id})
         with await in_thread(spool, environment) as file:
-            command = [self.container, "/bin/sh", "-c", PREPARE, "sh", self.workdir, self.id]
+            token = new_token()
+            prepare = framed(["/bin/sh", "-c", PREPARE, "sh", self.workdir, self.id], token, stdin=True)
+            command = [self.container, *prepare]
             result = await self._engine("exec", "-i", *option, *command, stdin=file.fileno())
             if result.exit_code == 44 and name is not None:
                 await self._make_workdir(name)
@@ -149,7 +143,10 @@ class DockerMachine(CommandMachine):
             if user != AGENT and (await self._engine.state(self.container)).running:
                 raise UserRefused(user, self.describe(), said)
             raise MachineError(f"{self.describe()}: no working directory: {said}" if result.exit_code == 44 else said)
-        workdir, private, shell, uid, name, reaper = result.stdout.split("\n")[:6]
+        _, stdout, _ = unframed(
+            token, *(text.encode("utf-8", "surrogateescape") for text in (result.stdout, result.stderr))
+        )
+        workdir, private, shell, uid, name, reaper = stdout.decode("utf-8", "surrogateescape").split("\n")[:6]
         tool, _, number = reaper.partition(" ")
         reapers = {"perl": ("perl", "-e", PERL_REAPER.format(number)), "python3": ("python3", "-c", PYTHON_REAPER)}
         return Prepared(option, workdir, private, shell, uid, name, reapers.get(tool, ()))
@@ -162,9 +159,10 @@ class DockerMachine(CommandMachine):
     # -- commands ---------------------------------------------------------------------------------------------
 
     async def _run(self, command: str, user: str, sink: Sink) -> ContainerCommand:
-        if len(command) < ARGUMENT_LIMIT:
+        encoded = check_command(command)
+        if len(command) < ARGUMENT_LIMIT and encoded == command.encode(errors="replace"):  # engines take UTF-8 only
             return await self._start(user, sink, "none", [command])
-        with await in_thread(spool, command.encode("utf-8", "surrogateescape")) as script:
+        with await in_thread(spool, encoded) as script:
             return await self._start(user, sink, "command", [], script)
 
     async def _start(
@@ -178,7 +176,7 @@ class DockerMachine(CommandMachine):
     async def _start_as(
         self, who: Prepared, sink: Sink, input: str, command: list[str], stdin: IO[bytes] | None = None
     ) -> ContainerCommand:
-        running = ContainerCommand(new_mark(), sink, self._kill, self._without_mark)
+        running = ContainerCommand(new_token(), sink, self._kill, self._without_mark)
         options = [*(["-i"] if stdin is not None else []), *who.option]
         shell = ["/bin/sh", "-c", RUN, "sh", who.private, running.mark, self.workdir, who.shell, input]
         starting = asyncio.ensure_future(
@@ -223,39 +221,11 @@ class DockerMachine(CommandMachine):
 
     # -- files ------------------------------------------------------------------------------------------------
 
-    async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
-        """As :meth:`Machine.write_file`; ``mode`` is set before the first byte is written."""
-        script = f"mode={'' if mode is None else f'{mode:o}'}; size={len(data)}{WRITE}"
-        with await in_thread(spool, data) as content:
-            code, _, error = await self._data(script, path, content)
-        if code != 0:
-            raise FileRefused(path, error)
+    async def _run_script(self, argv: list[str], sink: Sink, stdin: IO[bytes] | None) -> ContainerCommand:
+        return await self._start(AGENT, sink, "data", argv, stdin)
 
-    async def write_private(self, path: str, data: bytes) -> None:
-        await self.write_file(path, data, mode=0o600)
-
-    async def read_file(self, path: str) -> bytes:
-        code, data, error = await self._data(READ, path)
-        if code == 44:
-            raise NoSuchFile(path)
-        if code != 0:
-            raise FileRefused(path, error)
-        return await in_thread(b"".join, data)
-
-    async def _data(self, script: str, path: str, stdin: IO[bytes] | None = None) -> tuple[int, list[bytes], str]:
-        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-
-        def sink(source: Source, data: bytes) -> None:
-            output[source].append(data)
-
-        full = path if path.startswith("/") else f"{self.workdir}/{path}"
-        running = await self._start(AGENT, sink, "data", [script, full], stdin)
-        try:
-            code = await running.wait()
-        except asyncio.CancelledError:
-            await end(running)
-            raise
-        return code, output["stdout"], b"".join(output["stderr"]).decode(errors="replace").strip()
+    def _full(self, path: str) -> str:
+        return path if path.startswith("/") else f"{self.workdir}/{path}"
 
     # -- copies -----------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ramure.machines import scripts
 from ramure.machines.errors import MachineError
 from ramure.machines.leases import UNDO_LIMIT
 from ramure.machines.scripts import KILL_MARKED
@@ -41,7 +42,16 @@ running=$("$@" container inspect --format '{{.State.Running}}' "$0" 2>&1) || cas
 esac
 [ "$running" != true ] || "$@" exec --user 0 "$0" /bin/sh -c "$script" sh "$machine"
 """
-FORGET = 'rm -rf /dev/shm/ramure-"$1"-* /tmp/ramure-"$1"-*'
+FORGET = (
+    scripts.REMOVE
+    + r"""
+for each in /dev/shm/ramure-"$1"-* "${TMPDIR:-/tmp}"/ramure-"$1"-* /tmp/ramure-"$1"-*; do
+    [ "$(cat "$each/machine" 2>/dev/null)" = "$1" ] && remove "$each" "$(identity "$each")"
+done
+:
+"""
+)
+"""Removes the private directories of machine $1: those that it has marked."""
 REMOVE_IMAGE = 'left=$("$@" images -q "$0") && { [ -z "$left" ] || "$@" image rm -f "$0"; }'
 
 

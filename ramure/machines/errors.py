@@ -5,10 +5,13 @@ from __future__ import annotations
 from ramure.errors import OperationalError
 
 __all__ = [
+    "CommandRefused",
     "CopyFailed",
     "ExecTimeout",
     "FileRefused",
+    "HostKeyRefused",
     "LinkLost",
+    "LoginRefused",
     "MachineDown",
     "MachineError",
     "MachineStopped",
@@ -114,6 +117,24 @@ class NoSuchFile(FileRefused, FileNotFoundError):
 
     def __init__(self, path: str, why: str = "no such file") -> None:
         super().__init__(path, why)
+
+
+class CommandRefused(MachineError, ValueError):
+    """A command that no shell can be given: it holds a NUL byte, say. Nothing was run."""
+
+    def __init__(self, command: str, why: str) -> None:
+        self.command = command
+        self.why = why
+        shown = command if len(command) <= 200 else command[:199] + "…"
+        super().__init__(f"the command {shown!r} cannot be run: {why}")
+
+
+class HostKeyRefused(MachineError):
+    """An SSH host's key is unknown, another one than it was, or revoked."""
+
+
+class LoginRefused(MachineError):
+    """An SSH host did not let us in with any key that we have."""
 
 
 class UserRefused(MachineError):

@@ -19,6 +19,7 @@ from ramure.executor import in_thread, submit
 from ramure.forks import finalizer
 from ramure.home import private_dir
 from ramure.machines.base import AGENT, Image
+from ramure.machines.checks import check_command, check_path, what_it_is
 from ramure.machines.commands import CommandMachine, spool
 from ramure.machines.directories import record_of
 from ramure.machines.errors import (
@@ -139,10 +140,11 @@ class LocalMachine(CommandMachine):
 
     async def _run(self, command: str, user: str, sink: Sink) -> KeptCommand:
         self._check()
+        encoded = check_command(command)
         run_as = self._user(user)
         if len(command) < ARGUMENT_LIMIT // 4:  # a character has at most four bytes
             return await self.keeper.run([self._shell, "-c", command], cwd=self.workdir, sink=sink, user=run_as)
-        with await in_thread(spool, command.encode("utf-8", "surrogateescape")) as script:
+        with await in_thread(spool, encoded) as script:
             argv = [self._shell, "-c", READ_SCRIPT]
             return await self.keeper.run(argv, cwd=self.workdir, sink=sink, user=run_as, stdin=script.fileno())
 
@@ -161,10 +163,12 @@ class LocalMachine(CommandMachine):
     async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
         """As :meth:`Machine.write_file`; ``mode`` is set before the first byte is written."""
         self._check()
+        check_path(path)
         await in_thread(_write, os.path.join(self.workdir, path), path, data, mode)
 
     async def write_private(self, path: str, data: bytes) -> None:
         """As :meth:`Machine.write_private`, without a shell: an agent's start waits for three of these."""
+        check_path(path)
         try:
             await in_thread(private_dir, Path(self.workdir, path).parent)
         except OSError as error:
@@ -173,6 +177,7 @@ class LocalMachine(CommandMachine):
 
     async def read_file(self, path: str) -> bytes:
         self._check()
+        check_path(path)
         return await in_thread(_read, os.path.join(self.workdir, path), path)
 
     async def wait_down(self) -> str:
@@ -268,16 +273,11 @@ def _open(full: str, path: str, flags: int, mode: int = 0) -> int:
     try:
         descriptor = os.open(full, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket, or a FIFO that nobody reads
-            raise FileRefused(path, _what(os.stat(full).st_mode)) from error
+        if error.errno in (errno.ENXIO, errno.EISDIR):  # a socket, a FIFO that nobody reads, a directory
+            raise FileRefused(path, what_it_is(os.stat(full).st_mode)) from error
         raise
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISREG(kind):
         return descriptor
     os.close(descriptor)
-    raise FileRefused(path, _what(kind))
-
-
-def _what(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
-    return f"it is a {kinds.get(stat.S_IFMT(mode), 'device')}, not a regular file"
+    raise FileRefused(path, what_it_is(kind))

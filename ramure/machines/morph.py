@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 from ramure.home import ramure_home
 from ramure.machines.base import AGENT, ExecStream, Image, Machine
-from ramure.machines.errors import MachineDown, MachineStopped, SpawnFailed
+from ramure.machines.errors import LoginRefused, MachineDown, MachineStopped, SpawnFailed
 from ramure.machines.morph_cloud import Cloud, CloudError, Start
 from ramure.machines.ssh import SSHImage, SSHMachine
-from ramure.machines.ssh_connection import LoginRefused, Target
+from ramure.machines.ssh_config import Target
 from ramure.types import ExecResult
 
 __all__ = ["MorphImage", "MorphInstance", "MorphMachine"]
@@ -254,6 +254,10 @@ class MorphMachine(Machine):
         self._check()
         await self._ssh.write_file(path, data)
 
+    async def write_private(self, path: str, data: bytes) -> None:
+        self._check()
+        await self._ssh.write_private(path, data)
+
     async def read_file(self, path: str) -> bytes:
         self._check()
         return await self._ssh.read_file(path)
@@ -388,7 +392,7 @@ class _Gateway(SSHImage):
         known_hosts = (str(ramure_home() / "morph_known_hosts"),)
         return Target(
             self.host, self.user or "", self.port or 22, known_hosts=known_hosts, dead_after=self.dead_after,
-            private_key=self.private_key, trust_first=True,
+            private_key=self.private_key, strict="accept-new",
         )  # fmt: skip
 
 

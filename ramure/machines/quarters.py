@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from ramure.machines.asking import ask, told_to_stay
 from ramure.machines.errors import MachineError, MachineStopped
+from ramure.machines.scripts import IDENTITY, REMOVE_ALL
 from ramure.machines.tmux import NoSuchSession, Tmux, TmuxMissing, TmuxServerGone
 from ramure.machines.tmux_exec import ExecTmux
 
@@ -29,13 +30,17 @@ LOOK_EVERY = 1.0
 """Seconds between two looks at the sessions, on machines where no command can wait for their ends."""
 CLOSE_LIMIT = 15.0
 
-PREPARE = r"""
+PREPARE = (
+    IDENTITY
+    + r"""
 umask 077
 command -v tmux >/dev/null || exit 127
 base=${RAMURE_PRIVATE:-${TMPDIR:-/tmp}}
 [ ${#base} -le 60 ] || base=/tmp
 dir=$1
-[ -n "$dir" ] && [ -d "$dir" ] && [ -O "$dir" ] || dir=$(mktemp -d "$base/ramure-XXXXXXXX") || exit 1
+if [ -z "$dir" ] || [ -h "$dir" ] || [ ! -O "$dir" ] || [ "$(identity "$dir")" != "$4" ]; then
+    dir=$(mktemp -d "$base/ramure-XXXXXXXX") || exit 1
+fi
 unset RAMURE_PRIVATE OLDPWD SHLVL _ LINES COLUMNS TERM TMUX TMUX_PANE RAMURE_EXEC RAMURE_AGENT_CONFIG
 parent=
 for each in "$2" python3 python; do
@@ -49,12 +54,16 @@ else
     export -p | grep -v -E '^(export|declare -[a-z]+) (UID|EUID|PPID|BASHOPTS|SHELLOPTS|BASH_VERSINFO)(=|$)' >"$dir/environment"
 fi
 chmod 600 "$dir/environment" || exit 1
-printf '%s\n' "$dir" "$PWD" "$(id -un)" "$parent"
+printf '%s\n' "$dir" "$(identity "$dir")" "$parent" "$PWD"
 """
-"""Makes the directory ($1, where that is still there; in one that the machine removes, if it has such), writes down what
+)
+"""Makes the directory ($1, where that is still the one with the identity $4; in one that the machine removes, if it has such), writes down what
 commands find in their environment, and says where they start, and which Python ($2, if it has one of its own; $3 tries it)
 or perl can be a process tree's parent. The environment is as it was given to this shell, NUL-separated; where nothing reads that,
 it is as a shell reads it. A socket's path must be short, so a long TMPDIR is not for it."""
+
+NOT_OF_SSH: Final = 'unset SSH_CLIENT SSH2_CLIENT; exec "$@"'
+"""With these, bash reads ~/.bashrc, and prints what that does, for each command of pi's."""
 
 TRY_PYTHON: Final = (
     "import os, ctypes, signal, sys; os.waitstatus_to_exitcode, signal.sigwait; sys.exit(sys.platform != 'linux')"
@@ -71,6 +80,8 @@ class Room:
     """
 
     directory: str
+    identity: str
+    """What the directory is, not just where: no other is removed."""
     workdir: str
     tmux: Tmux
     interpreter: str = ""
@@ -140,7 +151,7 @@ class Quarters:
             if self._closed:
                 raise MachineStopped(self.machine.describe())
             if self._room is None or not await self._runs(self._room):
-                self._room = await self._make(self._room.directory if self._room else "")
+                self._room = await self._make(self._room)
             return self._room
 
     async def _runs(self, room: Room) -> bool:
@@ -150,25 +161,26 @@ class Quarters:
             return False
         return True
 
-    async def _make(self, before: str) -> Room:
+    async def _make(self, before: Room | None) -> Room:
         machine = self.machine
         python = getattr(machine, "python", "")
-        command = shlex.join(["/bin/sh", "-c", PREPARE, "sh", before, python, TRY_PYTHON])
-        result = await machine.exec(command, timeout=COMMAND_LIMIT)
+        was, identity = (before.directory, before.identity) if before is not None else ("", "")
+        prepare = ["/bin/sh", "-c", PREPARE, "sh", was, python, TRY_PYTHON, identity]
+        result = await ask(machine, ["/bin/sh", "-c", NOT_OF_SSH, "sh", *prepare], limit=COMMAND_LIMIT)
         if result.exit_code == 127:
             raise TmuxMissing(f"there is no tmux on {machine.describe()}; {machine.install_hint()}")
-        lines = result.stdout.splitlines()
+        lines = result.stdout.removesuffix("\n").split("\n", 3)
         if not result.ok or len(lines) != 4:
             said = result.stderr.strip() or f"status {result.exit_code}"
             raise MachineError(f"no private directory could be made on {machine.describe()}: {said}")
-        directory, workdir, _, interpreter = lines
+        directory, identity, interpreter, workdir = lines
         tmux = ExecTmux(machine, f"{directory}/tmux", poll=None if machine.long_commands else LOOK_EVERY)
         try:
             await tmux.start()
         except BaseException:
-            await self._remove(directory)
+            await self._remove(directory, identity)
             raise
-        return Room(directory, workdir, tmux, interpreter)
+        return Room(directory, identity, workdir, tmux, interpreter)
 
     async def close(self) -> None:
         """End the tmux server with all in it, and remove the directory. Does not raise: a machine that is gone, or
@@ -184,7 +196,7 @@ class Quarters:
                     await room.tmux.kill_server()
                 except (NoSuchSession, TmuxServerGone):
                     pass  # it has just ended by itself
-                await self._remove(room.directory)
+                await self._remove(room.directory, room.identity)
         except (MachineError, OSError, TimeoutError):
             room.tmux.close()
 
@@ -195,5 +207,7 @@ class Quarters:
         if room is not None:
             room.tmux.close()
 
-    async def _remove(self, directory: str) -> None:
-        await self.machine.exec(shlex.join(["rm", "-rf", "--", directory]), timeout=COMMAND_LIMIT)
+    async def _remove(self, directory: str, identity: str) -> None:
+        removal = ["/bin/sh", "-c", REMOVE_ALL, "sh", directory, identity]
+        done = await ask(self.machine, removal, limit=COMMAND_LIMIT)
+        told_to_stay(self.machine.describe(), done.stdout)

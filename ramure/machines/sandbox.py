@@ -7,20 +7,20 @@ link that a command made would lead out.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 from ramure.executor import in_thread
 from ramure.home import ramure_home
 from ramure.machines.base import AGENT, Image
-from ramure.machines.commands import CommandMachine, end, spool
-from ramure.machines.errors import FileRefused, MachineError, NoSuchFile, SpawnFailed, UserRefused
-from ramure.machines.keeper import PROGRAM, REMOVAL, Keeper, finished
+from ramure.machines.errors import MachineError, SpawnFailed, UserRefused
+from ramure.machines.files import FilesByCommand
+from ramure.machines.keeper import PROGRAM, REMOVAL, Keeper, KeptCommand, Sink, finished
 from ramure.machines.local import LocalMachine, made
 from ramure.machines.workspace import Workspace, temporary, yours
 from ramure.marks import marked_environment
@@ -135,7 +135,7 @@ class SandboxImage(Image):
         return python, [*arguments, "--bind", workdir, workdir, "--chdir", workdir, "--"]
 
 
-class SandboxMachine(LocalMachine):
+class SandboxMachine(FilesByCommand, LocalMachine):
     """A machine of :class:`SandboxImage`."""
 
     here = False
@@ -159,38 +159,13 @@ class SandboxMachine(LocalMachine):
             raise UserRefused(user, self.describe(), "it has one user only")
         return None
 
-    async def write_file(self, path: str, data: bytes, *, mode: int | None = None) -> None:
-        chmod = "" if mode is None else f'&& : >> "$0" && chmod {mode:o} -- "$0"'
-        with await in_thread(spool, data) as content:
-            script = f'mkdir -p -- "$(dirname -- "$0")" {chmod} && cat > "$0"'
-            code, _, error = await self._inside(script, path, content.fileno())
-        if code != 0:
-            raise FileRefused(path, error)
+    def _full(self, path: str) -> str:
+        return os.path.join(self.workdir, path)
 
-    async def write_private(self, path: str, data: bytes) -> None:
-        await CommandMachine.write_private(self, path, data)  # by commands inside
-
-    async def read_file(self, path: str) -> bytes:
-        code, data, error = await self._inside('[ -e "$0" ] || exit 44; exec cat < "$0"', path)
-        if code == 44:
-            raise NoSuchFile(path)
-        if code != 0:
-            raise FileRefused(path, error)
-        return await in_thread(b"".join, data)
-
-    async def _inside(self, script: str, path: str, stdin: int | None = None) -> tuple[int, list[bytes], str]:
-        self._check()
-        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-        full = os.path.join(self.workdir, path)
-        running = await self.keeper.run(
-            ["/bin/sh", "-c", script, full],
+    async def _run_script(self, argv: list[str], sink: Sink, stdin: IO[bytes] | None) -> KeptCommand:
+        return await self.keeper.run(
+            ["/bin/sh", "-c", *argv],
             cwd=self.workdir,
-            sink=lambda source, data: output[source].append(data),
-            stdin=stdin,
+            sink=sink,
+            stdin=None if stdin is None else stdin.fileno(),
         )
-        try:
-            code = await running.wait()
-        except asyncio.CancelledError:
-            await end(running)
-            raise
-        return code, output["stdout"], b"".join(output["stderr"]).decode(errors="replace").strip()

@@ -15,27 +15,26 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
-import io
 import logging
 import math
-import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ramure.forks import keep_from_forks
-from ramure.home import private_dir
 from ramure.machines.errors import LinkLost, MachineDown, MachineError, NotSupported
+from ramure.machines.framing import Marks, login_framed, login_unframed, new_token
+from ramure.machines.ssh_config import Target
+from ramure.machines.ssh_login import HostKeys, Login
+from ramure.machines.ssh_proxy import Proxy
+from ramure.machines.ssh_scripts import SFTP_SERVER
 
 if TYPE_CHECKING:
     import paramiko
 
-__all__ = ["Cancel", "Connection", "Full", "HostKeyRefused", "LoginRefused", "Output", "Target", "resolve"]
+__all__ = ["Cancel", "Connection", "Full", "not_started"]
 
 COMMANDS_PER_CONNECTION = 4
 """sshd allows ten sessions on a connection, and frees them late."""
@@ -44,96 +43,22 @@ WINDOW = 1 << 24
 READ_SIZE = 1 << 20
 QUIET = 0.1
 """Seconds without output after a command's status came, until its output is taken as complete."""
+STALLED = 2.0
+"""Seconds without progress after which nobody waits for a transfer."""
 MUCH = 1 << 20
 NAP = 0.002
 """Once a command has written so many bytes, so many seconds pass between two looks at its output: paramiko's thread
 takes it off the wire a packet at a time, and would lose the interpreter's lock to us after each. Nothing waits for us
 meanwhile: a nap's worth of output is a small part of the window."""
 
-Output = Callable[[str, bytes], None]
-
 # What breaks is told by exceptions; without this, paramiko's words about it would go to the terminal of a program that
 # has set up no logging.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-class HostKeyRefused(MachineError):
-    """The host's key is unknown, or another one than it was."""
-
-
-class LoginRefused(MachineError):
-    """The host did not let us in with any key that we have."""
-
-
 class Full(MachineError):
     """The server opens no further session on a connection (sshd's MaxSessions): nothing was run, and another connection
     has room."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """Whom to connect to, with everything said: command line, configuration and defaults put together."""
-
-    host: str
-    user: str
-    port: int = 22
-    alias: str = ""
-    keys: tuple[str, ...] = ()
-    known_hosts: tuple[str, ...] = ()
-    jumps: tuple[Target, ...] = ()
-    proxy_command: str = ""
-    dead_after: float = 15.0
-    private_key: str = field(default="", repr=False)
-    """The text of the one key to log in with, instead of files and the ssh-agent."""
-    trust_first: bool = False
-    """Take a host that is not known at its word, once, and write its key to the first of ``known_hosts``."""
-
-    def __str__(self) -> str:
-        return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != 22 else "")
-
-
-def resolve(
-    host: str,
-    *,
-    user: str | None,
-    port: int | None,
-    key: str | None,
-    config: str | None,
-    jump: str | None,
-    known_hosts: str | None,
-    dead_after: float,
-) -> Target:
-    """Put together what was said, what ``~/.ssh/config`` (or ``config``) says, and OpenSSH's defaults."""
-    import paramiko
-
-    path = Path(config or "~/.ssh/config").expanduser()
-    settings = paramiko.SSHConfig()
-    if config is not None or path.exists():
-        with path.open() as file:
-            settings.parse(file)
-
-    def look_up(name: str, user: str | None, port: int | None, key: str | None, jump: str | None) -> Target:
-        found = settings.lookup(name)
-        files = found.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2").split()
-        hops = jump if jump is not None else found.get("proxyjump", "none")
-        return Target(
-            host=found.get("hostname", name),
-            user=user or found.get("user") or getpass.getuser(),
-            port=port or int(found.get("port", 22)),
-            alias=found.get("hostkeyalias", ""),
-            keys=(key,) if key else tuple(found.get("identityfile", ())),
-            known_hosts=(known_hosts,) if known_hosts else (*files, "/etc/ssh/ssh_known_hosts"),
-            jumps=() if hops.lower() == "none" else tuple(hop(text) for text in hops.split(",")),
-            proxy_command="" if jump is not None else found.get("proxycommand", ""),
-            dead_after=dead_after,
-        )
-
-    def hop(text: str) -> Target:
-        login, _, address = text.strip().rpartition("@")
-        name, _, number = address.partition(":")
-        return look_up(name, login or None, int(number) if number else None, key, "none")
-
-    return look_up(host, user, port, key, jump)
 
 
 class Connection:
@@ -154,7 +79,8 @@ class Connection:
         self.requesting = threading.Lock()
         """One global request at a time: paramiko gives whoever waits the answer that comes first."""
         self._ended = ended
-        self._jumps: list[Connection] = []
+        self._jump: Connection | None = None
+        self._proxy: Proxy | None = None
         self._client: paramiko.SSHClient | None = None
         self._opened: socket.socket | None = None
         self._sftp: paramiko.SFTPClient | None = None
@@ -162,6 +88,8 @@ class Connection:
         self._used = False
         self.file_lock = threading.Lock()
         """One transfer at a time: an SFTP session mixes up the answers to pipelined requests of several threads."""
+        self.transfer_moved: float | None = None
+        """When the transfer that is under way last got an answer; None: there is none."""
 
     def open(self) -> None:
         """Connect and log in. :meth:`close` from another thread ends it. Raises MachineError."""
@@ -179,41 +107,32 @@ class Connection:
 
         target = self.target
         self._client = client = paramiko.SSHClient()
-        revoked = _load_known_hosts(client.get_host_keys(), target.known_hosts)
-        client.set_missing_host_key_policy(
-            _remember(target.known_hosts[0]) if target.trust_first else paramiko.RejectPolicy()
-        )
-        keys = [path for path in (os.path.expanduser(key) for key in target.keys) if os.path.exists(path)]
-        own = not target.private_key  # look in the user's own places
         try:
+            host_keys = HostKeys(target)
+            client.set_missing_host_key_policy(host_keys)  # type: ignore[arg-type]
             client.connect(
-                target.alias or target.host, target.port, target.user, sock=self._socket(),
-                key_filename=keys or None,  # type: ignore[arg-type]
-                pkey=None if own else _parsed(target.private_key), look_for_keys=own, allow_agent=own,
-                timeout=target.dead_after, banner_timeout=target.dead_after, auth_timeout=target.dead_after,
-                transport_factory=functools.partial(_transport, self, self._ended),
+                target.host, target.port, target.user, sock=self._socket(), compress=target.compress,
+                timeout=target.patience, banner_timeout=target.patience, auth_timeout=target.patience,
+                auth_strategy=Login(target),  # type: ignore[arg-type]
+                transport_factory=functools.partial(_transport, self, host_keys, self._ended),
             )  # fmt: skip
-            transport = client.get_transport()
-            if transport is None or transport.get_remote_server_key().get_base64() in revoked:
-                raise HostKeyRefused(f"the host key of {target} is marked as revoked")
-        except BaseException as error:
-            raise _explained(error, target) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            why = str(error) or type(error).__name__
+            said = self._proxy.ended() if self._proxy is not None else ""
+            raise MachineDown(str(target), f"{why} (its ProxyCommand: {said})" if said else why) from error
         return client
 
-    def _socket(self) -> paramiko.Channel | socket.socket | paramiko.ProxyCommand:
-        import paramiko
-
+    def _socket(self) -> paramiko.Channel | socket.socket:
         target = self.target
         if target.proxy_command:
-            return paramiko.ProxyCommand(target.proxy_command)
-        if target.jumps:
-            *before, last = target.jumps
-            jump = Connection(replace(last, jumps=tuple(before)))
-            self._jumps.append(jump)
+            self._proxy = Proxy(target.proxy_command)
+            return self._proxy.socket
+        if target.jump is not None:
+            self._jump = jump = Connection(target.jump)
             jump.open()
             there, here = (target.host, target.port), ("127.0.0.1", 0)
-            return jump.transport.open_channel("direct-tcpip", there, here, timeout=target.dead_after)
-        self._opened = opened = socket.create_connection((target.host, target.port), timeout=target.dead_after)
+            return jump.transport.open_channel("direct-tcpip", there, here, timeout=target.patience)
+        self._opened = opened = _connected(target)
         keep_from_forks(opened, lambda opened: [opened])
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):  # not on this system: then it takes the whole of dead_after
@@ -253,16 +172,10 @@ class Connection:
         return channel
 
     def run(
-        self,
-        command: str,
-        output: Output,
-        *,
-        started: Callable[[str], None] | None = None,
-        deadline: float | None = None,
-        cancel: Cancel | None = None,
+        self, line: str, marks: Marks, *, deadline: float | None = None, cancel: Cancel | None = None
     ) -> int | None:
-        """Run a command to its end; its status, or None when the deadline passed or it was cancelled (it runs on
-        then: see the machine's kill). With ``started``, the first line of its output goes there.
+        """Run a command line to its end; its status, or None when the deadline passed or it was cancelled (it runs on
+        then: see the machine's kill). Its output goes to ``marks``, which find its end in it.
 
         Raises :class:`LinkLost`, and :class:`Full`.
         """
@@ -271,23 +184,29 @@ class Connection:
         channel = self._session("the start of a command")
         try:
             news = _listen(channel)  # before there can be any: an event that is replaced later loses what came before
-            channel.exec_command(command)
+            channel.exec_command(line)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self.lost("the start of a command", error) from error
-        if started is not None:
-            output = _without_first_line(output, started)
         try:
-            return self._read(channel, news, output, deadline, cancel or Cancel())
+            return self._read(channel, news, marks, deadline, cancel or Cancel())
         finally:
             channel.close()
 
+    def call(self, argv: Sequence[str], *, limit: float) -> tuple[int | None, bytes, bytes]:
+        """Run a command of ours: its status (None: it has not ended within ``limit`` seconds), and its own output.
+
+        Raises :class:`LinkLost`, :class:`Full`, and MachineError where the host runs something else instead.
+        """
+        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        token = new_token()
+        marks = Marks(token, lambda source, data: output[source].append(data))
+        code = self.run(login_framed(argv, token), marks, deadline=time.monotonic() + limit)
+        if code is not None and not marks.started:
+            raise MachineError(not_started(self.target, code, marks))
+        return code, b"".join(output["stdout"]), b"".join(output["stderr"])
+
     def _read(
-        self,
-        channel: paramiko.Channel,
-        news: _News,
-        output: Output,
-        deadline: float | None,
-        cancel: Cancel,
+        self, channel: paramiko.Channel, news: _News, marks: Marks, deadline: float | None, cancel: Cancel
     ) -> int | None:
         cancel.news = news
         read = 0
@@ -300,18 +219,22 @@ class Connection:
                 data = channel.recv(READ_SIZE)
                 read += len(data)
                 busy = bool(data)
-                output("stdout", data)
+                marks.feed("stdout", data)
             if room and channel.recv_stderr_ready():
                 busy = True
                 errors = channel.recv_stderr(READ_SIZE)
                 read += len(errors)
-                output("stderr", errors)
+                marks.feed("stderr", errors)
             now = time.monotonic()
             ended = channel.exit_status_ready() or channel.closed
             whole = ended and (channel.closed or channel.eof_received)  # then its reader may take its time
+            if marks.over:
+                quiet_until = min(quiet_until, now + QUIET)
+                if ended or now >= quiet_until:  # its status frees its session there; what comes late is not its own
+                    return marks.code
             if cancel.asked or (deadline is not None and now >= deadline and not whole):
                 return None
-            if busy:
+            if busy and not marks.over:
                 quiet_until = math.inf
                 if read >= MUCH:
                     time.sleep(NAP)
@@ -320,6 +243,7 @@ class Connection:
             if ended:
                 quiet_until = min(quiet_until, now + QUIET)
                 if not left and (whole or now >= quiet_until):
+                    marks.rest()
                     return self._status(channel)
             until = math.inf if left else quiet_until
             if deadline is not None and not whole:
@@ -348,20 +272,47 @@ class Connection:
 
         with self._sftp_lock:
             if self._sftp is None:
-                channel = self._session("the start of SFTP")
                 try:
-                    channel.invoke_subsystem("sftp")
-                    self._sftp = paramiko.SFTPClient(channel)
+                    self._sftp = self._open_sftp()
                 except (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError) as error:
-                    channel.close()
                     if self.over():
                         raise self.lost("the start of SFTP", error) from error
                     what = (
                         "SFTP, by which files are read and written: the SSH server there must offer it, with "
                         "`Subsystem sftp internal-sftp` in its sshd_config"
                     )
-                    raise NotSupported(str(self.target), what) from error
+                    raise NotSupported(str(self.target), f"{what} (it said: {error})") from error
             return self._sftp
+
+    def _open_sftp(self) -> paramiko.SFTPClient:
+        """The server's own; where a shell starts that, and prints something first, one that is started by a command."""
+        import paramiko
+
+        channel = self._session("the start of SFTP")
+        try:
+            channel.settimeout(self.target.dead_after)
+            channel.invoke_subsystem("sftp")
+            return paramiko.SFTPClient(channel)
+        except (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError) as error:
+            channel.close()
+            if self.over() or not isinstance(error, (paramiko.SFTPError, TimeoutError)):
+                raise
+        channel = self._session("the start of SFTP")
+        try:
+            channel.settimeout(self.target.dead_after)
+            token = new_token()
+            channel.exec_command(login_unframed(["/bin/sh", "-c", SFTP_SERVER, "sh", token]))
+            _skip_to(channel, b"\x1e" + token.encode() + b" start 0\n")
+            return paramiko.SFTPClient(channel)
+        except BaseException:
+            channel.close()
+            raise
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the transfer that is under way makes no progress: others go on another connection."""
+        moved = self.transfer_moved
+        return moved is not None and time.monotonic() - moved > STALLED
 
     def forget_sftp(self, sftp: paramiko.SFTPClient) -> None:
         """Use this SFTP session no more."""
@@ -378,26 +329,49 @@ class Connection:
             with contextlib.suppress(OSError):
                 self._opened.shutdown(socket.SHUT_RDWR)
             self._opened.close()
-        for jump in self._jumps:
-            jump.close()
+        if self._proxy is not None:
+            self._proxy.close()
+        if self._jump is not None:
+            self._jump.close()
 
 
-def _without_first_line(output: Output, first: Callable[[str], None]) -> Output:
-    head: bytes | None = b""
+def not_started(target: Target, code: int, marks: Marks) -> str:
+    """The error that says that a host's shell did not start a command."""
+    said = " ".join(marks.messages.split())[-300:] or "nothing"
+    return (
+        f"{target} did not run a command: what runs commands there (the login shell, or a ForceCommand of sshd) ended with "
+        f"status {code} and said {said!r}. It has to run what it is given with `-c`, and `sh` has to be on its PATH"
+    )
 
-    def take(source: str, data: bytes) -> None:
-        nonlocal head
-        if source == "stdout" and head is not None:
-            head += data
-            line, newline, data = head.partition(b"\n")
-            if not newline:
-                return
-            head = None
-            first(line.decode())
-        if data:
-            output(source, data)
 
-    return take
+def _skip_to(channel: paramiko.Channel, mark: bytes) -> None:
+    """Read up to the end of a mark, and no further."""
+    seen = b""
+    while not seen.endswith(mark):
+        byte = channel.recv(1)
+        if not byte:
+            raise EOFError("it has no sftp-server where others have it")
+        seen = (seen + byte)[-len(mark) :]
+
+
+def _connected(target: Target) -> socket.socket:
+    """A socket to the host, at the first of its addresses that answers."""
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        target.host, target.port, target.family, socket.SOCK_STREAM
+    ):
+        opened = socket.socket(family, kind, protocol)
+        try:
+            opened.settimeout(target.patience)
+            if target.bind_address:
+                opened.bind((target.bind_address, 0))
+            opened.connect(address)
+        except OSError as error:
+            opened.close()
+            failure = error
+        else:
+            return opened
+    raise failure or OSError(f"{target.host} has no address")
 
 
 class Cancel:
@@ -454,7 +428,7 @@ def _listen(channel: paramiko.Channel) -> _News:
 
 
 def _transport(
-    connection: Connection, ended: Callable[[], object], sock: socket.socket, **options: bool
+    connection: Connection, host_keys: HostKeys, ended: Callable[[], object], sock: socket.socket, **options: bool
 ) -> paramiko.Transport:
     import paramiko
     from paramiko.packet import Packetizer
@@ -472,89 +446,7 @@ def _transport(
             finally:
                 ended()
 
-    return Transport(sock, default_window_size=WINDOW, packetizer_class=Counting, **options)  # type: ignore[arg-type]
-
-
-def _load_known_hosts(known: paramiko.HostKeys, files: tuple[str, ...]) -> set[str]:
-    """Read the files that exist, line by line; returns the revoked keys. (paramiko gives a file up as a whole at the
-    first line that it does not know, ``@cert-authority`` for one.)"""
-    from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
-
-    revoked: set[str] = set()
-    for file in files:
-        path = Path(file).expanduser()
-        if not path.exists():
-            continue
-        for line in path.read_text(errors="replace").splitlines():
-            text = line.strip()
-            if text.startswith("@revoked"):
-                revoked.add(text.split()[-1 if len(text.split()) == 4 else 3])
-            if not text or text[0] in "#@":
-                continue
-            try:
-                entry = HostKeyEntry.from_line(text)
-            except InvalidHostKey:
-                continue
-            if entry is not None and entry.key is not None:
-                for name in entry.hostnames:
-                    known.add(name, entry.key.get_name(), entry.key)
-    return revoked
-
-
-_remembering = threading.Lock()
-
-
-def _remember(file: str) -> paramiko.MissingHostKeyPolicy:
-    """A policy that writes the key of a host without one to ``file``, and refuses another one from then on."""
-    import paramiko
-
-    class Remember(paramiko.MissingHostKeyPolicy):
-        def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-            with _remembering:
-                private_dir(Path(file).parent)
-                with open(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+") as known:
-                    line = f"{hostname} {key.get_name()} {key.get_base64()}"
-                    there = [each for each in known.read().splitlines() if each.startswith(f"{hostname} ")]
-                    if not there:
-                        known.write(f"{line}\n")
-                    elif line not in there:  # another connection has just met another key
-                        raise HostKeyRefused(f"{hostname} shows different host keys at once; see {file}")
-
-    return Remember()
-
-
-def _parsed(text: str) -> paramiko.PKey:
-    import paramiko
-
-    for kind in (paramiko.Ed25519Key, paramiko.RSAKey, paramiko.ECDSAKey):
-        try:
-            return kind.from_private_key(io.StringIO(text))
-        except (paramiko.SSHException, ValueError):  # of another kind
-            continue
-    raise LoginRefused("the private key that was given is none that paramiko can read")
-
-
-def _explained(error: BaseException, target: Target) -> BaseException:
-    import paramiko
-
-    name = target.host if target.port == 22 else f"[{target.host}]:{target.port}"
-    match error:
-        case paramiko.BadHostKeyException():
-            return HostKeyRefused(
-                f"the host key of {target} is not the one that is known: somebody may be in between. If the host was "
-                f"set up anew, remove the old key with `ssh-keygen -R '{name}'`"
-            )
-        case paramiko.AuthenticationException() | paramiko.PasswordRequiredException():
-            return LoginRefused(
-                f"{target} accepted none of our keys ({error}); check with `ssh -p {target.port} "
-                f"{target.user}@{target.host}`, name a key with key=, or add it to the ssh-agent"
-            )
-        case paramiko.SSHException() if "not found in known_hosts" in str(error):
-            return HostKeyRefused(
-                f"the host key of {target} is not known. Compare its fingerprint, then accept it with "
-                f"`ssh -p {target.port} {target.user}@{target.host}`, or `ssh-keyscan -p {target.port} {target.host}` "
-                f"into {target.known_hosts[0]}"
-            )
-        case paramiko.SSHException() | OSError() | EOFError():
-            return MachineDown(str(target), str(error) or type(error).__name__)
-    return error
+    transport = Transport(sock, default_window_size=WINDOW, packetizer_class=Counting, **options)  # type: ignore[arg-type]
+    security = transport.get_security_options()
+    security.key_types = host_keys.preferred(tuple(security.key_types))
+    return transport

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from ramure.actors import ActorSystem, Ask, Ref, Stop, ThreadedActor
 from ramure.errors import ActorDied, StartFailed
 from ramure.exits import Shutdown
-from ramure.machines.errors import MachineDown, MachineError
-from ramure.machines.ssh_connection import Connection, HostKeyRefused, LoginRefused, Target
+from ramure.machines.errors import HostKeyRefused, LoginRefused, MachineDown, MachineError
+from ramure.machines.ssh_config import Target
+from ramure.machines.ssh_connection import Connection
 
 __all__ = ["Pool", "TransportActor"]
 
@@ -137,20 +138,21 @@ class Pool:
         return connection if connection is not None and connection.alive else None
 
     @contextlib.asynccontextmanager
-    async def lease(self) -> AsyncIterator[Connection]:
-        """A connection with room for one more command; connects (again) if need be.
+    async def lease(self, *, transfer: bool = False) -> AsyncIterator[Connection]:
+        """A connection with room for one more command, or for a ``transfer``, which one that hangs does not hold up;
+        connects (again) if need be.
 
         Raises :class:`MachineDown` when that did not succeed for ``patience`` seconds.
         """
-        connection = await self.take()
+        connection = await self.take(transfer=transfer)
         try:
             yield connection
         finally:
             connection.in_use -= 1
 
-    async def take(self) -> Connection:
+    async def take(self, *, transfer: bool = False) -> Connection:
         """As :meth:`lease`, for who gives it back by counting ``in_use`` down."""
-        return self._take() or await self._open()
+        return self._take(transfer) or await self._open(transfer)
 
     def refused(self, connection: Connection) -> None:
         """The server opened no session on a connection for who has just taken it (:class:`Full`), and gives it back
@@ -166,30 +168,30 @@ class Pool:
         """Whether any connection is."""
         return any(connection.alive for connection in self._connections.values())
 
-    def _take(self) -> Connection | None:
+    def _take(self, transfer: bool) -> Connection | None:
         for connection in self._connections.values():
-            if connection.in_use < connection.room and connection.alive:
+            if connection.in_use < connection.room and connection.alive and not (transfer and connection.stalled):
                 connection.in_use += 1
                 return connection
         return None
 
-    async def _open(self) -> Connection:
+    async def _open(self, transfer: bool) -> Connection:
         seen: list[MachineError] = []
         limit = max(self._patience, self.target.dead_after)  # one attempt at least
         try:
             async with asyncio.timeout(limit):
-                return await self._try_to_open(seen)
+                return await self._try_to_open(seen, transfer)
         except TimeoutError:
             last = seen[-1] if seen else None
             why = last.why if isinstance(last, MachineDown) else str(last or "it does not answer")
             raise MachineDown(str(self.target), f"{why} (for {limit:g} s)") from last
 
-    async def _try_to_open(self, seen: list[MachineError]) -> Connection:
+    async def _try_to_open(self, seen: list[MachineError], transfer: bool) -> Connection:
         """Try until it succeeds; what went wrong on the way is ``seen``."""
         delay = FIRST_DELAY
         while True:
             async with self._opening:
-                taken = self._take()  # freed while we waited
+                taken = self._take(transfer)  # freed while we waited
                 if taken is not None:
                     return taken
                 if self._closing.is_set():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -26,7 +25,16 @@ identity() { ps -o comm= -p "$1"; cut -d " " -f 22 "/proc/$1/stat" 2>/dev/null |
 """
 """What a process is and since when: its number may become another's."""
 
-SERVER = IDENTITY + "echo $PPID; identity $PPID"
+SERVER = (
+    IDENTITY
+    + r"""
+at=$$
+while at=$(ps -o ppid= -p "$at" | tr -d " ") && [ "${at:-0}" -gt 1 ]; do
+    case $(ps -o comm= -p "$at") in sshd*) echo "$at"; identity "$at"; break ;; esac
+done
+:
+"""
+)
 """Says which sshd serves the connection."""
 
 RELEASE = (
@@ -61,7 +69,7 @@ class Tunnel:
             except paramiko.SSHException:
                 if self._server is None:
                     raise
-                connection.run(shlex.join(["/bin/sh", "-c", RELEASE, "sh", *self._server]), lambda *_: None)
+                connection.call(["/bin/sh", "-c", RELEASE, "sh", *self._server], limit=connection.target.dead_after)
                 port = self._request(connection)
         except (paramiko.SSHException, EOFError, OSError) as error:
             if connection.alive and not self.remote_port:  # so it was the server's answer
@@ -69,10 +77,9 @@ class Tunnel:
                 raise NotSupported(str(connection.target), what) from error
             raise connection.lost("the opening of a reverse tunnel", error) from error
         self.remote_port = port
-        said: list[bytes] = []
-        connection.run("exec " + shlex.join(["/bin/sh", "-c", SERVER]), lambda _, data: said.append(data))
-        pid, _, identity = b"".join(said).decode().strip().partition("\n")
-        self._server = pid, identity
+        _, said, _ = connection.call(["/bin/sh", "-c", SERVER], limit=connection.target.dead_after)
+        pid, _, identity = said.decode(errors="replace").strip().partition("\n")
+        self._server = (pid, identity) if pid.isdecimal() and identity else None
 
     def _request(self, connection: Connection) -> int:
         with connection.requesting:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 import uuid
 from typing import TYPE_CHECKING
 
+from ramure.machines.asking import ask
 from ramure.machines.errors import LinkLost
 from ramure.machines.tmux import NoSuchSession, Pane, Reply, Tmux
 
@@ -70,7 +70,7 @@ class ExecTmux(Tmux):
             await asyncio.sleep(self._poll)
             return Reply(0, "", "")
         try:
-            result = await self._machine.exec(shlex.join(["/bin/sh", "-c", WAIT, self.socket, channel]))
+            result = await ask(self._machine, ["/bin/sh", "-c", WAIT, self.socket, channel], limit=None)
         except LinkLost as error:  # the server may be well: the next look connects again, or fails
             return Reply(1, "", str(error))
         return Reply(result.exit_code, result.stdout, result.stderr)
@@ -81,7 +81,7 @@ class ExecTmux(Tmux):
         pause = FIRST_PAUSE
         while True:
             try:
-                result = await self._machine.exec(shlex.join(argv), timeout=self._timeout)
+                result = await ask(self._machine, argv, limit=self._timeout)
             except LinkLost:
                 if once:
                     raise

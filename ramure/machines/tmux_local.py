@@ -27,6 +27,9 @@ __all__ = ["Call", "LibtmuxServer", "LocalTmux"]
 Call = Callable[..., Awaitable[Any]]
 """Runs a blocking function off the event loop: ``await call(function, *args)``."""
 
+SCRIPT_LIMIT = 60.0
+"""Seconds that a script of ours may take: the longest ends a tree of processes, with their grace."""
+
 
 @contextlib.contextmanager
 def _some_output() -> Iterator[None]:
@@ -129,7 +132,7 @@ class LocalTmux(Tmux):
 
     async def _shell(self, script: str, *args: str) -> Reply:
         if self._machine is not None:
-            result = await self._machine.exec(shlex.join(["/bin/sh", "-c", script, *args]))
+            result = await self._machine.exec(shlex.join(["/bin/sh", "-c", script, *args]), timeout=SCRIPT_LIMIT)
             return Reply(result.exit_code, result.stdout, result.stderr)
         # Not through `call`: ending a process tree takes seconds, and must not hold up what a serial actor does.
         return await in_thread(self._blocking.shell, script, *args)

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from ramure.machines.base import AGENT, Image, Machine
+from ramure.machines.checks import check_command, check_path
 from ramure.machines.errors import ExecTimeout, FileRefused, MachineDown, MachineStopped, NoSuchFile, UserRefused
 from ramure.types import ExecResult
 
@@ -86,6 +87,7 @@ class MemoryMachine(Machine):
         self._check()
         if user != AGENT:
             raise UserRefused(user, self.describe(), "it has one user only")
+        check_command(command)
         self.executed.append(command)
         call = Call([], self)
         task = asyncio.create_task(self._run(command, call))
@@ -131,9 +133,14 @@ class MemoryMachine(Machine):
         self.files[self._file(path)] = bytes(data)
 
     def _file(self, path: str) -> str:
+        check_path(path)
         where = _absolute(path)
         if any(name.startswith(f"{where}/") for name in self.files):
-            raise FileRefused(path, "it is a directory")
+            raise FileRefused(path, "it is a directory, not a regular file")
+        parents = where.split("/")[1:-1]
+        for depth in range(1, len(parents) + 1):
+            if (parent := "/" + "/".join(parents[:depth])) in self.files:
+                raise FileRefused(path, f"Not a directory: {parent}")
         return where
 
     async def write_private(self, path: str, data: bytes) -> None:

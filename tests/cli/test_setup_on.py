@@ -215,7 +215,7 @@ def test_the_command_does_it_with_the_users_own_ssh_settings(there, tmp_path):
     (there.sshd.directory / "config").write_text(
         (there.sshd.directory / "config")
         .read_text()
-        .replace("SHLVL=5", f"SHLVL=5 PATH={there.bin} RAMURE_HOME={there.home}/r")
+        .replace("SetEnv ", f"SetEnv PATH={there.bin} RAMURE_HOME={there.home}/r ")
     )
     there.sshd.stop()
     there.sshd.start()

@@ -42,6 +42,7 @@ class Row:
     processes: bool = True  # commands are real
     forks: bool = True
     kernel: bool = True  # its files show the kernel's (the fake of MorphCloud shows a directory)
+    refuses: bool = True  # what is no regular file, and what no file can be called (an example of a backend need not)
     start: float = 0.0  # seconds that a command may take to start, on a busy host
 
 
@@ -136,7 +137,7 @@ ROWS = [
         kernel=False,
     ),
     Row("docker", container, here=False, users=("nobody",), start=1.0),
-    Row("documented", documented, stragglers=False, forks=False),
+    Row("documented", documented, stragglers=False, forks=False, refuses=False),
 ]
 
 

@@ -27,7 +27,7 @@ IMAGE = "ramure-test"
 TEMPORARY = tempfile.gettempdir()  # now: tests set TMPDIR
 
 TOOLS = (
-    "awk basename bash cat chmod chown cp cut date dd dirname echo env find getent grep head id kill ln ls mkdir mktemp mv "
+    "awk basename bash cat chmod chown cp cut date dd dirname echo env find getent grep head id kill ln ls mkdir mkfifo mktemp mv "
     "nohup od perl pgrep pkill printf ps readlink rm sed seq setsid sh sleep sort stat tail tee test tmux touch tr true "
     "uname wc xargs"
 ).split()

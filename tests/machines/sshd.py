@@ -13,14 +13,27 @@ from pathlib import Path
 
 from ramure.machines.ssh import SSHImage
 
-__all__ = ["Sshd"]
+__all__ = ["RC", "Sshd"]
+
+RC = """
+echo "Welcome to this host"
+echo "bash: warning: setlocale: LC_ALL: cannot change locale" >&2
+trap 'echo "bye"; echo "bye" >&2' EXIT
+"""
+
+FORCED = """#!/bin/sh
+[ "$SSH_ORIGINAL_COMMAND" != internal-sftp ] || exec /usr/lib/openssh/sftp-server
+exec {shell} "$SSH_ORIGINAL_COMMAND"
+"""
 
 
 class Sshd:
     """A real OpenSSH server of our own, on a port of 127.0.0.1; the login user is who runs the tests.
 
-    ``prefix`` is put before its command (to run it elsewhere), ``address`` is where it is then; ``environment`` is set
-    for what logs in.
+    Its home directory is its own, with a ``~/.bashrc`` that is ``rc``: bash reads it for every command that sshd starts. As
+    it stands it prints, as many do, before a command, after it, and to both streams. ``shell`` is what runs commands instead
+    of the login shell (sshd's ForceCommand). ``prefix`` is put before its command (to run it elsewhere), ``address`` is where
+    it is then; ``environment`` is set for what logs in.
     """
 
     def __init__(
@@ -31,6 +44,8 @@ class Sshd:
         address: str = "127.0.0.1",
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        rc: str = RC,
+        shell: str = "",
     ) -> None:
         self.directory = directory
         self.settings = settings
@@ -43,8 +58,17 @@ class Sshd:
             self.port = probe.getsockname()[1]
         (directory / "authorized_keys").write_text((directory / "user_key.pub").read_text())
         (directory / "known_hosts").write_text(f"[{address}]:{self.port} {(directory / 'host_key.pub').read_text()}")
-        # SHLVL: bash reads ~/.bashrc in sshd's commands unless it is deeper than the first level.
-        variables = " ".join(f"{name}={value}" for name, value in {"SHLVL": "5", **(environment or {})}.items())
+        self.home = directory / "home"
+        self.home.mkdir()
+        (self.home / ".bashrc").write_text(rc)
+        variables = " ".join(
+            f"{name}={value}" for name, value in {"HOME": str(self.home), **(environment or {})}.items()
+        )
+        if shell:
+            forced = directory / "forced"
+            forced.write_text(FORCED.format(shell=shell))
+            forced.chmod(0o755)
+            settings += f"ForceCommand {forced}\n"
         (directory / "config").write_text(
             f"Port {self.port}\nListenAddress {address}\nHostKey {directory}/host_key\nPidFile none\n"
             f"AuthorizedKeysFile {directory}/authorized_keys\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"

@@ -9,8 +9,18 @@ import time
 
 import pytest
 
+from ramure.machines import files, ssh_files, ssh_machine
 from ramure.machines.docker import DockerImage
-from ramure.machines.errors import ExecTimeout, MachineStopped, NoSuchFile, NotSupported, SpawnFailed, UserRefused
+from ramure.machines.errors import (
+    CommandRefused,
+    ExecTimeout,
+    FileRefused,
+    MachineStopped,
+    NoSuchFile,
+    NotSupported,
+    SpawnFailed,
+    UserRefused,
+)
 from ramure.machines.local import LocalImage
 from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
@@ -319,6 +329,153 @@ class TestFiles:
         await asyncio.gather(*(machine.write_file(f"many/{i}", str(i).encode()) for i in range(50)))
         read = await asyncio.gather(*(machine.read_file(f"many/{i}") for i in range(50)))
         assert read == [str(i).encode() for i in range(50)]
+
+
+MAKE = {
+    "FIFO": "mkfifo odd",
+    "socket": """perl -e 'socket(S, 1, 1, 0) && bind(S, pack("S a108", 1, "odd")) or die $!'""",
+    "directory": "mkdir odd",
+}
+
+
+@pytest.mark.needs("refuses")
+class TestRefusals:
+    """What can be no file, or hangs who opens it, is refused by all alike, with its path and the reason; and nothing hangs."""
+
+    @pytest.fixture
+    def short(self, monkeypatch):
+        """Files are given up after 4 seconds."""
+        for module in (files, ssh_machine, ssh_files):
+            monkeypatch.setattr(module, "FILE_LIMIT", 4.0)
+
+    @real_commands
+    @pytest.mark.parametrize("what", MAKE)
+    async def test_what_is_no_regular_file(self, machine, what):
+        (await machine.exec(MAKE[what])).check("make it")
+        async with asyncio.timeout(60):
+            for call in (machine.read_file("odd"), machine.write_file("odd", b"x"), machine.write_private("odd", b"x")):
+                with pytest.raises(FileRefused, match=f"odd: it is a {what}, not a regular file") as refused:
+                    await call
+                assert refused.value.path == "odd"
+                assert not isinstance(refused.value, NoSuchFile)
+
+    @real_commands
+    async def test_so_is_one_behind_a_link(self, machine):
+        (await machine.exec("mkfifo fifo; ln -s fifo link")).check("make them")
+        async with asyncio.timeout(60):
+            for call in (machine.read_file("link"), machine.write_file("link", b"x")):
+                with pytest.raises(FileRefused, match="link: it is a FIFO"):
+                    await call
+
+    @pytest.mark.needs("processes", "kernel")
+    @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/dev/tty"])
+    async def test_devices(self, machine, path):
+        async with asyncio.timeout(60):
+            for call in (machine.read_file(path), machine.write_file(path, b"x")):
+                with pytest.raises(FileRefused, match=f"{path}: it is a device, not a regular file"):
+                    await call
+
+    @real_commands
+    async def test_a_link_that_leads_nowhere(self, machine):
+        await machine.exec("ln -s target link")
+        with pytest.raises(NoSuchFile, match="link"):
+            await machine.read_file("link")
+        await machine.write_file("link", b"x")
+        assert await machine.read_file("target") == b"x"
+
+    @pytest.mark.parametrize(
+        ("path", "why"),
+        [
+            ("", "empty"),
+            ("a\0b", "NUL"),
+            ("\0", "NUL"),
+            ("/a\0/b", "NUL"),
+            ("n" * 256, "(?i)name too long"),
+            ("ü" * 128 + "/x", "(?i)name too long"),
+            (("d" * 200 + "/") * 25 + "x", "(?i)name too long"),
+            ("half \ud800", "half of a character"),
+            ("directory/", "is a directory"),
+        ],
+    )
+    async def test_paths_at_which_no_file_can_be(self, machine, path, why):
+        for call in (machine.read_file(path), machine.write_file(path, b"x"), machine.write_private(path, b"x")):
+            with pytest.raises(FileRefused, match=why) as refused:
+                await call
+            assert refused.value.path == path
+        assert (await machine.exec("echo on")).stdout == "on\n"
+
+    @pytest.mark.parametrize("command", ["echo a\0b", "\0", "echo half \ud800", "x" * 300_000 + "\0"])
+    async def test_commands_that_no_shell_can_be_given(self, machine, command):
+        with pytest.raises(CommandRefused, match="NUL|half of a character"):
+            await machine.exec(command)
+        with pytest.raises(CommandRefused):
+            async for _ in machine.stream(command):
+                pass
+        assert (await machine.exec("echo on")).stdout == "on\n"
+
+    @real_commands
+    async def test_a_name_that_is_no_utf_8(self, machine):
+        name = "no utf-8 \udcff\udc80"
+        await machine.write_file(f"{name}/{name}", b"content")
+        assert await machine.read_file(f"{name}/{name}") == b"content"
+        assert (await machine.exec(f"cat '{name}/{name}'; printf '\udcfe'")).stdout == "content\udcfe"
+
+    @real_commands
+    async def test_a_parent_that_is_a_file(self, machine):
+        await machine.write_file("file", b"")
+        for path in ("file/below", "file/deep/er"):
+            with pytest.raises(FileRefused, match="(?i)not a directory|file exists") as refused:
+                await machine.write_file(path, b"x")
+            assert refused.value.path == path
+            with pytest.raises(FileRefused):
+                await machine.read_file(path)
+
+    @real_commands
+    async def test_names_that_look_like_options(self, machine):
+        for name in ("-rf", "--help", "-n/-e", "--", "-"):
+            await machine.write_file(name, name.encode())
+            assert await machine.read_file(name) == name.encode()
+
+    @pytest.mark.needs("processes", "kernel")
+    async def test_a_file_of_the_kernel_whose_reader_waits_for_news(self, machine, short):
+        """It is read, or given up; others are read meanwhile."""
+        await machine.write_file("other", b"x")
+        reading = [asyncio.create_task(machine.read_file("/proc/kmsg")) for _ in range(3)]
+        async with asyncio.timeout(60):
+            for _ in range(10):
+                assert await machine.read_file("other") == b"x"
+            ends = await asyncio.gather(*reading, return_exceptions=True)
+        assert all(isinstance(each, (bytes, FileRefused)) for each in ends), ends
+        assert (await machine.exec("echo on")).stdout == "on\n"
+
+    @real_commands
+    async def test_an_empty_file_and_one_of_the_kernels_that_has_no_size(self, machine, row):
+        await machine.write_file("empty", b"")
+        assert await machine.read_file("empty") == b""
+        if row.kernel:
+            assert (await machine.read_file("/proc/self/status")).startswith(b"Name:")
+
+    @real_commands
+    async def test_a_file_that_a_peer_swaps_for_a_fifo_again_and_again(self, machine, short):
+        """Each read gives content or a refusal, in time; and none holds up the others."""
+        swap = "while :; do rm -f swapped; mkfifo swapped; rm -f swapped; echo content >swapped; done 2>/dev/null"
+        await machine.write_file("other", b"x")
+        swapping = asyncio.create_task(machine.exec(swap))
+        await asyncio.sleep(0.5)
+        try:
+            async with asyncio.timeout(100):
+                for _ in range(10):
+                    calls = [
+                        machine.read_file("swapped"),
+                        machine.write_file("swapped", b"new"),
+                        machine.read_file("other"),
+                    ]
+                    *swapped, other = await asyncio.gather(*calls, return_exceptions=True)
+                    assert other == b"x"
+                    assert all(each is None or isinstance(each, (bytes, FileRefused)) for each in swapped), swapped
+        finally:
+            swapping.cancel()
+            await asyncio.wait([swapping])
 
 
 class TestStreams:

@@ -464,3 +464,20 @@ class TestCommands:
         with pytest.raises(UserRefused, match="unable to find user"):
             await machine.exec("true", user="no-such-user")
         await machine.stop()
+
+
+async def test_in_a_container_of_somebody_elses_only_what_bears_the_machines_mark_is_removed():
+    owner = await DockerImage(IMAGE, pull="never", engine=docker_engine().command).spawn()
+    guest = await DockerImage.attach(owner.container, engine=docker_engine().command).spawn()
+    private = f"/*/*/ramure-{guest.id}-* /*/ramure-{guest.id}-*"
+    assert (await owner.exec(f"ls -d {private} 2>/dev/null")).stdout
+    theirs = f"/tmp/ramure-{guest.id}-theirs"
+    await owner.exec(
+        f"mkdir {theirs} /tmp/data; echo work >{theirs}/file; echo work >/tmp/data/file; ln -s data {theirs}-link"
+    )
+    await owner.exec(f"echo {guest.id} >/tmp/data/machine")
+    await guest.stop()
+    left = (await owner.exec(f"ls -d {private} 2>/dev/null")).stdout.split()
+    assert sorted(left) == [theirs, f"{theirs}-link"]
+    assert (await owner.exec(f"cat {theirs}/file /tmp/data/file")).stdout == "work\nwork\n"
+    await owner.stop()

@@ -17,6 +17,7 @@ import pytest
 
 from ramure.machines import morph, morph_cloud
 from ramure.machines.errors import (
+    HostKeyRefused,
     LinkLost,
     MachineDown,
     MachineError,
@@ -26,7 +27,6 @@ from ramure.machines.errors import (
 )
 from ramure.machines.morph import MorphImage
 from ramure.machines.morph_cloud import CloudError
-from ramure.machines.ssh_connection import HostKeyRefused
 from ramure.testing.blocking import detect_blocking_calls
 from tests.machines.morph_fake import KEY, Fault, MorphFake
 

@@ -15,9 +15,16 @@ from pathlib import Path
 import pytest
 
 import ramure
-from ramure.machines import ssh
-from ramure.machines.errors import ExecTimeout, LinkLost, MachineDown, SpawnFailed
-from ramure.machines.ssh_connection import HostKeyRefused, LoginRefused
+from ramure.machines import ssh, ssh_files
+from ramure.machines.errors import (
+    ExecTimeout,
+    FileRefused,
+    HostKeyRefused,
+    LinkLost,
+    LoginRefused,
+    MachineDown,
+    SpawnFailed,
+)
 from ramure.machines.tmux_exec import ExecTmux
 from tests.e2e.kit import until
 from tests.machines.sshd import Sshd
@@ -336,6 +343,32 @@ class TestSftp:
             os.kill(pid, signal.SIGKILL)
         await asyncio.wait_for(writing, 60)
         assert Path(machine.workdir, "file").read_bytes() == data
+
+    @pytest.mark.parametrize("how", ["read", "write"])
+    async def test_a_transfer_that_hangs_holds_up_no_other_and_is_given_up(self, machine, own_sshd, monkeypatch, how):
+        """A FIFO that came there after the look: the server waits for its other end."""
+        monkeypatch.setattr(ssh_files, "FILE_LIMIT", 6.0)
+        await machine.write_file("file", b"x")
+        (await machine.exec("mkfifo fifo")).check("make it")
+        with monkeypatch.context() as blind:
+            blind.setattr(ssh_files, "_check", lambda sftp, where: None)
+            call = machine.read_file("fifo") if how == "read" else machine.write_file("fifo", b"x")
+            hanging = asyncio.create_task(call)
+            await asyncio.sleep(1.0)
+        began = time.monotonic()
+        reading = [machine.read_file("file") for _ in range(20)]
+        async with asyncio.timeout(30):
+            assert await asyncio.gather(*reading) == [b"x"] * 20
+        if time.monotonic() - began < 4.0:  # else this host was too busy to tell
+            assert not hanging.done()
+        with pytest.raises(FileRefused, match="said nothing for 6 s"):
+            await asyncio.wait_for(hanging, 60)
+        assert await machine.read_file("file") == b"x"
+
+        def waiting() -> list[int]:
+            return [pid for pid in self.servers(own_sshd) if "partner" in Path(f"/proc/{pid}/wchan").read_text()]
+
+        await until(lambda: not waiting(), 30, "no server waits for a FIFO's other end any more")
 
     async def test_a_server_without_it_is_told_with_the_remedy(self, own_sshd):
         config = own_sshd.directory / "config"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from ramure.agents.toolchain.find import FORMAT, Harness, find_private, toolchai
 from ramure.agents.toolchain.setup import check_wishes
 from ramure.agents.toolchain.versions import NODE_WHEEL, PI_PACKAGE, PI_TESTED, node_needed, parse_version
 from ramure.executor import in_thread
+from ramure.machines.asking import ask
 
 if TYPE_CHECKING:
     from ramure.machines.base import Machine
@@ -173,7 +173,7 @@ async def set_up_on(machine: Machine, wishes: Wishes, say: Say = lambda line: No
 
 async def tmux_missing_on(machine: Machine) -> ToolMissing | None:
     """What is to be done about tmux there, if it is missing."""
-    if (await machine.exec("command -v tmux", timeout=LOOK_LIMIT)).ok:
+    if (await _script(machine, "command -v tmux", limit=LOOK_LIMIT)).ok:
         return None
     return ToolMissing("tmux", f"there is no tmux on {machine.describe()}", "install it there with its package manager")
 
@@ -235,8 +235,8 @@ async def _node_with_npm(machine: Machine, wishes: Wishes) -> str | None:
         if version is not None and version >= needed:
             nodes.append((fields[0] == "private", version, fields[2]))
     for _, _, path in sorted(nodes, reverse=True):
-        bundled = shlex.quote(f"{path.rpartition('/bin/')[0]}/lib/node_modules/npm/bin/npm-cli.js")
-        if (await machine.exec(f"[ -f {bundled} ] || command -v npm", timeout=LOOK_LIMIT)).ok:
+        bundled = f"{path.rpartition('/bin/')[0]}/lib/node_modules/npm/bin/npm-cli.js"
+        if (await _script(machine, '[ -f "$1" ] || command -v npm', bundled, limit=LOOK_LIMIT)).ok:
             return path
     return None
 
@@ -252,13 +252,13 @@ async def _copied(machine: Machine, wishes: Wishes, say: Say, failed: SetupFaile
     assert ours.node is not None
     node, pi = ours.node.parent.parent, _home_of(ours.pi)
     archive = await in_thread(_packed, node, pi)
-    directory = (await machine.exec('echo "${RAMURE_HOME:-$HOME/.ramure}"', timeout=LOOK_LIMIT)).stdout.strip()
+    directory = await _home_on(machine)
     there = f"{directory}/toolchain/copy-{os.urandom(4).hex()}.tar.gz"
     try:
         await machine.write_private(there, archive)
         await _run(machine, UNPACK, there, node.name, pi.name, what="the copy")
     except BaseException:
-        await machine.exec(f"rm -f -- {shlex.quote(there)}", timeout=LOOK_LIMIT)
+        await ask(machine, ["rm", "-f", "--", there], limit=LOOK_LIMIT)
         raise
     found = await find_on(machine, Wishes(private=True))
     if isinstance(found, ToolError):
@@ -280,7 +280,7 @@ def _unlike(ours: Harness | None, wishes: Wishes) -> str:
 
 async def _other_system(machine: Machine) -> str:
     here = f"{os.uname().sysname} {os.uname().machine}"
-    there = (await machine.exec("uname -sm", timeout=LOOK_LIMIT)).stdout.strip()
+    there = (await ask(machine, ["uname", "-sm"], limit=LOOK_LIMIT)).stdout.strip()
     return "" if here == there else f"this is {here}, and that {there or 'says nothing of its system'}"
 
 
@@ -310,9 +310,19 @@ async def _remember(machine: Machine, harness: Harness) -> None:
     files = dict(zip((harness.pi, harness.node), said.stdout.splitlines(), strict=True))
     record: dict[str, Any] = {"format": FORMAT, **asdict(harness)}
     record["files"] = {str(path): [int(number) for number in line.split()] for path, line in files.items()}
-    directory = (await machine.exec('echo "${RAMURE_HOME:-$HOME/.ramure}"', timeout=LOOK_LIMIT)).stdout.strip()
+    directory = await _home_on(machine)
     text = json.dumps(record, indent=1, default=str)
     await machine.write_private(f"{directory}/toolchain/current.json", text.encode())
+
+
+async def _home_on(machine: Machine) -> str:
+    """Where ramure keeps its things there."""
+    home = (await _script(machine, 'printf %s "${RAMURE_HOME:-$HOME/.ramure}"', limit=LOOK_LIMIT)).check(
+        "look for its home"
+    )
+    if not home.stdout.startswith("/"):
+        raise SetupFailed(f"{machine.describe()} has no home directory: HOME and RAMURE_HOME give {home.stdout!r}")
+    return home.stdout
 
 
 async def _run(machine: Machine, script: str, *arguments: str, what: str) -> None:
@@ -323,4 +333,4 @@ async def _run(machine: Machine, script: str, *arguments: str, what: str) -> Non
 
 
 async def _script(machine: Machine, script: str, *arguments: str, limit: float) -> ExecResult:
-    return await machine.exec(shlex.join(["/bin/sh", "-c", script, "sh", *arguments]), timeout=limit)
+    return await ask(machine, ["/bin/sh", "-c", script, "sh", *arguments], limit=limit)
