@@ -7,11 +7,13 @@ directory, a link to any of them, or another user's file.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
-__all__ = ["NotOurs", "open_ours", "read_ours"]
+__all__ = ["NotOurs", "open_ours", "read_json", "read_ours"]
 
 
 class NotOurs(OSError):
@@ -52,6 +54,13 @@ def read_ours(path: str | Path, limit: int) -> bytes:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise NotOurs(path, f"it is longer than {limit:,} bytes")
+    return data
+
+
+def read_json(path: str | Path, limit: int) -> Any:
+    """The JSON in a file of this user's. Raises ValueError where it is none, or has text that can be in no path."""
+    data = json.loads(read_ours(path, limit))
+    os.fsencode(json.dumps(data, ensure_ascii=False))
     return data
 
 

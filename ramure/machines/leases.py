@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ramure.files import open_ours, read_ours
+from ramure.files import open_ours, read_json
 from ramure.home import private_dir, ramure_home
 from ramure.life import Life, Program, hold
 from ramure.machines.errors import MachineError
@@ -150,7 +150,7 @@ def programs(home: Path) -> set[str]:
     found = set()
     for path in _files(home):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            found.add(Program.read(json.loads(read_ours(path, LONGEST))["program"]).lock)
+            found.add(Program.read(read_json(path, LONGEST)["program"]).lock)
     return found
 
 
@@ -159,7 +159,7 @@ def paths(home: Path) -> set[str]:
     found = set()
     for path in _files(home):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            found.add(str(json.loads(read_ours(path, LONGEST))["fields"]["path"]))
+            found.add(str(read_json(path, LONGEST)["fields"]["path"]))
     return found
 
 
@@ -173,7 +173,7 @@ def _files(home: Path) -> list[Path]:
 def _abandoned(path: Path, home: Path) -> Stale | None:
     """What a lease says; None for a program's that lives, or of which only its own host can tell."""
     try:
-        content = json.loads(read_ours(path, LONGEST))
+        content = read_json(path, LONGEST)
         program = content["program"]
         texts = content["what"], content["run"], content["kind"]
         if not all(isinstance(text, str) for text in texts) or not isinstance(content["fields"], dict):

@@ -271,8 +271,8 @@ class _Removal:
                     if not (entry.is_dir(follow_symlinks=False) or self._unlinked(directory, entry.name)):
                         continue
                     self._directory(directory, entry.name, here, depth)
-                except FileNotFoundError:
-                    continue  # somebody was faster
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # it has just been removed, or become something else: the next pass sees what
                 except Refused:
                     raise
                 except OSError as error:

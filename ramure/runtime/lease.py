@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ramure.files import open_ours, read_ours
+from ramure.files import open_ours, read_json
 from ramure.life import Program
 from ramure.machines.directories import read_identity
 from ramure.machines.removal import Identity
@@ -94,7 +94,7 @@ def leases(runtimes: Path) -> tuple[list[tuple[Path, Lease]], list[Unreadable]]:
     found, unreadable = [], []
     for path in sorted(runtimes.glob("*.json")) if runtimes.is_dir() else []:
         try:
-            found.append((path, Lease.read(json.loads(read_ours(path, LONGEST)), path.stem)))
+            found.append((path, Lease.read(read_json(path, LONGEST), path.stem)))
         except FileNotFoundError:
             continue  # its run has just ended
         except (OSError, ValueError, RecursionError) as error:

@@ -128,7 +128,7 @@ class Home:
             if self.random.random() < 0.15 and isinstance(within, dict):
                 del within[key]
             else:
-                within[key] = self.random.choice(ODD)
+                within[key] = copy.deepcopy(self.random.choice(ODD))
         return self.random.choice(ODD) if self.random.random() < 0.03 else entry
 
     def torn(self, data: bytes) -> bytes:
