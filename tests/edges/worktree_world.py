@@ -7,12 +7,14 @@ repository's refs hold afterwards. The program with the machine is a forked chil
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import hashlib
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import stat
 import subprocess
@@ -58,6 +60,7 @@ HOOKS = ("post-checkout", "pre-commit", "commit-msg", "reference-transaction", "
 def template() -> Path:
     """The user's repository, and another one round which hooks might have started us; made once."""
     place = Path(tempfile.mkdtemp(prefix="ramure-test-template-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
     for name in ("repository", "outer"):
         (place / name).mkdir()
         script = TEMPLATE.replace("git commit", f"git {shlex.join(NOBODY)} commit")
