@@ -16,6 +16,7 @@ from ramure.agents.launch import Launch, Timings
 from ramure.agents.place import Place, find_place
 from ramure.agents.screen import dialog_in, masked, secrets_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
+from ramure.errors import with_remedy
 from ramure.exits import Crashed, is_clean
 from ramure.machines.errors import LinkLost, MachineDown, MachineError, MachineStopped, WorkdirGone
 from ramure.machines.tmux import Ending, NoSuchSession, SessionExists, TmuxServerGone
@@ -163,7 +164,7 @@ class Session(Actor):
         except (MachineError, CommandFailed, OSError) as error:
             if isinstance(error, (MachineDown, MachineStopped)):
                 await self._machine_is_well()
-            self._end(LaunchFailed(plan.name, str(error)))
+            self._end(LaunchFailed(plan.name, with_remedy(error) if isinstance(error, OSError) else str(error)))
             return
         self.send_after(plan.launch_timeout, _LaunchTimeout())
         self.send_after(LOOK_FOR_DIALOG, _LookForDialog())

@@ -158,7 +158,7 @@ MATRIX: dict[str, Surroundings] = {
     # -- limits
     "few files": Surroundings(setup="ulimit -S -n 64"),
     "few files for good": Surroundings(setup="ulimit -n 64"),
-    "very few files for good": Surroundings(setup="ulimit -n 16", refused=FILES_LIMIT),
+    "very few files for good": Surroundings(setup="ulimit -n 24", refused=FILES_LIMIT),
     "few processes": Surroundings(
         setup=AS_12345 + 'set -- prlimit --nproc=3 -- "$@"\n' + SETPRIV,
         prefix=NAMESPACE,
