@@ -139,6 +139,13 @@ def test_the_source_of_events_decides_while_it_may_act() -> None:
     assert of(aside, source) == set()
 
 
+def test_the_source_of_events_may_act_through_what_it_reads_or_receives() -> None:
+    reader, busy = replace(QUIET, waits=(WaitView("events", 2),)), ProcessView(3, None, WAIT, wakers=("task t",))
+    assert of(reader, ProcessView(2, None, (WaitView("events", 3),)), busy) == set()
+    assert of(reader, ProcessView(2, None, RECEIVE), busy) == set()
+    assert of(reader, ProcessView(2, None, RECEIVE), strangers=("thread t",)) == set()
+
+
 def test_a_process_that_reads_its_own_events_depends_on_nobody() -> None:
     own = ProcessView(2, None, (WaitView("events", 2),))
     assert of(replace(QUIET, waits=RECEIVE), own) == {2}  # whose end may decide the other
