@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         UsageError,
         WouldDeadlock,
     )
+    from ramure.executor import NoThread
     from ramure.faults import ExitRaised
     from ramure.machines.docker import DockerImage
     from ramure.machines.errors import (
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
         NotSupported,
         SpawnFailed,
         UserRefused,
+        WorkdirGone,
         WorkNotSaved,
     )
     from ramure.machines.local import LocalImage
@@ -202,6 +204,7 @@ __all__ = [
     "NoSuchFile",
     "NoSuchName",
     "NoSuchRun",
+    "NoThread",
     "NotAwaited",
     "NotConnected",
     "NotForDynamic",
@@ -250,6 +253,7 @@ __all__ = [
     "UserRefused",
     "WaitsForItself",
     "WorkNotSaved",
+    "WorkdirGone",
     "WouldDeadlock",
     "WrongArguments",
     "agent",
@@ -285,10 +289,11 @@ _MODULES = {
     "ramure.agents.schema": "BadTool InvalidArguments UnsupportedParameter",
     "ramure.agents.toolchain.errors": "SetupBusy SetupFailed ToolError ToolMissing ToolTooOld",
     "ramure.api": "AgentProcess agent agent_process bubble child connect current_runtime done emit expose fail machine receive self_ref spawn start_task supervise trap_exit wait",
+    "ramure.executor": "NoThread",
     "ramure.errors": "ActorDied AskTimeout ExecutionFailed InternalError MailboxFull NameTaken NoSuchName NotInActor OperationalError RamureError RequestRefused StartFailed StopTimeout UnsupportedPlatform UsageError WouldDeadlock",
     "ramure.faults": "ExitRaised",
     "ramure.machines.docker": "DockerImage",
-    "ramure.machines.errors": "CommandRefused CopyFailed ExecTimeout FileRefused HostKeyRefused LinkLost LoginRefused MachineDown MachineError MachineStopped NoSuchFile NotRemoved NotSupported SpawnFailed UserRefused WorkNotSaved",
+    "ramure.machines.errors": "CommandRefused CopyFailed ExecTimeout FileRefused HostKeyRefused LinkLost LoginRefused MachineDown MachineError MachineStopped NoSuchFile NotRemoved NotSupported SpawnFailed UserRefused WorkNotSaved WorkdirGone",
     "ramure.machines.local": "LocalImage",
     "ramure.machines.morph": "MorphImage",
     "ramure.machines.sandbox": "SandboxImage",

@@ -42,13 +42,13 @@ ERRORS = """
     BadAgentName BadTool BodyStuck ChildNotFound ChildRestarting ChildRunning ChildStartFailed ChildStopping
     ChildTemporary ChildrenFailed CommandFailed CommandRefused CopyFailed DiskFull EndpointError ExecTimeout ExecutionFailed ExitRaised FileRefused
     GatewayUnavailable GaveUp HandlerTimeout HostKeyRefused InternalError Interrupted InvalidArguments InvalidSpec LaunchFailed LinkLost
-    ListenTimeout LoginRefused MachineDown MachineError MachineStopped MailboxFull MessageTooLarge ModelError NameTaken NoModel
+    ListenTimeout LoginRefused MachineDown MachineError MachineStopped MailboxFull MessageTooLarge ModelError NameTaken NoModel NoThread
     NoProcess NoSuchActor NoSuchArgument NoSuchEndpoint NoSuchFile NoSuchName NoSuchRun NotAwaited NotConnected NotForDynamic
     NotInActor NotRemoved NotSupported OperationalError PiExited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout
     RamureError ReceiveTimeout RequestFailed RequestRefused ResultTooLarge RunFailed RunGone SetupBusy SetupFailed
     SpawnFailed Stalled StartFailed StartIgnored StartTimeout StopTimeout StreamClosed SupervisorError
     SupervisorStopping TaskFailed ToolError ToolExists ToolMissing ToolTooOld TooManyChildren UnsupportedParameter
-    UnsupportedPlatform UsageError UserRefused WaitsForItself WorkNotSaved WouldDeadlock WrongArguments
+    UnsupportedPlatform UsageError UserRefused WaitsForItself WorkNotSaved WorkdirGone WouldDeadlock WrongArguments
 """
 
 INTERNAL = (

@@ -317,7 +317,17 @@ def undo(argv: list[str]) -> None:
         subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=UNDO_LIMIT, check=False)
 
 
+def own_libraries_only() -> None:
+    """In a sandbox this Python may need a library path that is not the commands'."""
+    theirs = os.environ.pop("RAMURE_LD_LIBRARY_PATH", None)
+    if theirs is not None:
+        os.environ.pop("LD_LIBRARY_PATH", None)
+    if theirs:
+        os.environ["LD_LIBRARY_PATH"] = theirs
+
+
 def main() -> None:
+    own_libraries_only()
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     prctl(PR_SET_DUMPABLE, 0)  # no command may take the control socket from us (ptrace, pidfd_getfd)

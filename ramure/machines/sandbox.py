@@ -28,6 +28,9 @@ from ramure.marks import marked_environment
 __all__ = ["SandboxImage", "SandboxMachine"]
 
 HOME = "/home/agent"
+LIBRARY_PATH = "RAMURE_LD_LIBRARY_PATH"
+"""Tells our own program which LD_LIBRARY_PATH commands get: what it needs itself is not theirs."""
+
 INSIDE = "/run/ramure"
 """Where our own program and its Python are seen in the sandbox."""
 
@@ -123,9 +126,11 @@ class SandboxImage(Image):
         arguments += ["--ro-bind", str(REMOVAL), f"{INSIDE}/removal.py"]
         python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         if not python.startswith(("/usr/", "/bin/")):
-            # At its own path: a Python that was built with --enable-shared (pyenv) finds its library by that alone.
-            for prefix in {sys.base_prefix, os.path.realpath(sys.base_prefix)}:
-                arguments += ["--ro-bind", prefix, prefix]
+            arguments += ["--ro-bind", sys.base_prefix, f"{INSIDE}/python"]
+            python = f"{INSIDE}/python/{os.path.relpath(python, os.path.realpath(sys.base_prefix))}"
+            # A Python that was built with --enable-shared (pyenv) knows its library by the path that it has outside.
+            arguments += ["--setenv", "LD_LIBRARY_PATH", f"{INSIDE}/python/lib"]
+            arguments += ["--setenv", LIBRARY_PATH, self.env.get("LD_LIBRARY_PATH", "")]
         toolchain = ramure_home() / "toolchain"  # a private Node and pi, if there are any: agents run in here too
         for tools in {str(toolchain), os.path.realpath(toolchain)}:
             arguments += ["--ro-bind-try", tools, tools]

@@ -207,19 +207,25 @@ async def test_the_cost_of_a_start(outside, capsys):
 
 
 @pytest.mark.parametrize("linked", [False, True])
-async def test_a_python_that_finds_its_library_by_its_own_path_only(linked, tmp_path, monkeypatch):
-    """As pyenv builds one with --enable-shared: its library's path stands in the program."""
+@pytest.mark.parametrize("own", ["", "/opt/lib:/srv/lib"])
+async def test_a_python_that_finds_its_library_by_a_path_outside_only(own, linked, tmp_path, monkeypatch):
+    """As pyenv builds one with --enable-shared: the path of its library stands in the program."""
     prefix, real = tmp_path / "versions/3.99", os.path.realpath(sys.executable)
     (prefix / "bin").mkdir(parents=True)
     (prefix / "lib").mkdir()
     (prefix / "lib/libpython.so").touch()
-    (prefix / "bin/python").write_text(f'#!/bin/sh\n[ -e "{prefix}/lib/libpython.so" ] || exit 127\nexec {real} "$@"\n')
+    (prefix / "bin/python").write_text(
+        f'#!/bin/sh\n[ -e "$LD_LIBRARY_PATH/libpython.so" ] || [ -e {prefix}/lib/libpython.so ] || exit 127\nexec {real} "$@"\n'
+    )
     (prefix / "bin/python").chmod(0o755)
     if linked:
         (tmp_path / "current").symlink_to(prefix)
         prefix = tmp_path / "current"
     monkeypatch.setattr("sys._base_executable", str(prefix / "bin/python"), raising=False)
     monkeypatch.setattr("sys.base_prefix", str(prefix))
-    machine = await SandboxImage(readonly=[os.path.dirname(os.path.dirname(real))]).spawn()
-    assert (await machine.exec("echo up")).stdout == "up\n"
+    readonly = [os.path.dirname(os.path.dirname(real))]
+    machine = await SandboxImage(readonly=readonly, env={"LD_LIBRARY_PATH": own} if own else {}).spawn()
+    assert (
+        await machine.exec('echo "${LD_LIBRARY_PATH-unset}"; env | grep -c RAMURE_LD')
+    ).stdout == f"{own or 'unset'}\n0\n"
     await machine.stop()
