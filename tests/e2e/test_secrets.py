@@ -46,9 +46,9 @@ asyncio.run(main())
 """
 
 
-def with_canary(directory: Path) -> list[Path]:
-    """Files below ``directory`` that hold the secret."""
-    return [path for path in directory.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+def files_with(text: str, directory: Path) -> list[Path]:
+    """Regular files below ``directory`` that contain ``text``."""
+    return [path for path in directory.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
 def processes_with_canary() -> tuple[list[str], dict[int, str]]:
@@ -70,7 +70,7 @@ def processes_with_canary() -> tuple[list[str], dict[int, str]]:
     return arguments, environments
 
 
-async def test_a_key_is_only_in_private_files_and_where_it_is_needed(any_stage: Stage) -> None:
+async def test_no_file_holds_a_key_while_pi_works_and_only_processes_that_need_it_have_it(any_stage: Stage) -> None:
     stage = any_stage
     seen = stage.run.directory / "requests.jsonl"
     async with ScriptedModel([ToolCall("note", {"text": "x"}), Hang()], record=seen) as model:
@@ -97,17 +97,18 @@ async def test_a_key_is_only_in_private_files_and_where_it_is_needed(any_stage: 
             ):
                 assert CANARY not in stage.tmux(run_id, *question), question
             assert stage.tmux(run_id, "list-panes", "-a", "-F", "#{pane_start_command}").strip()
-            holders = with_canary(stage.run.directory)
-            assert holders, "no file has it? then the test looks at the wrong place"
-            for file in holders:
-                assert file.parent == stage.scratch(run_id), file
-                assert stat.S_IMODE(file.stat().st_mode) == 0o600
-                assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+            # The launch's environment file is removed once pi's shell has read it, so no file is left that has the key.
+            assert files_with(CANARY, stage.run.directory) == []
+            # The same search finds the launch's token, in the run's private directory: it looks at the right place.
+            [config] = stage.scratch(run_id).glob("*.json")
+            assert files_with(json.loads(config.read_text())["token"], stage.run.directory) == [config]
+            assert stat.S_IMODE(config.stat().st_mode) == 0o600
+            assert stat.S_IMODE(config.parent.stat().st_mode) == 0o700
             program.signal(2)
             await program.ends(5)
     assert seen.read_text().count('"event": "request"') == 2
     assert CANARY not in program.said
-    assert with_canary(stage.run.directory) == []
+    assert files_with(CANARY, stage.run.directory) == []
 
 
 def parts(directory: Path) -> list[tuple[str, int]]:
