@@ -201,7 +201,11 @@ def find(run: str | None, timeout: float | None = 5.0) -> RunClient:
 
 def as_json(schema: str, data: dict[str, Any]) -> None:
     """Print a document. Its schema is that of docs/cli-json.json, whose versions only grow."""
-    click.echo(json.dumps({"schema": f"ramure.{schema}.v1", **data}, ensure_ascii=False))
+    document = {"schema": f"ramure.{schema}.v1", **data}
+    text = json.dumps(document, ensure_ascii=False)
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        text = json.dumps(document)  # half characters are in no encoding, but as escapes
+    click.echo(text)
 
 
 def note(text: str) -> None:

@@ -40,6 +40,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such run, 4 no such agent or a
 one line, which says what to do. For completion of commands, runs, agents, actors, endpoints and processes: `eval "$(_RAMURE_COMPLETE=bash_source ramure)"` (or
 `zsh_source`, `fish_source`).
 
+`exec` passes output on as it comes, byte for byte, in memory that does not grow: `ramure exec worker -- tar c . | tar x` copies a directory. Who reads slowly holds the
+command up; who leaves (`| head -1`) ends it, and so does Ctrl-C. With `--json` all output is one document, at the end.
+
 `pause` is for budgets: agents stop at once, and nothing is lost. What a model is doing is interrupted, messages wait in the log, and the program with its tool
 calls goes on; after `resume` those that were at work go on with it, with the results of their calls, and what waited is delivered.
 

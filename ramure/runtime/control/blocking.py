@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import socket
 import struct
@@ -26,6 +28,9 @@ class RunClient:
         self.execution_id = path.stem
         self.alone = True
         """Whether its run was the only live one when :func:`find_run` looked."""
+        self.output = -1
+        """A descriptor that is written what a stream gives: once nobody reads it any more, waiting for more raises
+        BrokenPipeError."""
         self._timeout = timeout
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
@@ -76,12 +81,24 @@ class RunClient:
                     if isinstance(frame, list) and len(frame) == 3 and frame[0] in (number, None):
                         return frame
                 self._socket.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
+                if self.output >= 0 and deadline is None:
+                    self._watch_output()
                 data = self._socket.recv(1 << 16)
                 if not data:
                     raise gone(self.execution_id, "has ended")
                 self._frames.feed(data)
+        except BrokenPipeError:  # of the output that is watched: a socket that is read has none
+            raise
         except OSError as error:
             raise self._gone(error) from error
+
+    def _watch_output(self) -> None:
+        """Wait for data, or raise BrokenPipeError when nobody reads what ``output`` leads to any more."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self.output, 0)  # errors are told unasked
+        if any(number == self.output for number, _ in poll.poll()):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     def _gone(self, error: OSError) -> RunGone:
         if isinstance(error, TimeoutError):

@@ -30,8 +30,9 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from ramure.agents.schema import InvalidArguments, Tool
 from ramure.runtime.control.errors import BadRequest
+from ramure.runtime.control.flow import ITEM, WINDOW
 
-__all__ = ["Dropped", "Feed", "Method", "method", "methods_of", "stream"]
+__all__ = ["Dropped", "Feed", "Method", "Window", "method", "methods_of", "stream"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -148,3 +149,29 @@ class Feed(Generic[T]):
                 await self._reader
             finally:
                 self._reader = None
+
+
+class Window:
+    """For a stream whose items must not be lost: what has been sent and not been taken. See
+    :mod:`ramure.runtime.control.flow`."""
+
+    def __init__(self) -> None:
+        self._sizes: deque[int] = deque()
+        self._ahead = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def send(self, size: int) -> None:
+        """Wait until an item of ``size`` bytes may be sent; it counts as sent."""
+        await self._room.wait()
+        self._sizes.append(size + ITEM)
+        self._ahead += size + ITEM
+        if self._ahead >= WINDOW:
+            self._room.clear()
+
+    def taken(self, items: int) -> None:
+        """The reader has taken the next ``items`` items."""
+        for _ in range(min(items, len(self._sizes))):
+            self._ahead -= self._sizes.popleft()
+        if self._ahead < WINDOW:
+            self._room.set()

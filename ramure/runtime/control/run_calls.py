@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ramure.executor import in_thread
+from ramure.machines.base import Chunk, ExecStream
 from ramure.runtime.control.connection import Calls
+from ramure.runtime.control.flow import Taken
 from ramure.runtime.log_reader import RunLogs
 from ramure.runtime.status_data import RunStatus
 from ramure.types import ExecResult
@@ -63,6 +65,24 @@ class RunCalls(Calls):
     async def exec(self, agent: str, command: str, *, user: str = "agent", timeout: float | None = None) -> ExecResult:
         """Run a shell command on an agent's machine."""
         return ExecResult(**await self.request("exec", agent=agent, command=command, user=user, limit=timeout))
+
+    def exec_stream(self, agent: str, command: str, *, user: str = "agent", timeout: float | None = None) -> ExecStream:
+        """As :meth:`exec`, iterating over the output as it comes; whoever reads slowly holds the command up. Use
+        ``async with``, which ends the command when it is left early."""
+        return ExecStream(self._chunks(agent, command, user, timeout))
+
+    async def _chunks(self, agent: str, command: str, user: str, timeout: float | None) -> AsyncIterator[Chunk | int]:
+        number, taken = 0, Taken()
+        async with await self.stream("exec_stream", agent=agent, command=command, user=user, limit=timeout) as items:
+            async for item in items:
+                if "data" in item:
+                    yield Chunk(item["source"], item["data"])
+                    if tell := taken.add(len(item["data"])):
+                        await self.request("exec_taken", number=number, items=tell)
+                elif "exit_code" in item:
+                    yield item["exit_code"]
+                else:
+                    number = item["number"]
 
     async def call(self, endpoint: str, /, process: str | None = None, **arguments: Any) -> Any:
         """Call an endpoint of the process that has it, or of the one named."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from ramure.agents.requests import Interrupt, Pause, Say, Unpause
@@ -13,7 +14,8 @@ from ramure.errors import ActorDied, AskTimeout
 from ramure.machines.base import AGENT
 from ramure.machines.local import LocalMachine
 from ramure.runtime.control.errors import BadRequest, NoAnswer, NoSuchAgent, NoSuchProcess
-from ramure.runtime.control.methods import method
+from ramure.runtime.control.flow import PIECE
+from ramure.runtime.control.methods import Window, method, stream
 from ramure.runtime.control.wire import PROTOCOL
 from ramure.runtime.messages import CallEndpoint, Cancel
 from ramure.runtime.status import agent_actor, machine_of, run_status, run_summary
@@ -34,6 +36,8 @@ class RunMethods:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._windows: dict[int, Window] = {}
+        self._numbers = itertools.count(1)
 
     # -- looking --------------------------------------------------------------------------------------------------
 
@@ -73,6 +77,34 @@ class RunMethods:
         """
         result = await self._machine(agent).exec(command, user=user, timeout=limit)
         return dataclasses.asdict(result)
+
+    @stream
+    async def exec_stream(
+        self, agent: str, command: str, user: str = AGENT, limit: float | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """As ``exec``, with the output as it comes: first ``number``; then ``source`` (``stdout`` or ``stderr``) with
+        ``data``, its bytes; at last ``exit_code``. The client tells what it has taken by ``exec_taken``; one that does
+        not read holds the command up."""
+        number, window = next(self._numbers), Window()
+        self._windows[number] = window
+        try:
+            yield {"number": number}
+            async with self._machine(agent).stream(command, user=user, timeout=limit) as output:
+                async for chunk in output:
+                    for at in range(0, len(chunk.data), PIECE):
+                        piece = chunk.data[at : at + PIECE]
+                        await window.send(len(piece))
+                        yield {"source": chunk.source, "data": piece}
+            yield {"exit_code": output.exit_code}
+        finally:
+            del self._windows[number]
+
+    @method
+    def exec_taken(self, number: int, items: int) -> None:
+        """The client has taken so many more items of output of the ``exec_stream`` of this number."""
+        window = self._windows.get(number)
+        if window is not None:  # else it ended meanwhile
+            window.taken(items)
 
     @method
     async def screen(self, agent: str, read_only: bool = False) -> dict[str, Any]:
