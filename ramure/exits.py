@@ -14,6 +14,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from ramure.masking import masked
+
 __all__ = [
     "KILL",
     "KILLED",
@@ -44,6 +46,12 @@ KILLED: Final = "killed"
 
 NOPROC: Final = "noproc"
 """There was no such actor (any more) to link to, monitor or call."""
+
+
+_WORDS: Final = {NORMAL: NORMAL, SHUTDOWN: SHUTDOWN, KILLED: KILLED, KILL: KILLED, NOPROC: "no such actor (noproc)"}
+
+BEYOND: Final = 500
+"""Characters after a cut in which a secret that begins before it may end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +92,19 @@ def format_exit(reason: object) -> str:
     """One line, for people, that says why something ended and what it was doing then.
 
     The only place that renders exit reasons (after Elixir's ``Exception.format_exit/1``): logs, errors,
-    crash reports and the command line all use it. Never empty.
+    crash reports and the command line all use it. Never empty, and without secrets (:mod:`ramure.masking`).
     """
+    if type(reason) is str and reason in _WORDS:
+        return _WORDS[reason]
+    return masked(_rendered(reason))
+
+
+def _rendered(reason: object) -> str:
     match reason:
-        case "normal":
-            return "normal"
-        case "shutdown":
-            return "shutdown"
-        case "killed" | "kill":
-            return "killed"
-        case "noproc":
-            return "no such actor (noproc)"
+        case str() if reason in _WORDS:
+            return _WORDS[reason]
         case Shutdown(detail=detail):
-            return f"shutdown: {format_exit(detail) if isinstance(detail, (Crashed, Shutdown)) else short(detail)}"
+            return f"shutdown: {_rendered(detail) if isinstance(detail, (Crashed, Shutdown)) else short(detail)}"
         case Crashed(exception=exception, phase=phase):
             during = f" while {phase}" if phase is not None else ""
             return f"crashed{during}: {_exception_line(exception)}"
@@ -107,13 +115,13 @@ def format_exit(reason: object) -> str:
 
 
 def format_traceback(reason: object) -> str:
-    """The traceback behind a :class:`Crashed` reason (also inside a :class:`Shutdown`), else ``""``."""
+    """The traceback behind a :class:`Crashed` reason (also inside a :class:`Shutdown`), without secrets, else ``""``."""
     if isinstance(reason, Shutdown):
         return format_traceback(reason.detail)
     exception: Any = reason.exception if isinstance(reason, Crashed) else reason
     if not isinstance(exception, BaseException):
         return ""
-    return "".join(traceback.format_exception(exception))
+    return masked("".join(traceback.format_exception(exception)))
 
 
 def _exception_line(exception: BaseException) -> str:
@@ -142,4 +150,7 @@ def safe_repr(value: object, limit: int = 200) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    text = masked(text[: limit + BEYOND])  # before it is cut: half a secret is not found
     return text if len(text) <= limit else text[: limit - 1] + "…"

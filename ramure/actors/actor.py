@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from ramure.actors import relations
 from ramure.actors.messages import Ask, Continue, Stop
 from ramure.errors import RequestRefused
 from ramure.exits import NORMAL, safe_repr
+from ramure.masking import get_logger
 
 if TYPE_CHECKING:
     from ramure.actors.ref import Ref
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Actor"]
 
-logger = logging.getLogger("ramure.actors")
+logger = get_logger("ramure.actors")
 
 
 class Actor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.errors import ActorDied, MailboxFull, NameTaken, NoSuchName, UsageError
 from ramure.exits import NOPROC
+from ramure.masking import get_logger
 
 if TYPE_CHECKING:
     from ramure.actors.cell import Cell
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Names", "Registry"]
 
-logger = logging.getLogger("ramure.actors")
+logger = get_logger("ramure.actors")
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9_.~:@/-]{1,200}")
 
 

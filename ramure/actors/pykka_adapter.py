@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import logging
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from ramure.actors.server import ServerCell
 from ramure.actors.threaded import ThreadedActor
 from ramure.errors import UsageError
 from ramure.exits import NORMAL, Crashed, format_exit
+from ramure.masking import get_logger
 
 if TYPE_CHECKING:
     from ramure.actors.ref import Ref
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PykkaCell", "ThreadedCell", "cell_class_for"]
 
-logger = logging.getLogger("ramure.actors")
+logger = get_logger("ramure.actors")
 
 
 def cell_class_for(actor_class: type) -> type[ThreadedCell]:

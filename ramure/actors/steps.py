@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ramure.actors.rare import Rare
 from ramure.faults import is_of_a_signal
+from ramure.masking import get_logger
 
-logger = logging.getLogger("ramure.actors")
+logger = get_logger("ramure.actors")
 
 
 class _Ended(BaseException):

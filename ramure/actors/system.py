@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
-import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine
@@ -26,6 +25,7 @@ from ramure.clock import Clock, LoopClock
 from ramure.errors import ActorDied, NoSuchName, NotInActor, UsageError
 from ramure.exits import KILL, SHUTDOWN, Crashed, Shutdown, format_exit, format_traceback, is_clean
 from ramure.faults import failure_of
+from ramure.masking import get_logger
 
 if TYPE_CHECKING:
     from ramure.actors.inspection import ActorInfo, Leaks
@@ -37,7 +37,7 @@ __all__ = ["ActorSystem"]
 A = TypeVar("A")
 R = TypeVar("R")
 P = ParamSpec("P")
-logger = logging.getLogger("ramure.actors")
+logger = get_logger("ramure.actors")
 
 BATCH: Final = 32
 """Messages that an actor handles before the next one gets its turn."""

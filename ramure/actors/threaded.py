@@ -7,13 +7,13 @@ the machinery.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from ramure.actors import relations
 from ramure.actors.messages import Ask
 from ramure.errors import RequestRefused
 from ramure.exits import NORMAL
+from ramure.masking import get_logger
 
 if TYPE_CHECKING:
     from ramure.actors.pykka_adapter import ThreadedCell
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ThreadedActor"]
 
-logger = logging.getLogger("ramure.actors")
+logger = get_logger("ramure.actors")
 
 
 class ThreadedActor:

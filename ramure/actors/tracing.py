@@ -7,7 +7,6 @@ An actor that nobody watches pays one test of its flags; a watched one has the `
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ramure.actors.messages import Ask, Down, Exit, SysRequest
 from ramure.errors import UsageError
 from ramure.exits import format_exit
 from ramure.faults import failure_of
+from ramure.masking import get_logger
 
 if TYPE_CHECKING:
     from ramure.actors.ref import Ref
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Probe", "Trace", "TraceEvent", "Watcher"]
 
-logger = logging.getLogger("ramure.actors")
+logger = get_logger("ramure.actors")
 
 Kind = Literal["started", "sent", "received", "handled", "replied", "signal", "ended"]
 KINDS: Final[tuple[Kind, ...]] = ("started", "sent", "received", "handled", "replied", "signal", "ended")

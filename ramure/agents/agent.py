@@ -7,7 +7,6 @@ launch to its end; monitors on it fire once, then.
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -19,7 +18,7 @@ from ramure.agents.calls import CANCELLED, Calls
 from ramure.agents.errors import AgentEnded, MessageTooLarge, ModelError, ToolExists
 from ramure.agents.lives import Lives
 from ramure.agents.model_retries import Retries
-from ramure.agents.model_watch import Hooks, ModelWatch, hide_secrets
+from ramure.agents.model_watch import Hooks, ModelWatch
 from ramure.agents.protocol import (
     DELIVERED_TYPES,
     BeginCall,
@@ -52,6 +51,7 @@ from ramure.exits import Crashed, format_exit, format_traceback, is_clean
 from ramure.machines.actor import Exec, GetQuarters, end_with
 from ramure.machines.base import Machine
 from ramure.machines.errors import MachineDown, WorkdirGone
+from ramure.masking import get_logger, masked, masked_values
 from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentActor", "State"]
 
-logger = logging.getLogger("ramure.agents")
+logger = get_logger("ramure.agents")
 
 AT_WORK: Final = ("busy", "waiting_for_model")
 """States of an agent that has something under way."""
@@ -503,7 +503,7 @@ class AgentActor(Actor):
 
     def _on_report(self, kind: str, data: dict[str, Any]) -> None:
         if isinstance(data.get("error"), str):
-            data = {**data, "error": hide_secrets(data["error"])}
+            data = {**data, "error": masked(data["error"])}
         self.turns.on_report(kind, data, self.system.clock.monotonic())
         match kind:
             case "state":
@@ -604,6 +604,7 @@ class AgentActor(Actor):
 
     def _lifecycle(self, type: str, data: dict[str, Any]) -> None:
         """A death of the agent's pi, and what came of it: into the run's log as well."""
+        data = masked_values(data)
         self._event(type, data)
         self.services.log(type, {"agent": self.address, **data})
 

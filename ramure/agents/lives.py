@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +11,12 @@ from ramure.agents import deaths
 from ramure.agents.requests import AgentOptions
 from ramure.clock import Clock
 from ramure.exits import format_exit, is_clean
+from ramure.masking import get_logger
 from ramure.supervisors import SupervisorEvent
 
 __all__ = ["Lives"]
 
-logger = logging.getLogger("ramure.agents")
+logger = get_logger("ramure.agents")
 
 
 class Lives:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-import logging
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,15 +19,15 @@ from ramure.agents.errors import ModelError, NoModel
 from ramure.agents.model_errors import ModelFailure, classify
 from ramure.agents.model_retries import ANSWERS, Answer, Decision, Retries
 from ramure.agents.model_words import brief
-from ramure.agents.screen import masked, secrets_in
 from ramure.clock import Clock
 from ramure.errors import UsageError
 from ramure.exits import Crashed, format_exit
 from ramure.faults import failure_of
+from ramure.masking import get_logger, masked
 
-__all__ = ["Hooks", "ModelErrorHandler", "ModelWatch", "OnModelError", "hide_secrets"]
+__all__ = ["Hooks", "ModelErrorHandler", "ModelWatch", "OnModelError"]
 
-logger = logging.getLogger("ramure.agents")
+logger = get_logger("ramure.agents")
 
 ModelErrorHandler = Callable[[ModelError], Any]
 """``agent(on_model_error=)``: plain or async, returns "retry", "end" or "ignore"."""
@@ -143,7 +141,7 @@ class ModelWatch:
 
     def on_problem(self, data: dict[str, Any], model: str | None) -> None:
         """pi has no model or no key for it, or takes messages and does not begin to work. ``model``: what was asked for."""
-        why = hide_secrets(str(data.get("message")))
+        why = masked(str(data.get("message")))
         if data.get("code") == "no_model":
             self._end(NoModel(self._name, why, model))
         elif data.get("given_up") is True:
@@ -248,12 +246,7 @@ def _failure(data: dict[str, Any]) -> ModelFailure:
     now."""
     failure = classify(str(data.get("error") or UNSAID))
     if failure.cause == "overflow" and data.get("compaction"):
-        why = classify(hide_secrets(str(data["compaction"])))
+        why = classify(masked(str(data["compaction"])))
         if why.kind == "transient" and why.cause != "unknown":
             return replace(why, text=f"{why.text} (in the compaction, after: {failure.text})")
     return failure
-
-
-def hide_secrets(text: str) -> str:
-    """A provider's words without keys: some servers repeat the one that they refuse."""
-    return masked(text, secrets_in(os.environ))

@@ -14,12 +14,13 @@ from ramure.agents.burials import Burials
 from ramure.agents.errors import LaunchFailed, PiExited
 from ramure.agents.launch import Launch, Timings
 from ramure.agents.place import Place, find_place
-from ramure.agents.screen import dialog_in, masked, secrets_in
+from ramure.agents.screen import dialog_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
 from ramure.errors import with_remedy
 from ramure.exits import Crashed, is_clean
 from ramure.machines.errors import LinkLost, MachineDown, MachineError, MachineStopped, WorkdirGone
 from ramure.machines.tmux import Ending, NoSuchSession, SessionExists, TmuxServerGone
+from ramure.masking import masked, remember_secrets
 from ramure.types import CommandFailed
 
 if TYPE_CHECKING:
@@ -333,9 +334,8 @@ class Session(Actor):
         launch = self.launch
         if launch is None:
             return masked(screen)
-        environment, _ = launch.place.environment({})
-        said = {**environment, **getattr(launch.place.machine, "env", {})}
-        return masked(screen, [launch.token, *secrets_in(said)])
+        remember_secrets(getattr(launch.place.machine, "env", {}))
+        return masked(screen, [launch.token])
 
     async def _save(self, place: Place) -> None:
         try:

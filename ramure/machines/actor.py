@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,11 @@ from ramure.faults import contained, failure_of
 from ramure.machines.base import AGENT, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
 from ramure.machines.quarters import Quarters
+from ramure.masking import get_logger
 
 __all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor", "end_with", "stop_machine"]
 
-logger = logging.getLogger("ramure.machines")
+logger = get_logger("ramure.machines")
 
 PING_EVERY = 15.0
 """Seconds between two questions to a machine that does not notice its own end; at two without an answer it is down."""

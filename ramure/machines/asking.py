@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from ramure.machines.base import OUR_LIMIT
 from ramure.machines.errors import MachineError
 from ramure.machines.framing import framed, new_token, unframed
+from ramure.masking import get_logger
 from ramure.types import ExecResult
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ask", "told_to_stay"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 async def ask(machine: Machine, argv: Sequence[str], *, limit: float | None = OUR_LIMIT) -> ExecResult:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from ramure.machines.errors import MachineError, SpawnFailed
 from ramure.machines.keeper import Keeper, finished
 from ramure.machines.leases import UNDO_LIMIT, Lease
 from ramure.marks import marked_run
+from ramure.masking import get_logger
 from ramure.types import ExecResult
 
 __all__ = [
@@ -42,7 +42,7 @@ RUN = "ramure.run"
 COMMIT = "ramure.commit"
 """Labels of what is made, beside MACHINE: of which run it is, and which commit an image is."""
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ENGINES = ("docker", "podman")
 

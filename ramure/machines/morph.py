@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import logging
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -23,11 +22,12 @@ from ramure.machines.errors import LoginRefused, MachineDown, MachineStopped, Sp
 from ramure.machines.morph_cloud import Cloud, CloudError, Start
 from ramure.machines.ssh import SSHImage, SSHMachine
 from ramure.machines.ssh_config import Target
+from ramure.masking import get_logger
 from ramure.types import ExecResult
 
 __all__ = ["MorphImage", "MorphInstance", "MorphMachine"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BASE_IMAGE = "morphvm-minimal"
 BASE_RESOURCES = {"vcpus": 1, "memory": 2048, "disk_size": 8192}

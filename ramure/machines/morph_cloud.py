@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ramure.machines.errors import MachineError
+from ramure.masking import masked
 
 if TYPE_CHECKING:
     from morphcloud.api import Instance, MorphCloudClient, Snapshot
@@ -279,8 +280,7 @@ class Cloud:
         body = getattr(error, "response_body", "")
         why = _detail(body) or str(error) or type(error).__name__
         secret = self._made.api_key if self._made is not None else None
-        if secret:
-            why = why.replace(secret, "…")
+        why = masked(why, [secret] if secret else [])
         remedy = ""
         if status in (401, 403):
             remedy = "is the API key right (api_key=, MORPH_API_KEY)?"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import ipaddress
-import logging
 import os
 import socket
 import threading
@@ -21,13 +20,14 @@ from ramure.home import private_dir
 from ramure.machines.errors import HostKeyRefused, LoginRefused
 from ramure.machines.known_hosts import KnownKeys, entry, key_type, known_keys, names_of
 from ramure.machines.ssh_config import Target
+from ramure.masking import get_logger
 
 if TYPE_CHECKING:
     import paramiko
 
 __all__ = ["HostKeys", "Login"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 NO_FILE = ("/dev/null", os.devnull)
 AGENT_LIMIT = 30.0

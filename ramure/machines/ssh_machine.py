@@ -7,7 +7,6 @@ import collections
 import contextlib
 import contextvars
 import functools
-import logging
 import os
 import re
 import shlex
@@ -42,6 +41,7 @@ from ramure.machines.ssh_pool import Pool
 from ramure.machines.ssh_scripts import HIRE, HOME_OF, JANITOR, LIVE, PREPARE, STOP, run_script
 from ramure.machines.ssh_tunnel import Tunnel
 from ramure.machines.tmux import env_file
+from ramure.masking import get_logger
 from ramure.types import ExecResult
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ __all__ = ["SSHMachine", "in_thread_of"]
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RESERVED = 2
 """Threads for what must not wait until a command ends: signs of life, and the machine's stop."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import subprocess
 import sys
@@ -13,10 +12,11 @@ from pathlib import Path
 
 from ramure.machines.directories import make, remove_tree
 from ramure.machines.errors import CopyFailed, NotRemoved
+from ramure.masking import get_logger
 
 __all__ = ["Workspace", "copied", "copy_of", "temporary", "yours"]
 
-logger = logging.getLogger("ramure.machines")
+logger = get_logger("ramure.machines")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ What the kernel knows is read at once; only an actor's own attributes wait for i
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +13,9 @@ from ramure.actors.addresses import forest, label_of, path_of
 from ramure.actors.inspection import get_state, info, recorded
 from ramure.actors.rendering import brief
 from ramure.agents.agent import AgentActor
-from ramure.agents.screen import masked, secrets_in
 from ramure.errors import ActorDied, AskTimeout
 from ramure.exits import format_exit
+from ramure.masking import masked
 from ramure.runtime.actor_data import (
     ActorDetails,
     ActorRow,
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from ramure.runtime.stream import EventStream
     from ramure.supervisors.spec import ChildSpec
 
-__all__ = ["actor_details", "actor_rows", "place_of", "shower", "trace_record"]
+__all__ = ["actor_details", "actor_rows", "place_of", "shown", "trace_record"]
 
 MOST_NEIGHBOURS: Final = 1000
 """Links and monitors that are listed; a hub may have a hundred thousand."""
@@ -52,25 +50,16 @@ MOST_EVENTS: Final = 10
 """Events of an agent or process that are shown."""
 
 
-Shown = Callable[[object, int], str]
-"""Makes a short text of a value, of at most so many characters, in which no secret stands."""
-
-
-def shower() -> Shown:
-    """What masks the secrets that this program's environment has now."""
-    secrets = secrets_in(os.environ)
-
-    def shown(value: object, limit: int) -> str:
-        text = masked(brief(value, limit + 200), secrets)  # before it is cut: half a secret is not found
-        return text if len(text) <= limit else text[: limit - 1] + "…"
-
-    return shown
+def shown(value: object, limit: int) -> str:
+    """A short text of a value, of at most ``limit`` characters, in which no secret stands."""
+    text = masked(brief(value, limit + 200))  # before it is cut: half a secret is not found
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def actor_rows(system: ActorSystem) -> list[ActorRow]:
     """Every live actor, each followed by its children. On the system's loop."""
-    restarts, shown = _restarts(system), shower()
-    return [_row(ref, depth, restarts, shown) for ref, depth in forest(system)]
+    restarts = _restarts(system)
+    return [_row(ref, depth, restarts) for ref, depth in forest(system)]
 
 
 def _restarts(system: ActorSystem) -> dict[Ref[Any], int]:
@@ -82,7 +71,7 @@ def _restarts(system: ActorSystem) -> dict[Ref[Any], int]:
     return found
 
 
-def _row(ref: Ref[Any], depth: int, restarts: dict[Ref[Any], int], shown: Shown) -> ActorRow:
+def _row(ref: Ref[Any], depth: int, restarts: dict[Ref[Any], int]) -> ActorRow:
     cell = ref._cell
     actor = getattr(cell, "actor", None)
     agent = actor if isinstance(actor, AgentActor) else None
@@ -114,13 +103,12 @@ async def actor_details(
 
     Raises :class:`~ramure.errors.ActorDied` when it has ended meanwhile.
     """
-    shown = shower()
-    attributes, not_shown = await _attributes(ref, patience, shown) if ref.is_alive() else (None, None)
+    attributes, not_shown = await _attributes(ref, patience) if ref.is_alive() else (None, None)
     if not ref.is_alive():
         raise ActorDied(ref.label, info(ref).reason)
     known, place = info(ref), place_of(ref)
     depth = path_of(ref).count("/")
-    row = _row(ref, depth, {ref: place[1].restarts} if place else {}, shown)
+    row = _row(ref, depth, {ref: place[1].restarts} if place else {})
     kept = recorded(ref)
     return ActorDetails(
         actor=row,
@@ -138,16 +126,16 @@ async def actor_details(
         specification=_specification(*place) if place else None,
         supervision=_supervision(ref),
         statistics=_statistics(known.statistics),
-        messages=tuple(trace_record(system, event, shown) for event in kept) if kept is not None else None,
+        messages=tuple(trace_record(system, event) for event in kept) if kept is not None else None,
         attributes=attributes,
         not_shown=not_shown,
         agent=_agent(ref),
         process=_process(ref),
-        events=_events(ref, stream, shown),
+        events=_events(ref, stream),
     )
 
 
-async def _attributes(ref: Ref[Any], patience: float, shown: Shown) -> tuple[dict[str, str] | None, str | None]:
+async def _attributes(ref: Ref[Any], patience: float) -> tuple[dict[str, str] | None, str | None]:
     if patience <= 0:
         return None, "not asked for"
     try:
@@ -244,7 +232,7 @@ def _process(ref: Ref[Any]) -> dict[str, Any] | None:
     }
 
 
-def _events(ref: Ref[Any], stream: EventStream | None, shown: Shown) -> tuple[str, ...]:
+def _events(ref: Ref[Any], stream: EventStream | None) -> tuple[str, ...]:
     actor = getattr(ref._cell, "actor", None)
     if isinstance(actor, Process):
         stream = actor.record.stream
@@ -256,7 +244,7 @@ def _events(ref: Ref[Any], stream: EventStream | None, shown: Shown) -> tuple[st
     )
 
 
-def trace_record(system: ActorSystem, event: TraceEvent, shown: Shown) -> TraceRecord:
+def trace_record(system: ActorSystem, event: TraceEvent) -> TraceRecord:
     """A traced event as plain data."""
     at = system.clock.wall() - (system.clock.monotonic() - event.at)
     if event.kind == "started":

@@ -11,9 +11,7 @@ import collections
 import contextlib
 import hashlib
 import hmac
-import logging
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
@@ -47,6 +45,7 @@ from ramure.agents.wire import (
 from ramure.errors import OperationalError, UsageError
 from ramure.executor import resolve
 from ramure.forks import keep_from_forks, socket_of
+from ramure.masking import get_logger
 from ramure.runtime.doorkeeper import BATCH, Doorkeeper, Listener
 
 __all__ = ["AgentConnection", "Gateway", "GatewayUnavailable", "Sink"]
@@ -78,24 +77,10 @@ LARGE = 1 << 20
 LOOKS = 8
 """How often in its ``stale_after`` seconds a silent connection is looked at."""
 
+# At DEBUG, websockets writes down the headers that it reads, a launch's token among them: this logger masks it.
 # Failed openings are counted; as log lines with tracebacks they would only be noise that any port scanner can make.
-_log = logging.getLogger("ramure.gateway")
+_log = get_logger("ramure.gateway")
 _log.addFilter(lambda record: "opening handshake failed" not in str(record.msg))
-
-
-_TOKEN = re.compile(re.escape(TOKEN_PREFIX) + r"[A-Za-z0-9_~-]+")
-
-
-def without_tokens(record: logging.LogRecord) -> bool:
-    """Mask launch tokens in a log record, whoever handles it; never drops one."""
-    text = record.getMessage()
-    if TOKEN_PREFIX in text:
-        record.msg, record.args = _TOKEN.sub(f"{TOKEN_PREFIX}[secret]", text), ()
-    return True
-
-
-# At DEBUG, websockets writes the headers that it reads down, and one of them is the token of a launch.
-_log.addFilter(without_tokens)
 
 
 class GatewayUnavailable(OperationalError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import queue
 import threading
@@ -16,9 +15,10 @@ from typing import Any, Final
 from ramure.actors import Actor
 from ramure.errors import OperationalError
 from ramure.executor import in_thread
+from ramure.masking import get_logger
 from ramure.runtime.log_files import FULL, LogFiles
 
-logger = logging.getLogger("ramure.runtime")
+logger = get_logger("ramure.runtime")
 
 __all__ = ["DiskFull", "LogWriter", "Logs", "Room"]
 

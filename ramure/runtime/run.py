@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from ramure.machines.keeper import finished, live_keepers
 from ramure.machines.relay import Relay
 from ramure.machines.tmux import Tmux
 from ramure.marks import RUN_ID, mark_context
+from ramure.masking import get_logger, masked_values
 from ramure.runtime.aside import in_daemon_thread
 from ramure.runtime.carriers import OURS
 from ramure.runtime.control.server import ControlActor
@@ -49,7 +49,7 @@ from ramure.supervisors import ChildSpec, DynamicSupervisor, FailedToStartChild,
 if TYPE_CHECKING:
     from ramure.machines.base import Machine
 
-logger = logging.getLogger("ramure.runtime")
+logger = get_logger("ramure.runtime")
 
 __all__ = ["Run", "RunFailed", "RunOptions"]
 
@@ -398,6 +398,8 @@ class Run:
 
     def log(self, type: str, data: Mapping[str, Any]) -> None:
         """Append an entry to the run's log."""
+        if type != "event":  # what processes emit is theirs
+            data = masked_values(data)
         entry = {"ts": self.system.clock.wall(), "type": type, **data}
         self.ledger.recent.append(entry)
         self.write(self.paths.run_log, log_line(entry))

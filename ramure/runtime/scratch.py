@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import stat
 from collections.abc import Callable
@@ -19,10 +18,11 @@ from ramure.machines import leases
 from ramure.machines.directories import remove_recorded
 from ramure.machines.errors import NotRemoved
 from ramure.machines.removal import Identity, identify
+from ramure.masking import get_logger
 
 __all__ = ["Scratch"]
 
-logger = logging.getLogger("ramure.runtime")
+logger = get_logger("ramure.runtime")
 
 
 class Scratch:

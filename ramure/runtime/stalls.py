@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ramure.agents.requests import Say
 from ramure.errors import ActorDied
 from ramure.machines.errors import MachineError
+from ramure.masking import get_logger
 from ramure.runtime import stall
 from ramure.runtime.carriers import OURS, can_look
 from ramure.runtime.errors import Stalled
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stalls"]
 
-logger = logging.getLogger("ramure.runtime")
+logger = get_logger("ramure.runtime")
 
 SETTLE: Final = 0.1
 """Seconds from a change to the look: what follows from the change has happened by then."""

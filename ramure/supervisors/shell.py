@@ -6,7 +6,6 @@ stopping; they do wait for a child's start, as OTP's supervisor does.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Ref, Stop, Timer
 from ramure.actors.reports import CrashReport
 from ramure.clock import TimerHandle
 from ramure.faults import failure_of
+from ramure.masking import get_logger
 from ramure.supervisors import messages as m
 from ramure.supervisors.calls import read
 from ramure.supervisors.core import step
@@ -27,7 +27,7 @@ from ramure.supervisors.state import State, new
 
 __all__ = ["Notice", "SupervisorShell"]
 
-logger = logging.getLogger("ramure.supervisors")
+logger = get_logger("ramure.supervisors")
 
 Place = tuple[Hashable, int]
 Listener = Callable[[m.SupervisorEvent], object]

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from ramure.agents.screen import MASK, dialog_in, masked, secrets_in
+from ramure.agents.screen import dialog_in
+from ramure.masking import MASK, Masker, masked, secrets_in
 
 
 def test_the_values_of_secret_variables_are_masked() -> None:
-    environment = {"OPENAI_API_KEY": "abc123def", "GH_TOKEN": "tok-456", "HOME": "/home/user", "MONKEY": "banana-split"}
-    secrets = secrets_in(environment)
+    environment = {
+        "OPENAI_API_KEY": "abc123def",
+        "GH_TOKEN": "tok-45678",
+        "HOME": "/home/user",
+        "MONKEY": "banana-split",
+    }
+    mask = Masker(secrets_in(environment))
     assert (
-        masked("key abc123def, token tok-456, home /home/user", secrets) == f"key {MASK}, token {MASK}, home /home/user"
+        mask("key abc123def, token tok-45678, home /home/user, banana-split")
+        == f"key {MASK}, token {MASK}, home /home/user, banana-split"
     )
 
 
@@ -20,7 +27,7 @@ def test_a_secret_is_found_where_the_edge_of_the_screen_cuts_it() -> None:
 
 
 def test_short_values_are_left_alone() -> None:
-    assert masked("a key of 1 and 2", ["1", ""]) == "a key of 1 and 2"
+    assert masked("a key of 1 and 2, in abc1234", ["1", "", "abc1234"]) == "a key of 1 and 2, in abc1234"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ramure.agents.agent import AgentActor
 from ramure.errors import UsageError
 from ramure.executor import in_thread
 from ramure.exits import KILL, KILLED, format_exit
-from ramure.runtime.actor_views import actor_details, actor_rows, place_of, shower, trace_record
+from ramure.runtime.actor_views import actor_details, actor_rows, place_of, trace_record
 from ramure.runtime.control.methods import Dropped, Feed, method, stream
 from ramure.runtime.control.top import TopView
 from ramure.runtime.logs import GATHER
@@ -83,7 +83,7 @@ class ActorMethods:
         """
         if limit is not None and limit < 1:
             raise UsageError(f"trace(limit={limit}): give 1 or more, or none for no limit")
-        system, shown = self._run.system, shower()
+        system = self._run.system
         wanted = frozenset(show or ("messages", "signals", "calls"))
         feed: Feed[TraceEvent] = Feed(TRACE_KEPT)
         left = limit if limit is not None else -1
@@ -98,7 +98,7 @@ class ActorMethods:
                         together = []
                     yield event
                     continue
-                together.append(asdict(trace_record(system, event, shown)))
+                together.append(asdict(trace_record(system, event)))
                 left -= 1
                 if left == 0 or len(together) >= TOGETHER or not feed.waiting:
                     yield together
