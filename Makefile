@@ -82,7 +82,7 @@ links: $(VENV)/.stamp  ## an agent on a host whose link, sshd or power fails, ea
 	@tools/need.sh tmux ps sshd ip iptables
 	$(BIN)/python -m tests.links --write $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
 
-delivery: $(VENV)/.stamp  ## 2,000 messages and calls on real pi, beside cuts and kills (SEED=, N=)
+delivery: $(VENV)/.stamp  ## 2,000 messages and calls on real pi, beside cuts and kills: what the model got (SEED=, N=)
 	@tools/need.sh tmux ps
 	$(BIN)/python -m tests.delivery $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
 

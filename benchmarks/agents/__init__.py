@@ -26,7 +26,7 @@ from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, ScriptedModel, Text
 from ramure.testing.leaks import new_run
 from tests.conftest import _installed
-from tests.delivery import environment
+from tests.delivery.trial import environment
 from tests.e2e.kit import Stage, until
 
 __all__ = ["main"]

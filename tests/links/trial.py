@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ramure.supervisors import Backoff
 from ramure.testing import Delay, ScriptedModel, Text, ToolCall
 from ramure.testing.conversation import Conversation
 from ramure.testing.leaks import new_run
-from tests.delivery import calls_of, environment
+from tests.delivery.trial import environment
 from tests.e2e.kit import Stage, until
 from tests.links.host import Host
 
@@ -331,13 +332,24 @@ def _measure(result: Result, stage: Stage, run_id: str, patience: float) -> None
     if there != sent and not row.ends:  # the copy of a conversation on a host that is gone is of some moment
         wrong.append(f"of messages {sent}, the conversation has {there}")
     effects = Counter(entry["data"]["call_id"] for entry in log if entry["type"] == "tool_call")
-    called = set(calls_of(session, "note"))
+    called = set(_calls_of(session, "note"))
     if twice := [call for call, count in effects.items() if count != 1]:
         wrong.append(f"calls that took effect twice: {twice}")
     if not row.ends and (lacking := called - set(effects)):
         wrong.append(f"calls in the conversation without effect: {lacking}")
     if not row.forgets and (lacking := set(effects) - called):
         wrong.append(f"calls with effect that the conversation does not have: {lacking}")
+
+
+def _calls_of(session: str, tool: str) -> Iterator[str]:
+    """The ids of the calls of a tool in a session file, as the log has them."""
+    for line in session.splitlines():
+        entry = json.loads(line)
+        message = entry.get("message") or {}
+        if message.get("role") == "assistant" and message.get("stopReason") not in ("aborted", "error"):
+            for block in message["content"]:
+                if block["type"] == "toolCall" and block["name"] == tool:
+                    yield f"{entry['id']}/{block['id']}"
 
 
 def _check_noticing(result: Result, patience: float) -> None:

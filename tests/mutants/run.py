@@ -26,6 +26,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+DEV = ".ramure-dev"
+"""The installed pis, which the copy shares."""
 COPIED = ("ramure", "tests", "examples", "docs", "README.md", "pyproject.toml")
 SECONDS = 300.0
 """For each command, or four times what it takes on the unchanged code: a mutant that hangs is noticed too."""
@@ -99,6 +101,8 @@ def copy_to(target: Path) -> None:
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
         else:
             shutil.copy(source, target / name)
+    if (ROOT / DEV).exists():
+        (target / DEV).symlink_to((ROOT / DEV).resolve())
 
 
 def noticed_by(mutant: Mutant, commands: list[list[str]], limits: list[float], copy: Path) -> list[str] | None:

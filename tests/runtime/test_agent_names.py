@@ -14,7 +14,7 @@ from ramure.runtime.ownership import AgentNameTaken
 from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, ScriptedModel, Text, ToolCall, run_virtual
 from ramure.testing.leaks import LeakCheck
-from tests.delivery import environment
+from tests.delivery.trial import environment
 from tests.e2e.kit import Stage
 
 AT_ONCE = Backoff(first=0.01, factor=1, limit=0.01)
