@@ -19,7 +19,17 @@ from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-__all__ = ["MASK", "SHORTEST", "Masker", "get_logger", "masked", "masked_values", "remember_secrets", "secrets_in"]
+__all__ = [
+    "MASK",
+    "SHORTEST",
+    "Masker",
+    "get_logger",
+    "masked",
+    "masked_values",
+    "remember_secrets",
+    "secret_variables",
+    "secrets_in",
+]
 
 MASK: Final = "[secret]"
 
@@ -107,6 +117,12 @@ def secrets_in(environment: Mapping[str, str]) -> list[str]:
                 found.update(line.strip() for line in whole.splitlines() if len(line.strip()) >= 2 * SHORTEST)
     usable = {each for each in found if len(each) >= SHORTEST and each != MASK}
     return sorted(usable, key=lambda each: (-len(each), each))
+
+
+def secret_variables(environment: Mapping[str, str]) -> set[str]:
+    """Return the names of the variables that hold a secret, or a part that is one."""
+    lists = {LISTED: environment[LISTED]} if LISTED in environment else {}
+    return {name for name, value in environment.items() if secrets_in({name: value, **lists})}
 
 
 def _secrets_of(name: str, value: str, depth: int = 0) -> Iterator[str]:

@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from ramure.agents.place import Place
     from ramure.machines.base import Machine
 
-__all__ = ["Launch", "Timings", "extension_path", "own_environment"]
+__all__ = ["Launch", "Timings", "extension_path", "own_environment", "without_inspector"]
 
 CONFIG_VARIABLE: Final = "RAMURE_AGENT_CONFIG"
 
 _NOT_PASSED_ON: Final = re.compile(
     rf"TMUX.*|RAMURE_AGENT_.*|RAMURE_LAUNCH|{TREE}|PWD|OLDPWD|SHLVL|_|LINES|COLUMNS|TERM|PYTEST_CURRENT_TEST"
 )
+
+NODE_OPTIONS: Final = "NODE_OPTIONS"
+_NODE_OPTION: Final = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^\s"])+')
 
 LAUNCH: Final = "RAMURE_LAUNCH"
 """The variable by which what pi has started is found where it has no parent that holds it."""
@@ -152,4 +155,25 @@ def own_environment(machine: Machine) -> dict[str, str]:
     """What pi on this host finds in its environment: the user's own, with the image's additions."""
     own = without_repository(os.environ)
     own = {name: value for name, value in own.items() if not _NOT_PASSED_ON.fullmatch(name)}
-    return {**own, **machine.env} if isinstance(machine, LocalMachine) else {}
+    if not isinstance(machine, LocalMachine):
+        return {}
+    own |= machine.env
+    if (options := own.get(NODE_OPTIONS)) is not None:
+        own[NODE_OPTIONS] = without_inspector(options)
+    return own
+
+
+def without_inspector(options: str) -> str:
+    """``NODE_OPTIONS`` without those that open Node's inspector, by which anyone on the host could steer pi."""
+    kept: list[str] = []
+    value_follows = False
+    for word in _NODE_OPTION.findall(options):
+        bare = word.strip('"').replace("_", "-")
+        if value_follows and not bare.startswith("-"):
+            value_follows = False
+        elif bare.startswith("--inspect"):
+            value_follows = bare in ("--inspect-port", "--inspect-publish-uid")
+        else:
+            kept.append(word)
+            value_follows = False
+    return " ".join(kept)

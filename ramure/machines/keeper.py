@@ -23,6 +23,7 @@ from ramure.executor import in_thread
 from ramure.forks import keep_from_forks
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped, UserRefused
 from ramure.machines.removal import Identity
+from ramure.masking import secret_variables
 
 __all__ = ["Keeper", "KeptCommand", "Sink", "Source", "finished", "live_keepers"]
 
@@ -226,10 +227,16 @@ class Keeper:
         python: str | None = None,
         program: str | None = None,
     ) -> Keeper:
-        """Start a keeper with this environment. ``prefix`` is put before its command line (a sandbox, say)."""
+        """Start a keeper with this environment. ``prefix`` is put before its command line (a sandbox, say).
+
+        What looks secret in the environment reaches it through its socket: what a process is started with stands in
+        ``/proc/PID/environ`` for its whole life.
+        """
+        secret = secret_variables(env)
+        shown = {name: value for name, value in env.items() if name not in secret}
         ours, theirs = (keep_from_forks(end, lambda end: [end]) for end in socket.socketpair())
         argv = [*prefix, python or sys.executable, "-I", "-S", program or str(PROGRAM), str(theirs.fileno())]
-        launching = asyncio.ensure_future(in_thread(_launch, argv, dict(env), theirs))
+        launching = asyncio.ensure_future(in_thread(_launch, argv, shown, theirs))
         try:
             process = await asyncio.shield(launching)
         except BaseException as error:
@@ -239,7 +246,10 @@ class Keeper:
             raise
         finally:
             theirs.close()
-        return cls(label, process, ours)
+        keeper = cls(label, process, ours)
+        if secret:
+            keeper.send({"op": "environment", "env": {name: env[name] for name in secret}})
+        return keeper
 
     @property
     def pid(self) -> int:

@@ -17,7 +17,8 @@ Why a process of its own:
 
 Requests: ``{"op": "run", "id", "argv", "cwd", "env", "user"}`` with three descriptors (stdin, stdout, stderr);
 ``{"op": "kill", "id"}``; ``{"op": "own", "path", "identity", "record"}``; ``{"op": "hold", "path"}``;
-``{"op": "undo", "argv"}``; ``{"op": "stop"}``. Replies: ``{"started": id, "pid"}``, ``{"failed": id, "what",
+``{"op": "undo", "argv"}``; ``{"op": "environment", "env"}``;
+``{"op": "stop"}``. Replies: ``{"started": id, "pid"}``, ``{"failed": id, "what",
 "error"}``, ``{"exit": id, "code"}``, ``{"killed": id, "left": [pid, ...]}``, ``{"stopped": true}``.
 """
 
@@ -180,6 +181,8 @@ class Keeper:
                 removal()  # now: what is removed at the end may be in the directory that this program comes from
         elif request["op"] == "hold":
             self.locks += lock(request["path"])
+        elif request["op"] == "environment":
+            os.environ.update(request["env"])  # on the heap, and so not in /proc/PID/environ
         elif request["op"] == "undo":
             self.undo.append(request["argv"])
         elif request["op"] == "kill":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import ipaddress
 import math
 import os
 from collections.abc import Mapping
@@ -86,6 +87,13 @@ def check_count(what: str, name: str, value: Any) -> None:
         raise UsageError(f"{what}: {name}={value!r}: give a whole number of at least 1, or None")
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") in ("localhost", "localhost.localdomain", "ip6-localhost")
+
+
 def check_options(options: Mapping[str, Any]) -> None:
     """What ``@agent_process`` is given."""
     what = "@agent_process"
@@ -102,6 +110,12 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise UsageError(f"{what}: host={host!r}: give the address to listen on, such as 127.0.0.1")
     if base_url is not None and not (isinstance(base_url, str) and base_url.startswith(("ws://", "wss://"))):
         raise UsageError(f"{what}: base_url={base_url!r}: give how agents reach the run, as ws://host:port")
+    if not _is_loopback(host) and not (base_url or "").startswith("wss://"):
+        raise UsageError(
+            f"{what}: host={host!r}: agents would send their tokens and conversations over the network in clear. Leave host= "
+            "out: agents in containers and on SSH hosts reach the run through tunnels of their machines. For others, put a "
+            'TLS proxy before the port, and pass base_url="wss://..." (docs/security.md)'
+        )
     if log_dir is not None and not isinstance(log_dir, str | os.PathLike):
         raise UsageError(f"{what}: log_dir={log_dir!r}: give the path of a directory")
 

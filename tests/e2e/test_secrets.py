@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def processes_with_canary() -> tuple[list[str], dict[int, str]]:
         if CANARY.encode() in command:
             arguments.append(command.decode())
         if CANARY.encode() in environ:
-            environments[int(directory.name)] = name
+            environments[int(directory.name)] = f"{name}: {command.decode(errors='replace')}"
     return arguments, environments
 
 
@@ -83,6 +84,8 @@ async def test_no_file_holds_a_key_while_pi_works_and_only_processes_that_need_i
             assert arguments == []
             assert pi in environments, "pi does not have its key"
             assert not [name for name in environments.values() if name.startswith("tmux")]
+            # What only starts and ends other processes does not show it for as long as it lives.
+            assert not [name for name in environments.values() if "_program.p" in name]
             for question in (
                 ("show-environment", "-g"),
                 ("show-environment", "-t", "=worker:"),
@@ -109,6 +112,51 @@ async def test_no_file_holds_a_key_while_pi_works_and_only_processes_that_need_i
     assert seen.read_text().count('"event": "request"') == 2
     assert CANARY not in program.said
     assert files_with(CANARY, stage.run.directory) == []
+
+
+INSPECTED = """
+import asyncio
+from ramure import agent, agent_process, current_runtime, wait
+
+@agent_process(on_idle="report")
+async def main():
+    worker = await agent("worker", system_prompt="You work.")
+    print("run", current_runtime().execution_id, flush=True)
+    await worker.send("Begin.")
+    await wait()
+
+asyncio.run(main())
+"""
+
+
+def listening(pid: int) -> list[str]:
+    """The addresses at which a process listens for TCP connections."""
+    inodes = {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    rows = [
+        row.split()
+        for table in ("tcp", "tcp6")
+        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+    ]
+    return [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes]
+
+
+async def test_nothing_opens_the_inspector_of_an_agents_node(any_stage: Stage) -> None:
+    stage = any_stage
+    async with ScriptedModel([Hang()]) as model:
+        stage.serve(model)
+        options = "--inspect=127.0.0.1:0 --max-old-space-size=3000"
+        async with stage.python(INSPECTED, env={"NODE_OPTIONS": options}) as program:
+            run_id = await program.run_id()
+            await model.wait_for_requests(1, timeout=20)
+            [pi] = stage.panes(run_id)
+            assert b"--max-old-space-size=3000" in Path(f"/proc/{pi}/environ").read_bytes()
+            assert listening(pi) == []
+            os.kill(pi, signal.SIGUSR1)
+            await asyncio.sleep(1)  # Node opens it within some milliseconds
+            assert listening(pi) == []
+            program.signal(2)
+            await program.ends(5)
+    assert "Debugger listening" not in program.said
 
 
 def parts(directory: Path) -> list[tuple[str, int]]:

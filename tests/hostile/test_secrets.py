@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from ramure import agent, agent_process, current_runtime, emit, spawn
+from ramure.agents.launch import without_inspector
+from ramure.errors import UsageError
 from ramure.exits import Crashed, format_exit, format_traceback
+from ramure.machines.keeper import Keeper
 from ramure.masking import MASK, Masker, get_logger, masked, masked_values, remember_secrets, secrets_in
 from ramure.runtime.actor_views import actor_details
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
@@ -297,3 +301,49 @@ def test_a_childs_failure_and_a_warning_are_masked(
     assert MASK in caplog.text
     assert KEY not in caplog.text
     assert not [name for name, text in texts(home).items() if KEY in text]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("--inspect", ""),
+        ("--inspect=0.0.0.0:9229 --max-old-space-size=100", "--max-old-space-size=100"),
+        ("--require ./a.js --inspect-brk --inspect_wait", "--require ./a.js"),
+        ("--inspect-port 9230 --no-warnings", "--no-warnings"),
+        ("--inspect-publish-uid stderr,http -r x", "-r x"),
+        ('--require "./a --inspect b.js" "--inspect-brk=1"', '--require "./a --inspect b.js"'),
+        ("--use-openssl-ca", "--use-openssl-ca"),
+        ("", ""),
+    ],
+)
+def test_only_what_opens_the_inspector_is_removed_from_node_options(given: str, kept: str) -> None:
+    assert without_inspector(given) == kept
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "192.168.1.7", "myhost.example.com", "fe80::1%eth0"])
+def test_an_address_of_the_network_is_refused_since_tokens_would_be_sent_in_clear(host: str) -> None:
+    for base_url in (None, "ws://myhost.example.com:8000"):
+        with pytest.raises(UsageError, match=r"in clear.*wss://"):
+            agent_process(host=host, base_url=base_url)
+    assert agent_process(host=host, base_url="wss://myhost.example.com/ramure")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_addresses_of_this_host_alone_are_not(host: str) -> None:
+    assert agent_process(host=host)
+
+
+async def test_a_keeper_does_not_show_the_secrets_that_its_commands_get(tmp_path: Path) -> None:
+    environment = {**os.environ, "MY_PW": KEY, "DATABASE_URL": f"postgres://a:{KEY}@h/x", "ORDINARY": "plain"}
+    keeper = await Keeper.start("here", env=environment)
+    said = bytearray()
+    try:
+        script = 'printf "%s %s %s" "$MY_PW" "$DATABASE_URL" "$ORDINARY"'
+        command = await keeper.run(["/bin/sh", "-c", script], cwd=str(tmp_path), sink=lambda _, data: said.extend(data))
+        assert await command.wait() == 0
+        shown = Path(f"/proc/{keeper.pid}/environ").read_bytes()
+    finally:
+        await keeper.stop()
+    assert b"ORDINARY=plain" in shown
+    assert KEY.encode() not in shown
+    assert said.decode() == f"{KEY} postgres://a:{KEY}@h/x plain"

@@ -50,12 +50,22 @@ function configuration(): Config {
 /** Milliseconds that pi waits at its start for what the run has for us. */
 const CATCHING_UP = 500;
 
+/**
+ * SIGUSR1 opens Node's inspector, through which anyone on this host could steer pi, unless something else listens to it.
+ * (A Node that can is started with --disable-sigusr1 besides.) One that is open by now is closed.
+ */
+function closeInspector(): void {
+	if (process.listenerCount("SIGUSR1") === 0) process.on("SIGUSR1", () => {});
+	import("node:inspector").then((inspector) => inspector.url() && inspector.close()).catch(() => {});
+}
+
 /** The key alone, as terminals of the old and of the new kind send it. */
 const ESCAPE = /^\x1b(\[27(;1(:1)?)?u)?$/;
 
 type Handler = (event: never, ctx: ExtensionContext) => unknown;
 
 export default function ramure(pi: ExtensionAPI): void {
+	closeInspector();
 	let config: Config;
 	try {
 		config = configuration();

@@ -36,6 +36,11 @@ __all__ = [
 ]
 
 SETUP = "ramure setup"
+
+NO_SIGUSR1 = Version(22, 14)
+"""The Node from which on SIGUSR1 can be kept from opening the inspector, by which anyone on this host could steer pi; in
+older ones pi's extension does it once it is loaded."""
+
 FORMAT = 1
 
 
@@ -53,7 +58,11 @@ class Harness:
     @property
     def argv(self) -> tuple[str, ...]:
         """The words that start pi."""
-        return (str(self.pi),) if self.node is None else (str(self.node), str(self.pi))
+        if self.node is None:
+            return (str(self.pi),)
+        version = self.node_version
+        closed = version is not None and version >= NO_SIGUSR1 and not (23, 0) <= version < (23, 7)
+        return (str(self.node), *(["--disable-sigusr1"] if closed else []), str(self.pi))
 
     def __str__(self) -> str:
         on = "" if self.node is None else f" on Node {self.node_version}"

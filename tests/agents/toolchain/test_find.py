@@ -31,7 +31,7 @@ def test_ones_own_pi_is_used_when_its_node_fits(host: Host) -> None:
     stubs.tmux(host.bin)
     node, cli = stubs.node(host.bin, "22.19.0"), stubs.pi(host.bin, "0.87.1")
     found = find_toolchain(host.home, host.path)
-    assert found.pi_argv == (str(node), str(cli))
+    assert found.pi_argv == (str(node), "--disable-sigusr1", str(cli))
     assert (found.harness.source, str(found.pi_version), str(found.node_version)) == ("own", "0.87.1", "22.19.0")
     assert (found.tmux, found.tmux_version) == (host.bin / "tmux", "3.3a")
 
