@@ -24,6 +24,7 @@ from ramure.runtime.checks import (
     check_count,
     check_endpoint,
     check_event,
+    check_files,
     check_image,
     check_options,
     check_process,
@@ -361,14 +362,27 @@ async def machine(image: Image | None = None) -> MachineHandle:
     return MachineHandle(await ask_process("machine()", StartMachine(image)))
 
 
-def connect(one: Agent, other: Agent, direction: Literal["both", "forward"] = "both") -> Eager:
+def connect(
+    one: Agent,
+    other: Agent,
+    direction: Literal["both", "forward"] = "both",
+    *,
+    files: Literal["workdir", "machine", "none"] | str | os.PathLike[str] = "workdir",
+) -> Eager:
     """Let two agents message each other and exchange files; ``"forward"``: only ``one`` to ``other``.
+
+    ``files`` says which files their tools can copy, from and to both machines: those in the working directories (the
+    default), at any path (``"machine"``), ``"none"``, or those in a folder. A folder is a path with a ``/`` in it; one that
+    does not begin with ``/`` is in each machine's working directory, and paths that do not are relative to the folder. No link
+    and no ``..`` leads out. With ``"machine"``, an agent has the files of the other one's machine, on which it may be
+    *this host*: your keys, say. If the same two are connected again, the last one counts.
 
     It acts when it is called; ``await`` it to know that they are connected. Raises ToolExists and AgentDied there; where
     nobody awaits it, these fail the process.
     """
     if direction not in ("both", "forward"):
         raise UsageError(f"connect(direction={direction!r}): use 'both' or 'forward'")
+    passed = check_files(files)
     agents: tuple[object, ...] = (one, other)
     for each in agents:
         if not isinstance(each, Agent):
@@ -376,7 +390,7 @@ def connect(one: Agent, other: Agent, direction: Literal["both", "forward"] = "b
             raise UsageError(f"connect({each!r}): {remedy}")
     if one._record is other._record:
         raise UsageError(f"connect: agent {one.name!r} cannot be connected to itself")
-    return connect_agents(live_process("connect()"), one._record, other._record, direction)
+    return connect_agents(live_process("connect()"), one._record, other._record, direction, passed)
 
 
 # -- events -----------------------------------------------------------------------------------------------------

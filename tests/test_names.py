@@ -44,7 +44,7 @@ ERRORS = """
     GatewayUnavailable GaveUp HandlerTimeout HostKeyRefused InternalError Interrupted InvalidArguments InvalidSpec LaunchFailed LinkLost
     ListenTimeout LoginRefused MachineDown MachineError MachineStopped MailboxFull MessageTooLarge ModelError NameTaken NoModel NoThread
     NoProcess NoSuchActor NoSuchArgument NoSuchEndpoint NoSuchFile NoSuchName NoSuchRun NotAwaited NotConnected NotForDynamic
-    NotInActor NotRemoved NotSupported OperationalError PiExited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout
+    NotInActor NotRemoved NotSupported OperationalError OutsideFolder PiExited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout
     RamureError ReceiveTimeout RequestFailed RequestRefused ResultTooLarge RunFailed RunGone SetupBusy SetupFailed
     SpawnFailed Stalled StartFailed StartIgnored StartTimeout StopTimeout StreamClosed SupervisorError
     SupervisorStopping TaskFailed ToolError ToolExists ToolMissing ToolTooOld TooManyChildren UnsupportedParameter

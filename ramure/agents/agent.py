@@ -126,6 +126,8 @@ class AgentActor(Actor):
         self._calls = Calls(self.address, self._cell.own_task, self._call_done, self._tool_failed, self.ref)
         self._tools = self._calls.tools
         self._peers: dict[str, Peer] = {}
+        self._for_peers: set[str] = set()
+        """The tools that it has because it is connected."""
         self._ready: list[Ask] = []
         self._ack: ReportsAck | None = None
         self._questions = Questions(
@@ -313,13 +315,15 @@ class AgentActor(Actor):
         before = self._peers.get(peer.address)
         if before is not None and before.reachable and not peer.reachable:
             peer = before  # a second, one-way connection takes nothing away
-        elif not self._peers:
-            taken = [name for name in ("message", "send_file", "download_file") if name in self._tools]
-            if taken:
-                caller.fail(ToolExists(self.name, taken[0]))
-                return NO_REPLY
+        peers = {**self._peers, peer.address: peer}
+        tools = builtin_tools(self.name, self._own_machine, peers)
+        own = [tool.name for tool in tools if tool.name in self._tools and tool.name not in self._for_peers]
+        if own:
+            caller.fail(ToolExists(self.name, own[0]))
+            return NO_REPLY
         self._peers[peer.address] = peer
         for tool in builtin_tools(self.name, self._own_machine, self._peers):
+            self._for_peers.add(tool.name)
             self._tools[tool.name] = AddTool(tool, self._cell.context.copy())
             self._append("tool", tool.definition(), "run")
         return None

@@ -5,8 +5,6 @@ They belong to the agent that uses them, and find the other one among those it i
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import posixpath
 import shlex
 from dataclasses import dataclass
@@ -19,20 +17,28 @@ from ramure.errors import ActorDied, OperationalError, UsageError
 from ramure.exits import format_exit
 from ramure.machines.actor import GetMachine
 from ramure.machines.base import OUR_LIMIT
+from ramure.machines.checks import check_size
+from ramure.machines.errors import OutsideFolder
+from ramure.machines.passing import limited
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from ramure.machines.base import Machine
 
-__all__ = ["FILE_LIMIT", "NotConnected", "Peer", "builtin_tools"]
+__all__ = ["ANYWHERE", "FILE_LIMIT", "NO_FILES", "WORKDIR", "NotConnected", "Peer", "builtin_tools"]
 
 FILE_LIMIT: Final = 512 * 1024 * 1024
 """Bytes of a file that is passed on: it goes through the run's memory."""
 
+WORKDIR: Final = "workdir"
+"""``connect(files=)``: files in the working directory of each agent's machine are passed on, no others."""
 
-PASSING_LIMIT: Final = 120.0
-"""Seconds that reading or writing a file that is passed on may take, and a second more for each MiB."""
+ANYWHERE: Final = "machine"
+"""``connect(files=)``: files at any path of the machines are."""
+
+NO_FILES: Final = "none"
+"""``connect(files=)``: none are."""
 
 
 class NotConnected(UsageError):
@@ -49,12 +55,15 @@ class Peer:
     machine: Ref[Any]
     reachable: bool
     """False where the connection goes the other way only."""
+    files: str = WORKDIR
+    """Which files are passed on, from and to both machines: WORKDIR, ANYWHERE, NO_FILES, or a folder."""
 
 
 def builtin_tools(me: str, machine: Callable[[], Machine], peers: Mapping[str, Peer]) -> list[Tool]:
     """The tools of the agent ``me``; ``peers`` is read anew at each call."""
     reachable = sorted(address for address, peer in peers.items() if peer.reachable)
     connected = f"You are connected to: {', '.join(reachable) or 'nobody (others can reach you)'}."
+    where_to = _where_to([peer for peer in peers.values() if peer.reachable])
 
     def find(name: str) -> Peer:
         peer = peers.get(name) or next((p for p in peers.values() if p.name == name), None)
@@ -71,16 +80,13 @@ def builtin_tools(me: str, machine: Callable[[], Machine], peers: Mapping[str, P
         except ActorDied as died:
             raise OperationalError(f"{peer.name!r} is no longer there: {format_exit(died.reason)}") from died
 
-    async def copy(source: Machine, path: str, target: Machine, to_path: str | None) -> tuple[str, int]:
-        size = await _size_of(source, path)
-        _check_size(path, size)
-        async with _limit("reading", path, size):
-            data = await source.read_file(path)
-        _check_size(path, len(data))
+    async def copy(peer: Peer, source: Machine, path: str, target: Machine, to_path: str | None) -> tuple[str, int]:
         where = to_path or posixpath.basename(path)
-        async with _limit("writing", where, len(data)):
-            await target.write_file(where, data)
-        return where, len(data)
+        theirs = f"the machine of {peer.name!r}"
+        data = await _read(peer.files, source, path, "yours" if source is machine() else theirs)
+        await _write(peer.files, target, where, data, "yours" if target is machine() else theirs)
+        inside = peer.files not in (WORKDIR, ANYWHERE)
+        return posixpath.join(peer.files, where) if inside else where, len(data)
 
     async def message(
         to: Annotated[str, "the agent's name"],
@@ -98,7 +104,8 @@ def builtin_tools(me: str, machine: Callable[[], Machine], peers: Mapping[str, P
         ] = None,
     ) -> str:
         peer = find(to)
-        where, size = await copy(machine(), path, await _machine_of(peer), to_path)
+        _check_passing(peer)
+        where, size = await copy(peer, machine(), path, await _machine_of(peer), to_path)
         await tell(peer, f"{me} sent you a file: {where} ({size} bytes).")
         return f"Sent to {to} as {where} ({size} bytes)."
 
@@ -107,13 +114,76 @@ def builtin_tools(me: str, machine: Callable[[], Machine], peers: Mapping[str, P
         path: Annotated[str, "the file on their machine"],
         to_path: Annotated[str | None, "where it goes on yours; without it, the file's name in your directory"] = None,
     ) -> str:
-        where, size = await copy(await _machine_of(find(source)), path, machine(), to_path)
+        peer = find(source)
+        _check_passing(peer)
+        where, size = await copy(peer, await _machine_of(peer), path, machine(), to_path)
         return f"Downloaded from {source} as {where} ({size} bytes)."
 
     message.__doc__ = f"Send a message to another agent. {connected}"
-    send_file.__doc__ = f"Copy a file from your machine to another agent's, and tell it. {connected}"
-    download_file.__doc__ = f"Copy a file from another agent's machine to yours. {connected}"
+    send_file.__doc__ = f"Copy a file from your machine to another agent's, and tell it. {where_to}{connected}"
+    download_file.__doc__ = f"Copy a file from another agent's machine to yours. {where_to}{connected}"
+    if all(peer.files == NO_FILES for peer in peers.values()):
+        return [Tool.of(message)]
     return [Tool.of(tool) for tool in (message, send_file, download_file)]
+
+
+def _check_passing(peer: Peer) -> None:
+    if peer.files == NO_FILES:
+        raise NotConnected(
+            f"the connection with {peer.name!r} passes messages, no files: the program that made it says so "
+            '(connect(..., files="none"))'
+        )
+
+
+def _where_to(peers: list[Peer]) -> str:
+    """What the tools' descriptions say about paths."""
+    allowed = {peer.files for peer in peers} - {NO_FILES}
+    if allowed == {WORKDIR}:
+        return "Only files in the working directories, yours and theirs, can be copied. "
+    folders = [f"with {peer.address}: {_named(peer.files)}" for peer in peers if peer.files != ANYWHERE]
+    return f"Where the files must be, on both machines ({'; '.join(folders)}). " if folders else ""
+
+
+def _named(files: str) -> str:
+    return {WORKDIR: "the working directory", NO_FILES: "no files are copied"}.get(files, f"the folder {files}")
+
+
+async def _read(files: str, machine: Machine, path: str, whose: str) -> bytes:
+    if files == ANYWHERE:
+        size = await _size_of(machine, path)
+        check_size(path, size, FILE_LIMIT)
+        async with limited("reading", path, size):
+            data = await machine.read_file(path)
+        check_size(path, len(data), FILE_LIMIT)
+        return data
+    try:
+        return await machine.read_within(_folder(files), path, FILE_LIMIT)
+    except OutsideFolder as error:
+        raise _outside(error, whose) from error
+
+
+async def _write(files: str, machine: Machine, path: str, data: bytes, whose: str) -> None:
+    async with limited("writing", path, len(data)):
+        if files == ANYWHERE:
+            await machine.write_file(path, data)
+            return
+        try:
+            await machine.write_within(_folder(files), path, data)
+        except OutsideFolder as error:
+            raise _outside(error, whose) from error
+
+
+def _outside(error: OutsideFolder, whose: str) -> OutsideFolder:
+    """The error with what the model can do about it, and what only the program can."""
+    why = (
+        f"it leads outside {error.folder}, the folder of {'your machine' if whose == 'yours' else whose} that files are copied from "
+        'and to; use a path in it (only the program that connected you can allow more: connect(..., files="machine"), or a folder)'
+    )
+    return OutsideFolder(error.path, error.folder, why)
+
+
+def _folder(files: str) -> str:
+    return "." if files == WORKDIR else files
 
 
 async def _size_of(machine: Machine, path: str) -> int:
@@ -123,24 +193,6 @@ async def _size_of(machine: Machine, path: str) -> int:
     told = await machine.exec(f"[ -f {quoted} ] && wc -c < {quoted}", timeout=OUR_LIMIT)
     size = told.stdout.strip()
     return int(size) if told.ok and size.isdecimal() else 0
-
-
-@contextlib.asynccontextmanager
-async def _limit(doing: str, path: str, size: int) -> AsyncIterator[None]:
-    """For machines whose file operations have no limit of their own."""
-    limit = PASSING_LIMIT + size / (1 << 20)
-    try:
-        async with asyncio.timeout(limit) as timeout:
-            yield
-    except TimeoutError as error:
-        if not timeout.expired():
-            raise
-        raise OperationalError(f"{doing} {path!r} took longer than {limit:g} s, and was given up") from error
-
-
-def _check_size(path: str, size: int) -> None:
-    if size > FILE_LIMIT:
-        raise OperationalError(f"{path!r} has {size} bytes; at most {FILE_LIMIT} can be passed on")
 
 
 async def _machine_of(peer: Peer) -> Machine:

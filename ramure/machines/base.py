@@ -99,6 +99,23 @@ class Machine(ABC):
     async def stop(self) -> None:
         """End the machine and what it made. Harmless when repeated; does not raise for what is gone already."""
 
+    async def read_within(self, folder: str, path: str, limit: int) -> bytes:
+        """Read a file beneath ``folder`` (``"."`` is the working directory) that has at most ``limit`` bytes.
+
+        ``path`` is relative to the folder, or begins with it. Whatever links and ``..`` are in it, and whoever swaps them
+        meanwhile: what is outside is refused with :class:`~ramure.machines.errors.OutsideFolder`. Connected agents' file tools
+        read and write so. (This default does it by commands, for machines that have a shell.)
+        """
+        from ramure.machines.passing import read_by_command  # it is built on this class
+
+        return await read_by_command(self, folder, path, limit)
+
+    async def write_within(self, folder: str, path: str, data: bytes) -> None:
+        """As :meth:`write_file`, beneath ``folder``: see :meth:`read_within`."""
+        from ramure.machines.passing import write_by_command  # it is built on this class
+
+        await write_by_command(self, folder, path, data)
+
     async def write_private(self, path: str, data: bytes) -> None:
         """Write a file that only its owner can read (mode 0600), also while it is being written."""
         check_path(path)
@@ -212,7 +229,7 @@ async def _run_then_yield(
 
 _REQUIRED = ("exec", "write_file", "read_file", "stop")
 _OPTIONAL = (
-    "describe", "install_hint", "terminal", "write_private", "stream", "ping", "wait_down", "fork", "snapshot",
+    "describe", "install_hint", "terminal", "read_within", "write_within", "write_private", "stream", "ping", "wait_down", "fork", "snapshot",
     "expose_port", "here", "long_commands", "link_patience",
 )  # fmt: skip
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 import stat
 from typing import Final
 
-from ramure.machines.errors import CommandRefused, FileRefused
+from ramure.machines.errors import CommandRefused, FileRefused, OutsideFolder
 
-__all__ = ["check_command", "check_path", "what_it_is"]
+__all__ = ["check_command", "check_path", "check_size", "named_within", "what_it_is"]
 
 NAME_LIMIT: Final = 255
 PATH_LIMIT: Final = 4095
@@ -39,6 +40,21 @@ def check_command(command: str) -> bytes:
         return command.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise CommandRefused(command, "it cannot be encoded: it holds half of a character") from None
+
+
+def check_size(path: str, size: int, limit: int) -> None:
+    """Raise FileRefused for a file of more bytes than ``limit``."""
+    if size > limit:
+        raise FileRefused(path, f"it has {size} bytes; at most {limit} can be passed on")
+
+
+def named_within(workdir: str, folder: str, path: str) -> str:
+    """The full path of a file in a folder, where there are no links. Raises OutsideFolder."""
+    root = posixpath.normpath(posixpath.join(workdir, folder))
+    full = posixpath.normpath(posixpath.join(root, path))
+    if not full.startswith(root.rstrip("/") + "/"):
+        raise OutsideFolder(path, root)
+    return full
 
 
 def what_it_is(mode: int) -> str:

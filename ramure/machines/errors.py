@@ -18,6 +18,7 @@ __all__ = [
     "NoSuchFile",
     "NotRemoved",
     "NotSupported",
+    "OutsideFolder",
     "SpawnFailed",
     "UserRefused",
     "WorkNotSaved",
@@ -117,6 +118,14 @@ class NoSuchFile(FileRefused, FileNotFoundError):
 
     def __init__(self, path: str, why: str = "no such file") -> None:
         super().__init__(path, why)
+
+
+class OutsideFolder(FileRefused):
+    """A path leads out of the only folder that files are passed on from and to: ``folder``. Nothing was read or written."""
+
+    def __init__(self, path: str, folder: str, why: str = "") -> None:
+        self.folder = folder
+        super().__init__(path, why or f"it leads outside {folder}, the only folder that may be reached")
 
 
 class CommandRefused(MachineError, ValueError):

@@ -16,6 +16,7 @@ from ramure.machines.commands import CommandMachine, Running, end, spool
 from ramure.machines.errors import FileRefused, NoSuchFile
 from ramure.machines.framing import packed
 from ramure.machines.keeper import Sink
+from ramure.machines.passing import read_by_command, write_by_command
 
 __all__ = ["FILE_LIMIT", "READ", "FilesByCommand", "file_limit"]
 
@@ -99,6 +100,14 @@ class FilesByCommand(CommandMachine):
         self._check()
         check_path(path)
         return await in_thread(b"".join, await self._file_script(READ, path, [], None, FILE_LIMIT))
+
+    async def read_within(self, folder: str, path: str, limit: int) -> bytes:
+        self._check()
+        return await read_by_command(self, folder, path, limit)
+
+    async def write_within(self, folder: str, path: str, data: bytes) -> None:
+        self._check()
+        await write_by_command(self, folder, path, data)
 
     async def _file_script(
         self, script: str, path: str, words: list[str], stdin: IO[bytes] | None, limit: float

@@ -18,6 +18,7 @@ from ramure.errors import with_remedy
 from ramure.executor import in_thread, submit
 from ramure.forks import finalizer
 from ramure.home import private_dir
+from ramure.machines import beneath
 from ramure.machines.base import AGENT, Image
 from ramure.machines.checks import check_command, check_path, what_it_is
 from ramure.machines.commands import CommandMachine, spool
@@ -110,6 +111,7 @@ class LocalMachine(CommandMachine):
     def __init__(self, identity: str, workspace: Workspace, env: Mapping[str, str], keeper: Keeper) -> None:
         self.id = identity
         self.workdir = workspace.path
+        self._workdir_is = beneath.identity(workspace.path)
         self.workspace = workspace
         self.env = dict(env)
         self.keeper = keeper
@@ -179,6 +181,16 @@ class LocalMachine(CommandMachine):
         self._check()
         check_path(path)
         return await in_thread(_read, os.path.join(self.workdir, path), path)
+
+    async def read_within(self, folder: str, path: str, limit: int) -> bytes:
+        """As :meth:`Machine.read_within`, by descriptor."""
+        self._check()
+        return await in_thread(beneath.read, self.workdir, self._workdir_is, folder, path, limit)
+
+    async def write_within(self, folder: str, path: str, data: bytes) -> None:
+        """As :meth:`Machine.write_within`, by descriptor."""
+        self._check()
+        await in_thread(beneath.write, self.workdir, self._workdir_is, folder, path, data)
 
     async def wait_down(self) -> str:
         return await asyncio.shield(self.keeper.down)

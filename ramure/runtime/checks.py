@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ramure.agents.builtin import ANYWHERE, NO_FILES, WORKDIR
 from ramure.agents.wire import fits
 from ramure.errors import UsageError
 from ramure.runtime.stream import ENDINGS
@@ -19,6 +20,7 @@ __all__ = [
     "check_count",
     "check_endpoint",
     "check_event",
+    "check_files",
     "check_image",
     "check_options",
     "check_process",
@@ -169,3 +171,18 @@ def _check_on_idle(what: str, value: object) -> None:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_files(files: object) -> str:
+    """``files=`` of ``connect``. Raises :class:`UsageError`."""
+    if files in (WORKDIR, ANYWHERE, NO_FILES):
+        return str(files)
+    path = os.fspath(files) if isinstance(files, os.PathLike) else files
+    if isinstance(files, os.PathLike) and isinstance(path, str) and "/" not in path:
+        path = f"./{path}"
+    if not isinstance(path, str) or "/" not in path or "\0" in path:
+        remedy = "use 'workdir', 'machine', 'none', or a folder: a path with a '/' in it, './shared' say"
+        raise UsageError(f"connect(files={files!r}): {remedy}")
+    if path.startswith("~"):
+        raise UsageError(f"connect(files={files!r}): '~' means nothing on the agents' machines: give the full path")
+    return path.rstrip("/") or "/"

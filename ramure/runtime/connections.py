@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ramure.agents.builtin import Peer
+from ramure.agents.builtin import WORKDIR, Peer
 from ramure.agents.requests import AddPeer
 from ramure.errors import ActorDied
 from ramure.exits import NOPROC
@@ -18,38 +18,39 @@ if TYPE_CHECKING:
 __all__ = ["connect_agents"]
 
 
-def connect_agents(caller: ProcessRecord, one: AgentRecord, other: AgentRecord, direction: str) -> Eager:
+def connect_agents(caller: ProcessRecord, one: AgentRecord, other: AgentRecord, direction: str, files: str) -> Eager:
     """Let ``one`` reach ``other``, or both each other. It fails with ToolExists or AgentDied."""
     system = caller.run.system
     act = Eager(system, caller, "connect()")
-    system.on_loop(_connect, caller, one, other, direction, act.answer)
+    system.on_loop(_connect, caller, Connection(one, other, direction, files), act.answer)
     return act
 
 
-def _connect(caller: ProcessRecord, one: AgentRecord, other: AgentRecord, direction: str, answer: Answer) -> None:
+def _connect(caller: ProcessRecord, made: Connection, answer: Answer) -> None:
+    one, other = made.one, made.other
     for each in (one, other):
         if each.ref is None or each.machine is None or not each.ref.is_alive():
             answer.set_exception(each.gone(NOPROC))
             return
-    asked = [_introduce(one, other, True), _introduce(other, one, direction == "both")]
+    asked = [_introduce(one, other, True, made.files), _introduce(other, one, made.direction == "both", made.files)]
     left = len(asked)
 
     def came(request: asyncio.Future[Any]) -> None:
         nonlocal left
         left -= 1
         if not left:
-            _connected(caller, Connection(one, other, direction), asked, answer)
+            _connected(caller, made, asked, answer)
 
     for request in asked:
         request.add_done_callback(came)
 
 
-def _introduce(agent: AgentRecord, peer: AgentRecord, reachable: bool) -> asyncio.Future[Any]:
+def _introduce(agent: AgentRecord, peer: AgentRecord, reachable: bool, files: str) -> asyncio.Future[Any]:
     """Tell ``agent`` of ``peer``, now: what the program sends it after this comes after this."""
     assert agent.ref is not None
     assert peer.ref is not None
     assert peer.machine is not None
-    return agent.ref.request(AddPeer(Peer(peer.name, peer.address, peer.ref, peer.machine, reachable)))
+    return agent.ref.request(AddPeer(Peer(peer.name, peer.address, peer.ref, peer.machine, reachable, files)))
 
 
 def _connected(caller: ProcessRecord, made: Connection, asked: list[asyncio.Future[Any]], answer: Answer) -> None:
@@ -60,5 +61,6 @@ def _connected(caller: ProcessRecord, made: Connection, asked: list[asyncio.Futu
             return
     caller.run.ledger.connections.append(made)
     names = {"one": made.one.address, "other": made.other.address}
-    caller.run.log("connected", {**names, "direction": made.direction})
+    passes = {"files": made.files} if made.files != WORKDIR else {}
+    caller.run.log("connected", {**names, "direction": made.direction, **passes})
     answer.set_result(None)

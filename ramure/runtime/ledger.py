@@ -21,11 +21,12 @@ RECENT: Final = 50
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Connection:
-    """``connect(one, other, direction)``."""
+    """``connect(one, other, direction, files=files)``."""
 
     one: AgentRecord
     other: AgentRecord
     direction: str
+    files: str
 
 
 class Ledger:

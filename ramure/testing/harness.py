@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ramure.agents.launch import CONFIG_VARIABLE
 from ramure.errors import UsageError
 from ramure.machines.base import AGENT, Image, Machine
+from ramure.machines.checks import check_size
 from ramure.machines.errors import MachineStopped, NoSuchFile
 from ramure.machines.process_tree import Daemons, EndedTree
 from ramure.machines.tmux import Ending, NoSuchSession, Pane, Reply, SessionExists, Tmux
@@ -144,6 +145,16 @@ class InProcessMachine(Machine):
         if path not in self.files:
             raise NoSuchFile(path)
         return self.files[path]
+
+    async def read_within(self, folder: str, path: str, limit: int) -> bytes:
+        """What was kept: there is nothing outside."""
+        data = await self.read_file(path)
+        check_size(path, len(data), limit)
+        return data
+
+    async def write_within(self, folder: str, path: str, data: bytes) -> None:
+        """Keep a file."""
+        await self.write_file(path, data)
 
     async def wait_down(self) -> str:
         """Return when :meth:`fail` was called."""

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from ramure.machines.base import AGENT, Image, Machine
-from ramure.machines.checks import check_command, check_path
+from ramure.machines.checks import check_command, check_path, check_size, named_within
 from ramure.machines.errors import ExecTimeout, FileRefused, MachineDown, MachineStopped, NoSuchFile, UserRefused
 from ramure.types import ExecResult
 
@@ -152,6 +152,16 @@ class MemoryMachine(Machine):
             return self.files[self._file(path)]
         except KeyError:
             raise NoSuchFile(path) from None
+
+    async def read_within(self, folder: str, path: str, limit: int) -> bytes:
+        check_path(path)
+        data = await self.read_file(named_within(WORKDIR, folder, path))
+        check_size(path, len(data), limit)
+        return data
+
+    async def write_within(self, folder: str, path: str, data: bytes) -> None:
+        check_path(path)
+        await self.write_file(named_within(WORKDIR, folder, path), data)
 
     async def ping(self) -> None:
         self._check()

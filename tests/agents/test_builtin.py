@@ -34,14 +34,14 @@ def test_a_file_that_is_too_large_to_be_passed_on_is_not_read(tmp_path: Any, mon
     @agent_process(image=harness.image)
     async def main() -> None:
         one, two = await agent("one"), await agent("two")
-        await connect(one, two)
+        await connect(one, two, files="machine")
         await one.ask("Send it.")
 
     run_virtual(main())
     harness.check()
     [told] = [result.text for result in harness.requests[-1].conversation.tool_results]
     # There is no such file: that would have been the answer of whoever tried to read it.
-    assert told == f"OperationalError: 'large file' has {size} bytes; at most {FILE_LIMIT} can be passed on"
+    assert told == f"FileRefused: large file: it has {size} bytes; at most {FILE_LIMIT} can be passed on"
 
 
 async def test_files_of_any_name_are_passed_on_and_a_large_one_is_not_read(tmp_path: Any) -> None:

@@ -18,6 +18,7 @@ from ramure.machines.errors import (
     MachineStopped,
     NoSuchFile,
     NotSupported,
+    OutsideFolder,
     SpawnFailed,
     UserRefused,
 )
@@ -688,3 +689,85 @@ SECRET = {"TOKEN": "s3cret"}
 def test_what_is_in_the_environment_is_not_shown(image):
     """An image is part of messages, and those of errors, crash reports and logs."""
     assert "s3cret" not in f"{image!r} {image.describe()}"
+
+
+class TestWithin:
+    async def test_files_go_into_the_folder_and_come_out_of_it(self, machine):
+        everything = bytes(range(256)) * 300
+        for folder, path in ((".", "a/b"), (".", "empty"), ("sub/folder", "file"), ("./sub", "folder/file")):
+            data = b"" if path == "empty" else everything
+            await machine.write_within(folder, path, data)
+            assert await machine.read_within(folder, path, len(everything)) == data
+            assert await machine.read_file(f"{folder}/{path}") == data
+        full = (await machine.exec("pwd")).stdout.removesuffix("\n") + "/a/b"
+        await machine.write_within(".", full, b"new")
+        assert await machine.read_within(".", full, 3) == await machine.read_file("a/b") == b"new"
+
+    async def test_what_is_not_there_and_what_is_too_large(self, machine):
+        await machine.write_file("a/file", b"12345")
+        for folder, path in ((".", "nowhere"), (".", "a/nowhere"), (".", "no/where"), ("none", "file")):
+            with pytest.raises(NoSuchFile):
+                await machine.read_within(folder, path, 10)
+        assert await machine.read_within(".", "a/file", 5) == b"12345"
+        with pytest.raises(FileRefused, match="it has 5 bytes; at most 4 can be passed on"):
+            await machine.read_within(".", "a/file", 4)
+
+    async def test_no_path_leads_out(self, machine):
+        await machine.write_file("inside", b"")
+        await machine.write_file("sub/file", b"")
+        for folder, path in (
+            (".", "/etc/passwd"),
+            (".", "../x"),
+            (".", "sub/../../x"),
+            ("sub", "../inside"),
+            (".", "//etc/x"),
+        ):
+            with pytest.raises(OutsideFolder):
+                await machine.read_within(folder, path, 1000)
+            with pytest.raises(OutsideFolder):
+                await machine.write_within(folder, path, b"PWNED")
+        assert await machine.read_file("inside") == b""
+
+    @real_commands
+    async def test_no_link_leads_out(self, machine):
+        links = "ln -s /etc/passwd file; ln -s /tmp dir; ln -s ../inside sub/up; ln -s /proc/self/root root; ln -s /tmp/ramure-x new"
+        (await machine.exec(f"mkdir sub; echo in > inside; {links}")).check()
+        for folder, path in (
+            (".", "file"),
+            (".", "dir/x"),
+            ("sub", "up"),
+            (".", "root/etc/passwd"),
+            ("dir", "x"),
+            (".", "new"),
+        ):
+            with pytest.raises(OutsideFolder):
+                await machine.read_within(folder, path, 100_000)
+            with pytest.raises(OutsideFolder):
+                await machine.write_within(folder, path, b"PWNED")
+        assert await machine.read_within(".", "sub/up", 3) == b"in\n"
+        assert (await machine.exec("ls -a | grep ramure-; ls -d /tmp/x /tmp/ramure-x")).stdout == ""
+
+    @real_commands
+    async def test_what_is_no_regular_file_is_refused(self, machine):
+        (await machine.exec("mkfifo fifo; mkdir dir")).check()
+        for path in ("fifo", "dir", "."):
+            with pytest.raises(FileRefused, match="not a regular file"):
+                await machine.read_within(".", path, 100)
+            with pytest.raises(FileRefused, match="not a regular file"):
+                await machine.write_within(".", path, b"")
+        for path in ("", "nul\0", "x" * 300, "dir/"):
+            with pytest.raises(FileRefused):
+                await machine.read_within(".", path, 100)
+            with pytest.raises(FileRefused):
+                await machine.write_within(".", path, b"")
+
+    @real_commands
+    async def test_nothing_of_it_stays_in_the_machines_temporary_directory(self, machine):
+        look = 'ls -d "${TMPDIR:-/tmp}"/ramure-passing-* 2>/dev/null'
+        before = (await machine.exec(look)).stdout
+        await machine.write_within(".", "file", b"x")
+        await machine.read_within(".", "file", 1)
+        with pytest.raises(OutsideFolder):
+            await machine.write_within(".", "../file", b"x")
+        assert (await machine.exec(look)).stdout == before
+        assert (await machine.exec("ls -a | grep ramure-")).stdout == ""
