@@ -55,6 +55,7 @@ from ramure.runtime.signals import interruptible
 from ramure.runtime.stream import Event, EventStream
 from ramure.runtime.supervision import Child, Slot, TreePlan, check_children, run_tree, tells_failure
 from ramure.supervisors import Backoff, Flags
+from ramure.tracebacks import fold
 
 if TYPE_CHECKING:
     import os
@@ -140,10 +141,13 @@ class AgentProcess(Generic[P, R]):
             record.retrieved = True
             result: R = outcome.result(record.label)
             return result
-        async with interruptible() as interruption, Run(self.run_options) as run:
-            plan = {"args": args, "kwargs": kwargs, **self._plan()}
-            with loop_of_a_run(), interruption.of_run(run):
-                root: R = await run.run_process(self.function, self.name, self.image, plan, self.on_idle)
+        try:
+            async with interruptible() as interruption, Run(self.run_options) as run:
+                plan = {"args": args, "kwargs": kwargs, **self._plan()}
+                with loop_of_a_run(), interruption.of_run(run):
+                    root: R = await run.run_process(self.function, self.name, self.image, plan, self.on_idle)
+        except Exception as error:
+            raise fold(error)  # noqa: B904 - the same one; a bare `raise` would bring the frames back
         return root
 
     def start(self, parent: ProcessRecord, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProcessRecord:

@@ -10,9 +10,8 @@ Pure: imports nothing that does I/O.
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from ramure.masking import masked
 
@@ -26,7 +25,6 @@ __all__ = [
     "Phase",
     "Shutdown",
     "format_exit",
-    "format_traceback",
     "is_clean",
     "safe_repr",
     "short",
@@ -112,16 +110,6 @@ def _rendered(reason: object) -> str:
             return _exception_line(reason)
         case _:
             return short(reason)
-
-
-def format_traceback(reason: object) -> str:
-    """The traceback behind a :class:`Crashed` reason (also inside a :class:`Shutdown`), without secrets, else ``""``."""
-    if isinstance(reason, Shutdown):
-        return format_traceback(reason.detail)
-    exception: Any = reason.exception if isinstance(reason, Crashed) else reason
-    if not isinstance(exception, BaseException):
-        return ""
-    return masked("".join(traceback.format_exception(exception)))
 
 
 def _exception_line(exception: BaseException) -> str:

@@ -28,6 +28,7 @@ from ramure.actors.threaded import ThreadedActor
 from ramure.errors import UsageError
 from ramure.exits import NORMAL, Crashed, format_exit
 from ramure.masking import get_logger
+from ramure.tracebacks import fold
 
 if TYPE_CHECKING:
     from ramure.actors.ref import Ref
@@ -236,7 +237,7 @@ class ThreadedCell(ServerCell):
         try:
             hook()
         except BaseException as error:
-            logger.exception("on_kill of %s: %s", self.label, format_exit(error))
+            logger.error("on_kill of %s: %s", self.label, format_exit(error), exc_info=fold(error))
 
 
 # -- actors of a user's own pykka classes -------------------------------------------------------------------

@@ -23,9 +23,10 @@ from ramure.actors.threads import Threads
 from ramure.actors.timers import Timer
 from ramure.clock import Clock, LoopClock
 from ramure.errors import ActorDied, NoSuchName, NotInActor, UsageError
-from ramure.exits import KILL, SHUTDOWN, Crashed, Shutdown, format_exit, format_traceback, is_clean
+from ramure.exits import KILL, SHUTDOWN, Crashed, Shutdown, format_exit, is_clean
 from ramure.faults import failure_of
 from ramure.masking import get_logger
+from ramure.tracebacks import fold, format_traceback
 
 if TYPE_CHECKING:
     from ramure.actors.inspection import ActorInfo, Leaks
@@ -462,7 +463,7 @@ def _guarded(listener: Callable[[Ref[Any], object], None], ref: Ref[Any], value:
         listener(ref, value)
     except BaseException as error:
         failure_of(error)
-        logger.exception("the listener %r failed on %s", listener, ref.label)
+        logger.error("the listener %r failed on %s", listener, ref.label, exc_info=fold(error))
 
 
 def _log_report(report: CrashReport) -> None:

@@ -19,6 +19,7 @@ from ramure.errors import UsageError
 from ramure.exits import format_exit
 from ramure.faults import failure_of
 from ramure.masking import get_logger
+from ramure.tracebacks import fold
 
 if TYPE_CHECKING:
     from ramure.actors.ref import Ref
@@ -190,7 +191,7 @@ class Trace:
             self._callback(event)
         except BaseException as error:
             failure_of(error)
-            logger.exception("a trace of %r ends: its callback raised", self._system)
+            logger.error("a trace of %r ends: its callback raised", self._system, exc_info=fold(error))
             self.stop()
 
     def events(self) -> list[TraceEvent]:

@@ -47,12 +47,13 @@ from ramure.agents.requests import (
 from ramure.agents.session import CommandsEnded, Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
 from ramure.agents.turns import Turns
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
-from ramure.exits import Crashed, format_exit, format_traceback, is_clean
+from ramure.exits import Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetQuarters, end_with
 from ramure.machines.base import Machine
 from ramure.machines.errors import MachineDown, WorkdirGone
 from ramure.masking import get_logger, masked, masked_values
 from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
+from ramure.tracebacks import fold, format_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -568,7 +569,7 @@ class AgentActor(Actor):
         text = format_exit(error)
         trace = format_traceback(error) if error.__traceback__ is not None else ""
         self.services.log("tool_error", {"agent": self.address, "tool": tool, "error": text, "traceback": trace})
-        told = error if trace else None
+        told = fold(error) if trace else None
         logger.warning("agent %r: the handler of its tool %r failed: %s", self.address, tool, text, exc_info=told)
 
     def _call_done(self, call_id: str, ok: bool, text: str, by: str) -> None:

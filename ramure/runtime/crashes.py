@@ -16,7 +16,8 @@ from ramure.agents.agent import AgentActor
 from ramure.agents.errors import LaunchFailed, PiExited
 from ramure.agents.session import Session
 from ramure.clock import Clock
-from ramure.exits import Crashed, format_exit, format_traceback
+from ramure.exits import Crashed, format_exit
+from ramure.tracebacks import format_traceback
 
 __all__ = ["CrashReports"]
 

@@ -59,6 +59,7 @@ from ramure.runtime.mistakes import (
 )
 from ramure.runtime.ownership import Ownership
 from ramure.runtime.record import AgentRecord, MachineRecord, Outcome, ProcessRecord
+from ramure.tracebacks import fold
 
 if TYPE_CHECKING:
     from ramure.machines.base import Image
@@ -143,7 +144,7 @@ class Process(Actor):
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 raise  # whoever awaits the task decides what that means
-            self.ref.tell(BodyEnded(Outcome("failed", error=failure_of(error))))
+            self.ref.tell(BodyEnded(Outcome("failed", error=fold(failure_of(error)))))
             raise asyncio.CancelledError from error  # told already; the actor itself goes on to its end
 
     async def _body(self) -> None:
@@ -171,8 +172,8 @@ class Process(Actor):
             self.ref.tell(BodyEnded(Outcome("failed", error=error)))
             raise
         if failure is not error and self.record.parent is None and not isinstance(error, _OF_COROUTINES):
-            return Outcome("failed", error=error)  # the program's own: the run ends in order, and then with that
-        return Outcome("failed", error=failure)
+            return Outcome("failed", error=fold(error))  # the program's own: the run ends in order, and then with that
+        return Outcome("failed", error=fold(failure))
 
     async def _with_unawaited(self, outcome: Outcome) -> Outcome:
         """The outcome of the function, after what the eager verbs that nobody has awaited came to."""
@@ -394,7 +395,7 @@ class Process(Actor):
         except BaseException as error:
             misfit = wrong_arguments(self.record.label, request.name, function, request.arguments, error)
             wrapped = misfit or EndpointError(self.record.label, request.name, failure_of(error))
-            wrapped.__cause__ = None if misfit else error
+            wrapped.__cause__ = None if misfit else fold(error)
             caller.fail(wrapped)
 
     # -- agents ---------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ramure.supervisors.report import format_report
 from ramure.supervisors.spec import ChildSpec, Flags
 from ramure.supervisors.starting import start_child
 from ramure.supervisors.state import State, new
+from ramure.tracebacks import fold
 
 __all__ = ["Notice", "SupervisorShell"]
 
@@ -280,7 +281,7 @@ class SupervisorShell(Actor):
                 self._listener(event)
             except BaseException as error:  # a listener's mistake must not cost the children
                 failure_of(error)
-                logger.exception("%s: on_event raised for %r", self.ref.label, event)
+                logger.error("%s: on_event raised for %r", self.ref.label, event, exc_info=fold(error))
         for subscriber in list(self._subscribers):
             if subscriber.is_alive():
                 subscriber.tell(Notice(self.ref, event))

@@ -19,7 +19,6 @@ import msgpack
 
 from ramure.actors import Actor
 from ramure.errors import RamureError
-from ramure.exits import format_traceback
 from ramure.forks import keep_from_forks, socket_of
 from ramure.runtime.control.actors import ActorMethods
 from ramure.runtime.control.errors import BadRequest, ConnectionRefused, MalformedFrame, NotSendable, TooMuch
@@ -27,6 +26,7 @@ from ramure.runtime.control.methods import Dropped, Method, methods_of
 from ramure.runtime.control.runs import RunMethods
 from ramure.runtime.control.values import pack, unpacker
 from ramure.runtime.control.wire import MAX_ANSWER, MAX_REQUEST, Number, described, number_of, read_request
+from ramure.tracebacks import format_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
