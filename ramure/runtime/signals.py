@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from ramure.runtime.unblock import Nudge, end_input
+
 if TYPE_CHECKING:
     from ramure.runtime.run import Run
 
@@ -36,6 +38,7 @@ class Interruption:
         self._run: Run | None = None
         self.task = asyncio.current_task()
         self.signal: int | None = None
+        self._nudge: Nudge | None = None
 
     @contextlib.contextmanager
     def of_run(self, run: Run) -> Iterator[None]:
@@ -55,10 +58,21 @@ class Interruption:
             os.write(2, b"ramure: interrupted again; leaving at once\n")
             os._exit(128 + number)
         self._loop.call_soon_threadsafe(self._cancel)
+        self._nudge = Nudge(self._loop)
 
     def _cancel(self) -> None:
+        if self._nudge is not None:
+            self._nudge.heard()
         if self.task is not None:
             self.task.cancel()
+
+    async def close(self) -> None:
+        """The run has ended: nothing is to keep the program from ending too, if a signal came."""
+        if self._nudge is not None:
+            try:
+                await end_input()
+            finally:
+                self._nudge.close()
 
 
 # One place in the process can hold each signal; runs in one program share it, and the last restores it.
@@ -116,7 +130,10 @@ async def interruptible() -> AsyncIterator[Interruption]:
             raise Terminated from None
         raise
     finally:
-        _release(interruption)
+        try:
+            await interruption.close()
+        finally:
+            _release(interruption)
 
 
 def _take(interruption: Interruption) -> None:
