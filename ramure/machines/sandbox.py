@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +23,14 @@ from ramure.machines.errors import MachineError, SpawnFailed, UserRefused
 from ramure.machines.files import FilesByCommand
 from ramure.machines.keeper import PROGRAM, REMOVAL, Keeper, KeptCommand, Sink, finished
 from ramure.machines.local import LocalMachine, made
+from ramure.machines.setuid import strip_setuid
 from ramure.machines.workspace import Workspace, temporary, yours
 from ramure.marks import marked_environment
+from ramure.masking import get_logger
 
 __all__ = ["SandboxImage", "SandboxMachine"]
+
+logger = get_logger("ramure.machines")
 
 HOME = "/home/agent"
 LIBRARY_PATH = "RAMURE_LD_LIBRARY_PATH"
@@ -33,6 +38,12 @@ LIBRARY_PATH = "RAMURE_LD_LIBRARY_PATH"
 
 INSIDE = "/run/ramure"
 """Where our own program and its Python are seen in the sandbox."""
+
+CLOCK_SLACK = 1.0
+"""Seconds by which a file system's clock may be behind."""
+
+NAMED = 10
+"""Files that a warning names, at most."""
 
 SYSTEM = ("/usr", "/opt", "/nix/store")
 """Seen as they are, read-only (with the /bin, /lib ... that a system may have beside /usr)."""
@@ -78,6 +89,7 @@ class SandboxImage(Image):
 
     async def spawn_in(self, workspace: Workspace, identity: str) -> SandboxMachine:
         """A sandbox around this directory, which is the machine's from now on."""
+        began = time.time() - CLOCK_SLACK
         bwrap = shutil.which("bwrap")
         try:
             if bwrap is None:
@@ -87,7 +99,7 @@ class SandboxImage(Image):
         except BaseException:
             await in_thread(workspace.remove)
             raise
-        return SandboxMachine(identity, workspace, self, keeper)
+        return SandboxMachine(identity, workspace, self, keeper, began)
 
     async def _keeper(self, bwrap: str, workdir: str) -> Keeper:
         python, prefix = await in_thread(self._arguments, workdir)
@@ -145,9 +157,10 @@ class SandboxMachine(FilesByCommand, LocalMachine):
 
     here = False
 
-    def __init__(self, identity: str, workspace: Workspace, image: SandboxImage, keeper: Keeper) -> None:
+    def __init__(self, identity: str, workspace: Workspace, image: SandboxImage, keeper: Keeper, began: float) -> None:
         super().__init__(identity, workspace, image.env, keeper)
         self.image = image
+        self._began = began
         self._shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 
     def describe(self) -> str:
@@ -155,6 +168,20 @@ class SandboxMachine(FilesByCommand, LocalMachine):
 
     def install_hint(self) -> str:
         return "install them with `ramure setup --private`, or show those that are here: SandboxImage(readonly=[...])"
+
+    async def _stop(self) -> None:
+        await self.keeper.stop()
+        # What commands made is ours outside: root's, where we are root.
+        stripped = await in_thread(strip_setuid, self.workdir, self._began)
+        if stripped:
+            more = f" and {len(stripped) - NAMED} more" if len(stripped) > NAMED else ""
+            logger.warning(
+                "%s had made files setuid or setgid: %s%s; they are no more",
+                self.describe(),
+                ", ".join(map(repr, stripped[:NAMED])),
+                more,
+            )
+        await in_thread(self.workspace.remove)
 
     async def _sibling(self, identity: str, workspace: Workspace) -> SandboxMachine:
         return await self.image.spawn_in(workspace, identity)

@@ -229,3 +229,43 @@ async def test_a_python_that_finds_its_library_by_a_path_outside_only(own, linke
         await machine.exec('echo "${LD_LIBRARY_PATH-unset}"; env | grep -c RAMURE_LD')
     ).stdout == f"{own or 'unset'}\n0\n"
     await machine.stop()
+
+
+def _mode(path: Path) -> int:
+    return path.lstat().st_mode & 0o7777
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "cp /bin/true evil; chmod 4755 evil",
+        "cp /bin/true evil; chmod 6755 evil",
+        "cp /bin/true evil; chmod 2755 evil",
+        "cp /bin/true evil; chmod 4111 evil",  # that nobody may read
+        "mkdir -p a/b; cp /bin/true a/b/evil; chmod u+s a/b/evil; ln a/b/evil evil",
+        "cp /bin/true evil; perl -e 'chmod 04755, \"evil\"'",
+        "cp /bin/true evil; touch -d 2001-01-01 evil; chmod 4755 evil; touch -d 2001-01-01 evil",
+        "cp /bin/true $'new\\nline'; chmod 4755 $'new\\nline'; mv $'new\\nline' evil",
+    ],
+)
+async def test_no_setuid_file_of_a_sandbox_is_left(outside, caplog, way):
+    machine = await SandboxImage(workdir=outside / "work").spawn()
+    assert (await machine.exec(f"bash -c {shlex.quote(way)}")).ok
+    assert _mode(outside / "work" / "evil") & 0o6000
+    await machine.stop()
+    assert not _mode(outside / "work" / "evil") & 0o6000
+    assert _mode(outside / "work" / "evil") & 0o111  # the rest stays
+    assert "had made files setuid" in caplog.text
+
+
+async def test_your_own_setuid_files_stay_as_they_were(outside, caplog):
+    own, away = outside / "work" / "own", outside / "away"
+    for file in (own, away):
+        file.write_text("")
+        file.chmod(0o4755)
+    await asyncio.sleep(1.2)  # status changes of before the sandbox
+    machine = await SandboxImage(workdir=outside / "work").spawn()
+    await machine.exec(f"ln -s {away} link; mkfifo fifo; chmod 4755 fifo; echo x > new")
+    await machine.stop()
+    assert (_mode(own), _mode(away)) == (0o4755, 0o4755)
+    assert "setuid" not in caplog.text
