@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import shlex
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ from ramure.machines.base import OUR_LIMIT
 from ramure.machines.checks import check_path, check_size
 from ramure.machines.errors import FileRefused, MachineError, NoSuchFile, OutsideFolder
 from ramure.machines.framing import new_token, packed
+from ramure.masking import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PASSING_LIMIT", "limited", "read_by_command", "write_by_command"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PASSING_LIMIT: Final = 120.0
 """Seconds that reading or writing a file that is passed on may take, and a second more for each MiB."""

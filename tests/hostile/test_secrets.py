@@ -14,11 +14,12 @@ import pytest
 from ramure import agent, agent_process, current_runtime, emit, spawn
 from ramure.agents.launch import without_inspector
 from ramure.errors import UsageError
-from ramure.exits import Crashed, format_exit, format_traceback
+from ramure.exits import Crashed, format_exit
 from ramure.machines.keeper import Keeper
 from ramure.masking import MASK, Masker, get_logger, masked, masked_values, remember_secrets, secrets_in
 from ramure.runtime.actor_views import actor_details
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
+from ramure.tracebacks import format_traceback
 
 SECRET: list[tuple[str, str, str]] = [  # variable, value, what of it is secret
     ("DATABASE_URL", "postgres://app:Tr0ub4dor&3@db.internal/x", "Tr0ub4dor&3"),
