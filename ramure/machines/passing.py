@@ -129,14 +129,19 @@ fi
 size=$(wc -c </dev/fd/3)
 if [ "$size" -gt "$3" ]; then printf '%s\n' "$size" >&2; exit 49; fi
 umask 077
-stage=$(mktemp -d "${TMPDIR:-/tmp}/ramure-passing-XXXXXX") || exit 47
+case ${TMPDIR-} in /*) temporary=$TMPDIR ;; *) temporary=/tmp ;; esac
+stage=$(mktemp -d "$temporary/ramure-passing-XXXXXX") || exit 47
 if head -c "$3" <&3 >"$stage/file"; then printf '%s %s\n' "$((size))" "$stage"; else rm -rf -- "$stage"; exit 47; fi
 """
 )
 """Copies the file, if it has at most $3 bytes, to a private directory; prints its size and that directory. That it is inside
 is seen of the descriptor: its name may have become a link before it was opened."""
 
-_STAGE: Final = r"""umask 077; exec mktemp -d "${TMPDIR:-/tmp}/ramure-passing-XXXXXX" """
+_STAGE: Final = r"""
+case ${TMPDIR-} in /*) temporary=$TMPDIR ;; *) temporary=/tmp ;; esac
+umask 077
+exec mktemp -d "$temporary/ramure-passing-XXXXXX"
+"""
 
 _WRITE: Final = (
     "make=1\n"

@@ -85,6 +85,19 @@ async def test_messages_and_files_go_where_agents_are_connected_and_nowhere_else
             await has(two, "download_file", source="one", path="ones.bin", to_path="fetched.bin")
             assert (await digest(two, "fetched.bin"), await digest(one, "fetched.bin")) == sums
 
+            # Nothing outside their working directories, there or here.
+            (tmp_path / "key").write_text("a key")
+            (tmp_path / "two" / "link").symlink_to(tmp_path / "key")
+            for path in (str(tmp_path / "key"), "../key", "link"):
+                said = await has(one, "download_file", source="two", path=path, to_path="key")
+                assert f"it leads outside {tmp_path / 'two'}, the folder of the machine of 'two'" in said
+                said = await has(one, "send_file", to="two", path="ones.bin", to_path=path)
+                assert f"it leads outside {tmp_path / 'two'}, the folder of the machine of 'two'" in said
+            said = await has(one, "download_file", source="two", path="twos.bin", to_path="../key")
+            assert f"it leads outside {tmp_path / 'one'}, the folder of your machine" in said
+            assert (tmp_path / "key").read_text() == "a key"
+            assert not (tmp_path / "one" / "key").exists()
+
             # Not against the direction, and not where there is no connection.
             for tool, arguments in (
                 ("message", {"to": "one", "text": "Hello."}),

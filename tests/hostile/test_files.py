@@ -308,6 +308,17 @@ async def test_with_the_whole_machine_any_path_works_and_with_none_no_path_does(
     assert [tool.name for tool in builtin_tools("one", lambda: world.mine, {"two": peer})] == ["message"]
 
 
+async def test_a_temporary_directory_that_is_no_full_path_is_not_used(tmp_path: Path) -> None:
+    machine = await SandboxImage(workdir=tmp_path, env={"TMPDIR": "sub"}).spawn()
+    try:
+        (tmp_path / "sub").mkdir()
+        await machine.write_within(".", "sub/file", b"data")
+        assert await machine.read_within(".", "sub/file", 4) == b"data"
+        assert [path.name for path in (tmp_path / "sub").iterdir()] == ["file"]
+    finally:
+        await machine.stop()
+
+
 async def test_the_error_is_typed_and_names_the_folder(world: World) -> None:
     with pytest.raises(OutsideFolder) as told:
         await world.theirs.read_within(".", f"{world.home}/id_rsa", 1000)
