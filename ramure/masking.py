@@ -61,6 +61,9 @@ _KEYS: Final = frozenset(
 _ENDINGS: Final = ("PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "PASS", "PWD", "TOKEN", "KEY", "CREDENTIALS", "SEED")
 """So do names end that are written as one word (PGPASSWORD, OPENAIKEY), and others (MONKEY)."""
 
+_NO_SECRETS: Final = frozenset("CACHE FOREIGN GPG PARTITION PRIMARY PUBLIC SORT".split())
+"""Kinds of keys that are none."""
+
 _ABOUT: Final = frozenset(
     "ALG ALGORITHM AUDIENCE CMD COMMAND COUNT DIR ENABLED ENDPOINT EXPIRES EXPIRY FILE FORMAT HEADER HELPER HOST ISSUER "
     "LENGTH LIMIT METHOD MODE NAME PATH PREFIX PROVIDER REGION SIZE SOCK TIMEOUT TTL TYPE URI URL USER VERSION".split()
@@ -88,7 +91,7 @@ _WORD: Final = re.compile(
 )
 _NUMBER: Final = re.compile(r"v?[\d.,:+\-]+")
 _HEX: Final = re.compile(r"[0-9a-fA-F\-]+")
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_+/=\-]{20,512}")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_+/=:\-]{20,512}")
 _SLUG: Final = re.compile(r"([a-z]+|[A-Z]+|[A-Z][a-z]+|\d+)([-_/=]+([a-z]+|[A-Z]+|[A-Z][a-z]+|\d+))*")
 
 _URLS: Final = re.compile(r"[,;\s]+(?=[A-Za-z][\w+.\-]*://)")
@@ -114,7 +117,11 @@ def secrets_in(environment: Mapping[str, str]) -> list[str]:
             whole = value.strip()
             found.update([whole] if name in listed else _secrets_of(name, whole))
             if "\n" in whole and whole in found:  # a screen may show some of its lines
-                found.update(line.strip() for line in whole.splitlines() if len(line.strip()) >= 2 * SHORTEST)
+                found.update(
+                    line.strip()
+                    for line in whole.splitlines()
+                    if len(line.strip()) >= 2 * SHORTEST and not line.startswith("-----")
+                )
     usable = {each for each in found if len(each) >= SHORTEST and each != MASK}
     return sorted(usable, key=lambda each: (-len(each), each))
 
@@ -163,6 +170,7 @@ def _parts(value: str) -> Iterator[str]:
                 yield unquote(password)
             elif len(user) >= 16:  # a token in the place of the user
                 yield user
+        yield from filter(_is_random, re.split(r"[/?&=#]", url)[3:])  # of a webhook
     for found in _PARAMETER.finditer(value) if "=" in value else ():
         if not found[1].startswith("$"):
             yield found[1]
@@ -171,7 +179,7 @@ def _parts(value: str) -> Iterator[str]:
 
 def _is_secret(name: str, value: str) -> bool:
     words = [word.upper() for word in _WORDS.findall(name)] or [name]
-    if name in _DIRECTORIES or "PUBLIC" in words:
+    if name in _DIRECTORIES:
         return False
     random = _is_random(value)
     if _PATH.match(value) and not (random and value.count("/") <= 3):
@@ -179,6 +187,8 @@ def _is_secret(name: str, value: str) -> bool:
     if words[-1] not in _ABOUT:
         if _PASSWORDS.intersection(words) or words[-1].endswith(_ENDINGS[:4]):
             return not _is_plain(value)
+        if _KEYS.intersection(words) and _NO_SECRETS.intersection(words):
+            return False
         if _KEYS.intersection(words) or (words[-1].endswith(_ENDINGS) and any(not c.isalpha() for c in value)):
             return not (_is_plain(value) or _WORD.fullmatch(value) or _NUMBER.fullmatch(value))
     return random and words[-1] not in _IDENTIFIERS

@@ -43,6 +43,11 @@ SECRET: list[tuple[str, str, str]] = [  # variable, value, what of it is secret
     ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
     ("GOOGLE_CREDENTIALS", '{"client": "me", "private_key": "abc-def-123"}', "abc-def-123"),
     ("CONFIG", '{"db": {"password": "inner-pass-9"}}', "inner-pass-9"),
+    ("WEBHOOK_URL", "https://hooks.example/services/T01/k3Jf82hGxQ91mZpL7vTn4Rb6", "k3Jf82hGxQ91mZpL7vTn4Rb6"),
+    ("BOT", "123456789:AAEhBP0av28fr3FvS8hGZcQ1W9mZtKxV1aB", "123456789:AAEhBP0av28fr3FvS8hGZcQ1W9mZtKxV1aB"),
+    ("PIP_INDEX_URL", "https://__token__:pypi-AgEIcHlwaS5vcmc@host/simple", "pypi-AgEIcHlwaS5vcmc"),
+    ("NPM_CONFIG__AUTH", "dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA=="),
+    ("JDBC", "jdbc:postgresql://h/db?user=a&password=S3cretPw99", "S3cretPw99"),
     ("STRIPE", "k3Jf82hGxQ91mZpL7vTn4Rb6", "k3Jf82hGxQ91mZpL7vTn4Rb6"),  # only its look says so
 ]
 
@@ -84,6 +89,12 @@ NOT_SECRET: list[tuple[str, str]] = [
     ("MODEL", "anthropic/claude-3-5-sonnet-20241022"),
     ("TARGET", "x86_64-pc-linux-gnu-gcc-12"),
     ("AGENT", "WorkerNumber2OfTheSecondFarm"),
+    ("CACHE_KEY", "deps-v12-linux"),
+    ("GPG_KEY", "A035C8C19219BA821ECEA86B64E628F8D684696D"),
+    ("KUBERNETES_PORT", "tcp://10.96.0.1:443"),
+    ("CI_JOB_URL", "https://gitlab.example.com/a/b/-/jobs/123456789"),
+    ("SSH_CONNECTION", "10.0.0.1 51234 10.0.0.2 22"),
+    ("KRB5CCNAME", "FILE:/tmp/krb5cc_1000"),
     ("SHORT_KEY", "abc1234"),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ramure.errors import RamureError
+from ramure.masking import masked
 from ramure.runtime.control.errors import BadRequest, RequestFailed, RunGone
 
 __all__ = ["MAX_ANSWER", "MAX_REQUEST", "PROTOCOL", "Number", "described", "failure", "read_request"]
@@ -44,7 +45,7 @@ def number_of(frame: Any) -> Number | None:
 
 def described(error: BaseException) -> dict[str, Any]:
     """An exception as an answer's ``error``."""
-    text = str(error)
+    text = masked(str(error))
     told: dict[str, Any] = {"error": type(error).__name__, "text": text if len(text) <= 10_000 else text[:9_999] + "…"}
     if isinstance(error, BadRequest):
         told["field"] = error.field
