@@ -159,6 +159,36 @@ async def test_nothing_opens_the_inspector_of_an_agents_node(any_stage: Stage) -
     assert "Debugger listening" not in program.said
 
 
+SHOWN = {
+    "DATABASE_URL": "postgres://app:Tr0ub4dor-3-horses@db.internal/x",
+    "MY_PW": "hunter2hunter2",
+    "SIGNING_SEED": "a1b2c3d4e5f60718",
+    "CODENAME": "bluebirdfour",
+    "RAMURE_SECRETS": "CODENAME",
+    "ORDINARY": "plain-to-see",
+}
+
+
+async def test_the_last_screen_of_a_pi_that_died_shows_no_secret(any_stage: Stage) -> None:
+    stage = any_stage
+    command = "echo $DATABASE_URL $MY_PW; echo $SIGNING_SEED $CODENAME $ORDINARY; sleep 2; kill -9 $PPID"
+    async with ScriptedModel([ToolCall("bash", {"command": command}), Hang()]) as model:
+        stage.serve(model)
+        async with stage.python(PROGRAM, env=SHOWN) as program:
+            run_id = await program.run_id()
+            log = stage.logs(run_id) / "_runtime.jsonl"
+            await until(lambda: log.exists() and "crash_report" in log.read_text(), 30, "a crash report")
+            program.signal(2)
+            await program.ends(5)
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    screen = next(entry["screen"] for entry in entries if entry["type"] == "crash_report")
+    assert "plain-to-see" in screen
+    assert "postgres://app:[secret]@db.internal/x" in screen
+    for secret in ("Tr0ub4dor-3-horses", "hunter2hunter2", "a1b2c3d4e5f60718", "bluebirdfour"):
+        assert secret not in log.read_text()
+        assert secret not in program.said
+
+
 def parts(directory: Path) -> list[tuple[str, int]]:
     return [(str(path), stat.S_IMODE(path.lstat().st_mode)) for path in directory.rglob("*") if not path.is_symlink()]
 
