@@ -33,8 +33,12 @@ TOLD: Final = 10
 """Failures of a process's children that get a warning of their own; the others are named at its end."""
 
 
-def check_result(label: str, function: Callable[..., Any], value: object) -> None:
-    """Raise :class:`NotAwaited` for a result that only an ``await`` would make one: it is useless to who gets it."""
+def check_result(record: ProcessRecord, function: Callable[..., Any], value: object) -> None:
+    """Raise :class:`NotAwaited` for a result that only an ``await`` would make one: it is useless to who gets it.
+
+    There is a warning too: a loop that tries again until a try succeeds takes the failure, and would go on for ever
+    without a word.
+    """
     if inspect.iscoroutine(value):
         text = missing_await(value)
         value.close()  # it is never awaited, and this says so better than Python's warning
@@ -42,9 +46,9 @@ def check_result(label: str, function: Callable[..., Any], value: object) -> Non
         text = f"{value!r} was not awaited: write `await` before it, or return something else"
     else:
         return
-    raise NotAwaited(
-        f"{label} returned a coroutine and not its result: {text} (the function is at {place_of(function)})"
-    )
+    text = f"{record.label} returned a coroutine and not its result: {text} (the function is at {place_of(function)})"
+    record.run.warn(record.path, text)
+    raise NotAwaited(text)
 
 
 def wrong_arguments(
@@ -72,10 +76,11 @@ def _misfit(arguments: Mapping[str, Any], signature: inspect.Signature) -> str:
     return ""
 
 
-def explain(error: BaseException) -> None:
-    """Add a note to an error that comes of a coroutine in the place of its result."""
+def explain(record: ProcessRecord, error: BaseException) -> None:
+    """Name the ``await`` that is missing where an error comes of it: in a note, and in a warning (see check_result)."""
     if isinstance(error, AttributeError) and (text := missing_await(error.obj)) and text not in _notes(error):
         error.add_note(text)
+        record.run.warn(record.path, text)
 
 
 def _notes(error: BaseException) -> list[str]:

@@ -151,7 +151,7 @@ class Process(Actor):
         plan = self.plan
         try:
             value = await plan.function(*plan.args, **plan.kwargs)
-            check_result(self.record.label, plan.function, value)
+            check_result(self.record, plan.function, value)
             outcome = Outcome("done", value)
         except BaseException as error:
             outcome = self._failed(error)
@@ -163,7 +163,7 @@ class Process(Actor):
 
     def _failed(self, error: BaseException) -> Outcome:
         """The outcome of a function that ``error`` left. Raises it, once it is told, if it ends more than the process."""
-        explain(error)
+        explain(self.record, error)
         try:
             failure = failure_of(error)
         except asyncio.CancelledError:

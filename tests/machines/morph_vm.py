@@ -8,11 +8,13 @@ holds the files, not the processes (the real service keeps both).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,3 +117,29 @@ class VmFiles(asyncssh.SFTPServer):
 
     def __init__(self, chan: asyncssh.SSHServerChannel[bytes], root: Path) -> None:
         super().__init__(chan, chroot=os.fsencode(root))
+
+    async def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        """As sshd's own process, one that opens a FIFO waits for its other end, and nobody else does."""
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[object] = loop.create_future()
+
+        def settle(result: object, error: Exception | None) -> None:
+            if opened.done():
+                return
+            if error is None:
+                opened.set_result(result)
+            else:
+                opened.set_exception(error)
+
+        def work() -> None:
+            result: object = None
+            failed: Exception | None = None
+            try:
+                result = super(VmFiles, self).open(path, pflags, attrs)
+            except Exception as error:
+                failed = error
+            with contextlib.suppress(RuntimeError):  # the server has ended meanwhile
+                loop.call_soon_threadsafe(settle, result, failed)
+
+        threading.Thread(target=work, daemon=True).start()
+        return await opened
