@@ -17,6 +17,8 @@ __all__ = [
     "MARK",
     "Marks",
     "Output",
+    "answered",
+    "asked",
     "framed",
     "login_framed",
     "login_line",
@@ -186,6 +188,19 @@ def unframed(token: str, stdout: bytes, stderr: bytes) -> tuple[Marks, bytes, by
     marks.feed("stderr", stderr)
     marks.rest()
     return marks, b"".join(output["stdout"]), b"".join(output["stderr"])
+
+
+def asked(words: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The token and the command of what was :func:`framed`; None for anything else. For machines that have no shell."""
+    if len(words) > 5 and words[1] == "-c" and words[2] == FRAME:
+        return words[4], list(words[5:])
+    return None
+
+
+def answered(token: str, stdout: str, stderr: str, code: int) -> tuple[str, str]:
+    """What a shell would have put out, for a command that was :func:`framed` with this token."""
+    mark = f"\x1e{token}"
+    return (f"{mark} start 1\n{stdout}{mark} end {code}\n", f"{mark} start 1\n{stderr}{mark} end {code}\n")
 
 
 def packed(text: str) -> str:
