@@ -26,7 +26,7 @@ PIECES = (
 )
 
 LONG = 20_000
-"""Characters that the 50th, 250th, 450th … text of a kind has, at least."""
+"""Characters that the 50th, 1,050th … text of a kind has, at least."""
 
 
 def sealed(text: str) -> str:
@@ -50,7 +50,7 @@ class Texts:
         """The text of that kind and number, unlike every other: it holds 64 random bits."""
         pieces = [f"{kind} {number}", f"{self._chosen.getrandbits(64):016x}"]
         pieces += self._chosen.choices(PIECES, k=self._chosen.randint(1, 4))
-        if number % 200 == 50:
+        if number % 1000 == 50:
             pieces.append("".join(self._chosen.choices("abc déf\n日👍", k=LONG)))
         return sealed(" ".join(pieces))
 
