@@ -23,6 +23,8 @@ class Turns:
         """Why its last run ended, where not in good order: ``interrupted``, or the model's error."""
         self.called: set[str] = set()
         """The names of the tools that it has called so far."""
+        self.answered = False
+        """True from the end of a run to the next message or run: pi says a moment later that it is idle."""
         self.progress = 0
         """Grows with each call of a tool of the run and each message, reminders excepted."""
         self.person_at: float | None = None
@@ -31,6 +33,7 @@ class Turns:
     def on_message(self, origin: str, now: float) -> None:
         """A message of the run's log: ``origin`` is who sent it."""
         self.prompted = True
+        self.answered = False
         if origin != "ramure":
             self.progress += 1
         if origin == "person":
@@ -43,7 +46,10 @@ class Turns:
 
     def on_report(self, kind: str, data: Mapping[str, Any], now: float) -> None:
         """A report of the extension."""
-        if kind == "run_end":
+        if kind == "state" and data.get("state") == "busy":
+            self.answered = False
+        elif kind == "run_end":
+            self.answered = True
             self.said = str(data.get("text") or "")
             aborted = data.get("stop_reason") == "aborted"
             self.stopped = str(data["error"]) if data.get("error") else "interrupted" if aborted else None

@@ -116,7 +116,7 @@ def _at_work(agent: AgentRecord) -> bool:
     actor = agent.actor()
     if actor is None or agent.stream.ever_read:
         return False
-    return actor.state == "busy" or bool(actor.delivery.undelivered)
+    return (actor.state == "busy" and not actor.turns.answered) or bool(actor.delivery.undelivered)
 
 
 def idle_agents(record: ProcessRecord) -> list[AgentRecord]:

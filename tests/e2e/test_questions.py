@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ramure.testing import Conversation, Hang, HTTPError, ScriptedModel
+from ramure.testing import Conversation, Hang, HTTPError, ScriptedModel, Text
 from tests.e2e.kit import Stage
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(120)]
@@ -94,3 +94,27 @@ async def test_a_question_outlives_a_pause_and_nothing_is_asked_in_it(stage: Sta
 async def command(stage: Stage, *words: str) -> None:
     async with stage.ramure(*words) as process:
         assert await process.ends(40) == 0, process.said
+
+
+ASKS_AND_RETURNS = """
+import asyncio
+from ramure import agent, agent_process
+
+@agent_process
+async def main():
+    worker = await agent("worker")
+    answers = [await worker.ask("One?"), await worker.ask("Two?")]
+    return answers
+
+print("result", asyncio.run(main()))
+"""
+
+
+async def test_a_program_that_returns_with_the_answer_is_not_told_that_its_agent_is_at_work(any_stage: Stage) -> None:
+    """pi says that it is idle a moment after the end of the run that answered."""
+    async with ScriptedModel([Text("one"), Text("two")]) as model:
+        any_stage.serve(model)
+        async with any_stage.python(ASKS_AND_RETURNS) as running:
+            assert await running.ends(90) == 0, running.said
+    assert "result ['one', 'two']" in running.said
+    assert "returned while" not in running.said
