@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors.cell import cell_of
 from ramure.actors.timers import Timer
+from ramure.executor import Threads
 from ramure.runtime.messages import Timeout
 from ramure.runtime.scope import process_of
 
@@ -220,6 +221,8 @@ class Carriers:
             if frame is None or thread is threading.current_thread() or thread is threading.main_thread():
                 continue
             stack = list(_stack(frame))
+            if type(getattr(getattr(thread, "_target", None), "__self__", None)) is Threads:
+                continue  # ramure's own calls, made for a process: they decide nothing
             records = {record for record in map(owner_of, _contexts(thread, stack)) if record is not None}
             for record in records:
                 self._note(record, f"thread {thread.name}")

@@ -105,7 +105,9 @@ class Listener(socket.socket):
     @classmethod
     def at(cls, address: str, port: int, door: Doorkeeper) -> Listener:
         """Bind to an address. Raises OSError."""
-        listener = cls(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        # The protocol is said, for asyncio looks at it: only then does it switch Nagle's algorithm off, which costs 40 ms.
+        listener = cls(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if listener.family == socket.AF_INET6:

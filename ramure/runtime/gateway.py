@@ -405,7 +405,10 @@ class Gateway:
             await self._converse(key, connection)
         finally:
             connection._end(1000, "closed")
+            reader = asyncio.create_task(_read_the_rest(socket))
             await writer
+            reader.cancel()
+            await asyncio.wait([reader])
 
     async def _converse(self, key: bytes, connection: AgentConnection) -> None:
         first: list[Frame] = []
@@ -451,6 +454,13 @@ class Gateway:
             if self._current.get(key) is connection:
                 del self._current[key]
                 sink.disconnected(connection, connection.ended or "closed")
+
+
+async def _read_the_rest(socket: ServerConnection) -> None:
+    """What still comes on a connection that ends is dropped: its client's answer to the close stands behind it."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await socket.recv(decode=False)
 
 
 async def _turn_away(socket: ServerConnection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from typing import Any
 
@@ -135,6 +136,18 @@ async def test_malformed_frames_are_answered_and_counted_and_end_nothing() -> No
             assert await sink.next() == ("connected", "l1")
             assert await sink.next() == ("frame", Ack(1))
             assert sink.connection is not None and sink.connection.malformed == 6
+
+
+async def test_frames_go_out_at_once() -> None:
+    """Nagle's algorithm would hold the second of two small ones back for 40 ms."""
+    sink = Recorder()
+    async with Gateway() as gateway:
+        gateway.expect("t", sink)
+        async with dial(gateway, "t") as client:
+            await greet(client)
+            assert sink.connection is not None
+            accepted = sink.connection.socket.transport.get_extra_info("socket")
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_pings_are_answered_by_the_gateway_alone() -> None:
