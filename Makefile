@@ -64,7 +64,7 @@ lowest: $(VENV)/.stamp  ## a fast part of the tests on the lowest versions of ea
 
 edges: $(VENV)/.stamp  ## random trials of what must not touch what is yours: git, mounts, daemons (N=3: three times as many)
 	@tools/need.sh tmux ps git sshd ssh bwrap
-	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/edges $(PYTEST_ARGS)
+	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/edges tests/e2e/test_stalled.py $(PYTEST_ARGS)
 
 bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
 	@tools/need.sh tmux ps sshd bwrap dockerd docker

@@ -21,7 +21,7 @@ from ramure.agents.toolchain import Toolchain, find_tmux, set_up
 from ramure.home import private_dir
 from ramure.testing.blocking import BlockingCall, detect_blocking_calls
 from ramure.testing.leaks import CACHES, LeakCheck
-from tests import scale  # noqa: F401, it chooses the profile of Hypothesis
+from tests import scale
 
 ROOT = Path(__file__).parent.parent
 DEV = ROOT / ".ramure-dev"
@@ -67,10 +67,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if VERSIONS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real_pi)
+    if not scale.SOAK:
+        _leave_out(config, items, [item for item in items if item.get_closest_marker("edges")])
     if config.option.quick:
         real = [item for item in items if item.get_closest_marker("real_pi") or item.get_closest_marker("real")]
-        config.hook.pytest_deselected(items=real)
-        items[:] = [item for item in items if item not in set(real)]
+        _leave_out(config, items, real)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], these: list[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=these)
+    items[:] = [item for item in items if item not in set(these)]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -41,11 +41,12 @@ def leak_check(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 
     tmp_path_factory.getbasetemp()  # pytest's own, made on first use: not within the run, which would see and remove it
     with new_run() as run:
-        with monkeypatch.context() as patch:
-            for name, value in run.environment.items():
-                patch.setenv(name, value)
-            patch.setattr(tempfile, "tempdir", str(run.temporary))
-            yield run
+        for name, value in run.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(tempfile, "tempdir", str(run.temporary))
+        yield run
+        # All of it at once, last first: a variable that the test had set itself would else get back the run's value.
+        monkeypatch.undo()
         leaks = run.wait_until_clean()
         clean_up(leaks)
         if leaks:

@@ -167,7 +167,10 @@ MATRIX: dict[str, Surroundings] = {
     ),
     # -- hosts
     "another hostname": Surroundings(setup="hostname elsewhere.example", prefix=("unshare", "--uts")),
-    "noexec /tmp": Surroundings(setup="mount --bind /tmp /tmp && mount -o remount,bind,noexec /tmp", prefix=NAMESPACE),
+    # (The TMPDIR and not /tmp: the checkout, and with it pi, may stand there.)
+    "a noexec TMPDIR": Surroundings(
+        setup='mount --bind "$TMPDIR" "$TMPDIR" && mount -o remount,bind,noexec "$TMPDIR"', prefix=NAMESPACE
+    ),
     "a full TMPDIR": Surroundings(
         setup='mount -t tmpfs -o size=16k none "$TMPDIR"; head -c 100000 /dev/zero >"$TMPDIR/full" 2>/dev/null',
         prefix=NAMESPACE,

@@ -49,7 +49,9 @@ STOPS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.real_pi
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("how", STOPS)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[pytest.mark.edges] * (number > 0)) for number, how in enumerate(STOPS)]
+)
 async def test_a_model_that_stops_is_noticed_within_45_seconds_of_its_last_sign_of_life(stage: Stage, how: str) -> None:
     answer, words = STOPS[how]
     async with ScriptedModel(lambda _: answer) as model:
@@ -110,6 +112,7 @@ SLOW = README.replace(
 
 @pytest.mark.real_pi
 @pytest.mark.timeout(0)
+@pytest.mark.edges
 async def test_slow_models_that_go_on_are_never_reminded(stage: Stage) -> None:
     """Three here; fifty in ``make edges``."""
     room = asyncio.Semaphore(3)
@@ -128,6 +131,7 @@ async def goes_on(stage: Stage, seed: int, room: asyncio.Semaphore) -> None:
 
 @pytest.mark.real_pi
 @pytest.mark.timeout(180)
+@pytest.mark.edges
 async def test_while_a_person_is_at_the_terminal_nobody_is_accused(stage: Stage) -> None:
     async with ScriptedModel(lambda _: "What shall I do?") as model:
         stage.serve(model)

@@ -11,7 +11,7 @@ from tests.scale import SOAK, long_in_a_soak
 
 __all__ = ["oldest_stage", "stage"]
 
-pytestmark = [pytest.mark.real_pi, long_in_a_soak]
+pytestmark = [pytest.mark.edges, pytest.mark.real_pi, long_in_a_soak]
 
 NAMES = [*WAYS, *STOPS] if SOAK else ["402", "500-for-good", "unknown-tool-corrected"]
 AGENTS, SECONDS = (20, 60) if SOAK else (4, 5)

@@ -14,6 +14,8 @@ from tests.e2e.kit import Stage
 from tests.e2e.screen import Screen
 from tests.e2e.test_stalled import README
 
+pytestmark = pytest.mark.edges
+
 __all__ = ["stage"]
 
 

@@ -31,7 +31,7 @@ from tests.machines.sshd import Sshd
 
 pytestmark = pytest.mark.real
 
-IPV6 = ["::1", "::"] if os.path.exists("/proc/net/if_inet6") else []
+IPV6 = ["::1"] if os.path.exists("/proc/net/if_inet6") else []
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ class TestWays:
             results = await asyncio.gather(*(machine.exec(command, timeout=30) for _ in range(20)))
         assert {result.stdout for result in results} == {"hello you\n"}
 
-    @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "0.0.0.0", *IPV6])
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", *IPV6])
     async def test_agents_reach_the_run_wherever_it_listens(self, own_sshd, host):
         @ramure.agent_process(image=own_sshd.image(), host=host)
         async def main():

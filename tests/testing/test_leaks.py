@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -195,3 +196,19 @@ def test_loading_the_plugin_imports_nothing_heavy() -> None:
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=20)
     loaded = {name.partition(".")[0] for name in ast.literal_eval(result.stdout)}
     assert not loaded & {"asyncio", "websockets", "pykka", "libtmux", "paramiko", "subprocess", "socket"}
+
+
+@pytest.fixture
+def before() -> Iterator[None]:
+    """The outermost fixture of its test: it sees what the others leave."""
+    names = ("RAMURE_HOME", "RAMURE_RUN_ID", "TMPDIR", "TMUX_TMPDIR")
+    there = [os.environ.get(name) for name in names], tempfile.tempdir
+    yield
+    assert ([os.environ.get(name) for name in names], tempfile.tempdir) == there
+
+
+def test_a_test_that_sets_a_variable_of_the_run_itself_leaves_none_behind(
+    before: None, leak_check: LeakCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setattr(tempfile, "tempdir", "/elsewhere")
