@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -176,6 +177,8 @@ async def test_what_pi_has_started_there_is_gone_before_the_next_one_begins_and_
     assert "ended with your process" in told
     assert f"sleep {number + kinds.index('setsid fork')}" in told
     assert not sleepers(number, number + 100)
+    for directory in (ramure_home.parent / "tmp").glob("tmux-*"):
+        shutil.rmtree(directory)  # of the agent's own tmux: who is killed leaves its socket
 
 
 async def test_a_run_that_cannot_be_reached_is_an_error_before_the_launch(ramure_home, monkeypatch):

@@ -456,6 +456,9 @@ class TestRefusals:
         if row.kernel:
             assert (await machine.read_file("/proc/self/status")).startswith(b"Name:")
 
+    @pytest.mark.needs(
+        "kernel"
+    )  # an SFTP server that waits for a FIFO in a process of its own, which the fake's is not
     @real_commands
     async def test_a_file_that_a_peer_swaps_for_a_fifo_again_and_again(self, machine, short):
         """Each read gives content or a refusal, in time; and none holds up the others."""
