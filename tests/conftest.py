@@ -67,6 +67,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if VERSIONS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real_pi)
+        if "ssh" in item.name.partition("[")[2]:  # a backend's row
+            item.add_marker(pytest.mark.real)
     if not scale.SOAK:
         _leave_out(config, items, [item for item in items if item.get_closest_marker("edges")])
     if config.option.quick:

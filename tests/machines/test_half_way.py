@@ -139,6 +139,7 @@ async def test_a_host_on_which_no_working_directory_can_be_made(own_sshd, tmp_pa
     await until(lambda: not own_sshd.sessions(), 30, "it is logged out")
 
 
+@pytest.mark.real
 async def test_a_spawn_over_ssh_that_is_given_up(tmp_path):
     directory = tmp_path / "t"
     directory.mkdir()
