@@ -120,12 +120,12 @@ def container(_: Path) -> DockerImage:
 
 ROWS = [
     Row("in-memory", lambda _: MemoryImage(env={"RAMURE_TEST": "42"}), here=False, processes=False),
-    Row("local", lambda directory: LocalImage(workdir=directory, env={"RAMURE_TEST": "42"}), 5.0, users=("nobody",)),
+    Row("local", lambda directory: LocalImage(workdir=directory, env={"RAMURE_TEST": "42"}), 0.5, users=("nobody",)),
     Row("sandbox", lambda directory: SandboxImage(workdir=directory, env={"RAMURE_TEST": "42"}), here=False),
     Row(
         "ssh",
         lambda directory: sshd().image(workdir=str(directory), env={"RAMURE_TEST": "42"}),
-        5.0,
+        1.0,
         users=("nobody",),
         forks=False,
     ),
