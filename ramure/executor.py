@@ -25,7 +25,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from ramure.errors import OperationalError, with_remedy
 
-__all__ = ["NoThread", "Threads", "busy", "in_thread", "resolve", "submit", "thread_count"]
+__all__ = ["NoThread", "Threads", "busy", "in_lasting_thread", "in_thread", "resolve", "submit", "thread_count"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +35,9 @@ LIMIT: Final = 32
 
 IDLE_LIMIT: Final = 10.0
 """Seconds after which a thread that has nothing to do ends."""
+
+LAUNCHERS: Final = 2
+"""Threads at most that start processes which are to end with this program."""
 
 EXIT_LIMIT: Final = 10.0
 """Seconds that the calls under way get when the interpreter exits."""
@@ -48,11 +51,13 @@ class NoThread(OperationalError, RuntimeError):
 
 
 class Threads(Executor):
-    """An executor of at most ``limit`` daemon threads, started on demand."""
+    """An executor of at most ``limit`` daemon threads, started on demand. One that has nothing to do for ``idle`` seconds
+    ends; with None, none does."""
 
-    def __init__(self, limit: int, name: str) -> None:
+    def __init__(self, limit: int, name: str, idle: float | None = IDLE_LIMIT) -> None:
         self._limit = limit
         self._name = name
+        self._idle = idle
         self._reset()
 
     def _reset(self) -> None:
@@ -117,7 +122,7 @@ class Threads(Executor):
         changed = self._changed
         while True:
             with changed:
-                if not changed.wait_for(lambda: self._queue, IDLE_LIMIT):
+                if not changed.wait_for(lambda: self._queue, self._idle):
                     self._count -= 1
                     return
                 call = self._queue.popleft()
@@ -131,12 +136,21 @@ class Threads(Executor):
 
 
 _threads: Final = Threads(LIMIT, "ramure")
+_lasting: Final = Threads(LAUNCHERS, "ramure-launch", idle=None)
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """As ``asyncio.to_thread``, in a thread of ramure's own. The call goes on when the caller is cancelled meanwhile."""
     work = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_threads, work)
+
+
+async def in_lasting_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """As :func:`in_thread`, in a thread that ends with the program and not before: for what starts a process that asked
+    the kernel to be killed when its parent ends. To Linux that is the *thread* that started it (prctl(2),
+    ``PR_SET_PDEATHSIG``)."""
+    work = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_lasting, work)
 
 
 def submit(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -160,5 +174,6 @@ def thread_count() -> int:
     return _threads.count
 
 
-os.register_at_fork(after_in_child=_threads._reset)
-atexit.register(_threads.wait_until_idle, EXIT_LIMIT)
+for _each in (_threads, _lasting):
+    os.register_at_fork(after_in_child=_each._reset)
+    atexit.register(_each.wait_until_idle, EXIT_LIMIT)

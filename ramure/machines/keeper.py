@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ramure.descriptors import usual_limit
-from ramure.executor import in_thread
+from ramure.executor import in_lasting_thread, in_thread
 from ramure.forks import keep_from_forks
 from ramure.machines.errors import MachineDown, MachineError, MachineStopped, UserRefused
 from ramure.machines.removal import Identity
@@ -236,7 +236,7 @@ class Keeper:
         shown = {name: value for name, value in env.items() if name not in secret}
         ours, theirs = (keep_from_forks(end, lambda end: [end]) for end in socket.socketpair())
         argv = [*prefix, python or sys.executable, "-I", "-S", program or str(PROGRAM), str(theirs.fileno())]
-        launching = asyncio.ensure_future(in_thread(_launch, argv, shown, theirs))
+        launching = asyncio.ensure_future(in_lasting_thread(_launch, argv, shown, theirs))
         try:
             process = await asyncio.shield(launching)
         except BaseException as error:

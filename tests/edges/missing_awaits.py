@@ -36,6 +36,9 @@ VERBS: Final = frozenset(
 LIMIT: Final = 10.0
 """Seconds for a program: one that tries again until a try succeeds does so for ever when each lacks its `await`."""
 
+REAL: Final = r"\b(Sandbox|Docker|SSH|Local)Image\("
+"""A program that has this uses a real machine, whose processes know nothing of virtual time."""
+
 _numbers = itertools.count(1)
 
 
@@ -135,7 +138,8 @@ def run(case: Case, directory: Path) -> tuple[Result, str]:
     harness = InProcessHarness(_copy(case.script))
     name = f"program_{case.line}"
     module = types.ModuleType(name)
-    module.__dict__.update(__name__="__main__", __file__=str(file), _run=functools.partial(_virtual, harness))
+    start = _real if re.search(REAL, code) else _virtual
+    module.__dict__.update(__name__="__main__", __file__=str(file), _run=functools.partial(start, harness))
     log, out, error = io.StringIO(), io.StringIO(), ""
     handler = logging.StreamHandler(log)
     logging.getLogger().addHandler(handler)
@@ -169,6 +173,11 @@ def _copy(script: Any) -> Any:
     return play
 
 
+def _real(harness: InProcessHarness, main: Any) -> Any:
+    with _default_image(harness):
+        return asyncio.run(main)
+
+
 def _virtual(harness: InProcessHarness, main: Any) -> Any:
     """``asyncio.run`` in virtual time, on the harness where no image is given."""
 
@@ -189,4 +198,3 @@ def _default_image(harness: InProcessHarness) -> Iterator[None]:
         yield
     finally:
         ownership.LocalImage = before  # type: ignore[misc,assignment]
-        assert asyncio  # the loop itself is the harness's

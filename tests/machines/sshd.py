@@ -81,16 +81,27 @@ class Sshd:
             Path("/run/sshd").mkdir(exist_ok=True)  # where sshd separates its privileges
         sshd = shutil.which("sshd") or "/usr/sbin/sshd"
         command = [*self.prefix, sshd, "-D", "-e", "-f", str(self.directory / "config")]
-        with (self.directory / "log").open("a") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 20
         while True:
-            try:
-                socket.create_connection((self.address, self.port), timeout=1).close()
-                return
-            except OSError:
+            with (self.directory / "log").open("a") as log:
+                self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
+            while (
+                self.process.poll() is None
+            ):  # it ends at once where another process has its port: for a moment, we hope
+                if self.answers():
+                    return
                 assert time.monotonic() < deadline, (self.directory / "log").read_text()
                 time.sleep(0.02)
+            assert time.monotonic() < deadline, (self.directory / "log").read_text()
+            time.sleep(0.1)
+
+    def answers(self) -> bool:
+        """Whether it is sshd that listens there: a process that has no listener may connect to itself."""
+        try:
+            with socket.create_connection((self.address, self.port), timeout=1) as probe:
+                return probe.recv(4) == b"SSH-"
+        except OSError:
+            return False
 
     def sessions(self) -> list[int]:
         """The processes of sshd that serve a connection each."""

@@ -7,11 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from ramure import executor
 from ramure.machines.errors import FileRefused, MachineDown, NoSuchFile, SpawnFailed, UserRefused
 from ramure.machines.sandbox import SandboxImage
 from ramure.machines.tmux_exec import ExecTmux
@@ -151,6 +153,20 @@ async def test_tmux_runs_in_it(outside):
     assert (ending.exit_code, ending.screen) == (4, "in the box")
     await tmux.kill_server()
     await machine.stop()
+
+
+async def test_it_outlives_the_thread_that_started_it(outside, monkeypatch):
+    """The kernel kills a process that asked to end with its parent when the *thread* that started it ends (prctl(2))."""
+    monkeypatch.setattr(executor, "_threads", executor.Threads(4, "short", idle=0.01))
+    machine = await SandboxImage(str(outside / "work")).spawn()
+    try:
+        async with asyncio.timeout(20):
+            while any(each.name.startswith("short") for each in threading.enumerate()):
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)  # a signal of the kernel's would be there by now
+        assert (await machine.exec("echo here")).stdout == "here\n"
+    finally:
+        await machine.stop()
 
 
 async def test_a_killed_sandbox_is_noticed(outside):
