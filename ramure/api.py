@@ -570,7 +570,7 @@ def trap_exit(on: bool = True) -> None:
 async def receive(pattern: object = None, *, timeout: float | None = None) -> Any:
     """The first message to this process that matches; waits for one. See :func:`ramure.actors.receive`."""
     record = process_here("receive()")
-    return await record.inbox.receive(pattern, timeout, record.label)
+    return await record.inbox.receive(pattern, timeout, record, record.run.system.clock)
 
 
 def _process(what: str) -> Any:

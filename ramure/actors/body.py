@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ramure.actors import relations
 from ramure.actors.cell import DEAD, TRACED, Cell, current_cell
-from ramure.actors.cell import fail_future as _fail
-from ramure.actors.inbox import ReceiveTimeout, matcher
+from ramure.actors.inbox import ReceiveTimeout, Selective
 from ramure.actors.messages import Ask, Exit, Stop, StopRequest, SysRequest
 from ramure.errors import NotInActor, UsageError
 from ramure.exits import NORMAL, Crashed, Phase
-from ramure.faults import failure_of
 
 if TYPE_CHECKING:
     from ramure.actors.ref import Ref
@@ -23,10 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["ReceiveTimeout", "alias", "exit", "monitor", "receive", "self_ref", "trap_exit"]
 
 
-class BodyCell(Cell):
+class BodyCell(Cell, Selective):
     """The cell of a function-style actor."""
-
-    receiver: tuple[Callable[[Any], bool], asyncio.Future[Any]] | None = None
 
     def __init__(
         self, system: ActorSystem, number: int, context: contextvars.Context, function: Callable[..., Any]
@@ -66,35 +62,10 @@ class BodyCell(Cell):
             message.run(self)
             return
         super().deliver(message)
-        if self.receiver is not None and not self.flags & DEAD:
-            match, future = self.receiver
-            if future.done():
-                return
-            try:
-                if match(message):  # the reader takes it out when it runs: till then it is in its place
-                    future.set_result(message)
-            except BaseException as error:  # the reader's predicate: raised there, not in the sender
-                future.set_exception(failure_of(error))
+        if not self.flags & DEAD:
+            self.offer(message)
 
-    def take(self, match: Callable[[Any], bool]) -> tuple[bool, Any]:
-        """Remove and return the first waiting message that matches."""
-        for index, message in enumerate(self.queue):
-            if match(message):
-                self._take_at(index)
-                return True, message
-        return False, None
-
-    def take_this(self, message: Any) -> bool:
-        """Remove this very message (not an equal one); False when it is not there any more."""
-        for index, waiting in enumerate(self.queue):
-            if waiting is message:
-                self._take_at(index)
-                return True
-        return False
-
-    def _take_at(self, index: int) -> None:
-        message = self.queue[index]
-        del self.queue[index]
+    def taken(self, message: Any) -> None:
         self._give_room()
         if self.flags & TRACED:
             self.probe.received(message)
@@ -128,32 +99,7 @@ async def receive(pattern: object = None, *, timeout: float | None = None) -> An
     ``ask.reply(value)``. Raises :class:`ReceiveTimeout` after ``timeout`` seconds (0: look, do not wait).
     """
     cell = _body("receive()")
-    match = matcher(pattern)
-    found, message = cell.take(match)
-    if found:
-        return message
-    if timeout is not None and timeout <= 0:
-        raise ReceiveTimeout(cell.label, pattern, timeout)
-    if cell.receiver is not None:
-        raise UsageError(f"two receive() at once in {cell.label}: a mailbox has one reader")
-    future: asyncio.Future[Any] = cell.loop.create_future()
-    cell.receiver = (match, future)
-    timer = None
-    if timeout is not None:
-        error = ReceiveTimeout(cell.label, pattern, timeout)
-        timer = cell.system.clock.call_later(timeout, lambda: _fail(future, error))
-    try:
-        while not cell.take_this(message := await future):  # a full mailbox has dropped it again
-            found, message = cell.take(match)
-            if found:
-                return message
-            future = cell.loop.create_future()
-            cell.receiver = (match, future)
-        return message
-    finally:
-        if timer is not None:
-            timer.cancel()
-        cell.receiver = None
+    return await cell.receive(pattern, timeout, cell, cell.system.clock)
 
 
 def self_ref() -> Ref[Any]:

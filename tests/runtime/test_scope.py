@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from typing import Any
 
 import pytest
@@ -404,6 +405,46 @@ async def test_a_process_may_answer_as_an_erlang_process_does() -> None:
         return answers, await handle
 
     assert await main() == ([("count", 1), ("count", 3)], 3)
+
+
+async def test_a_message_that_comes_in_the_turn_in_which_its_receive_times_out_is_not_lost() -> None:
+    @agent_process
+    async def main() -> list[Any]:
+        me = self_ref()
+        loop = asyncio.get_running_loop()
+
+        def send_and_block() -> None:
+            me.tell("a message")
+            time.sleep(max(0.0, due - loop.time()) + 0.001)  # so its delivery and the timeout are due in one turn
+
+        got = []
+        for _ in range(3):
+            due = loop.time() + 0.05
+            loop.call_soon(send_and_block)
+            try:
+                got.append(await receive(str, timeout=0.05))
+            except TimeoutError:
+                got.append(await receive(str))
+        return got
+
+    assert await main() == ["a message"] * 3
+
+
+async def test_a_cancelled_receive_leaves_all_messages_in_their_order() -> None:
+    @agent_process
+    async def main() -> list[Any]:
+        me = self_ref()
+        reading = asyncio.ensure_future(receive("b"))
+        await asyncio.sleep(0)
+        me.tell("a")
+        me.tell("b")
+        await asyncio.sleep(0)  # both are delivered: the reader has been woken, and has not run yet
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        return [await receive(), await receive()]
+
+    assert await main() == ["a", "b"]
 
 
 @virtual_time()
