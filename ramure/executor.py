@@ -18,6 +18,7 @@ import os
 import socket
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -25,7 +26,17 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from ramure.errors import OperationalError, with_remedy
 
-__all__ = ["NoThread", "Threads", "busy", "in_lasting_thread", "in_thread", "resolve", "submit", "thread_count"]
+__all__ = [
+    "NoThread",
+    "Threads",
+    "account_for",
+    "busy",
+    "in_lasting_thread",
+    "in_thread",
+    "resolve",
+    "submit",
+    "unaccounted_threads",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -166,12 +177,22 @@ async def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
 
 def busy() -> int:
     """How many calls of ramure's own threads run or wait."""
-    return _threads.busy
+    return _threads.busy + _lasting.busy
 
 
-def thread_count() -> int:
-    """How many of ramure's own threads there are, idle ones included."""
-    return _threads.count
+_accounted: Final[weakref.WeakSet[threading.Thread]] = weakref.WeakSet()
+
+
+def account_for(thread: threading.Thread) -> None:
+    """Say that each piece of work of this thread is known to the event loop while it lasts (its ``hold_time``), or is
+    nothing that the loop waits for. A loop whose time is virtual then need not wait for the thread itself."""
+    _accounted.add(thread)
+
+
+def unaccounted_threads() -> int:
+    """How many threads, besides this one, may be at work without the event loop's knowledge."""
+    ours = _threads.count + _lasting.count
+    return sum(each not in _accounted for each in threading.enumerate()) - 1 - ours
 
 
 for _each in (_threads, _lasting):

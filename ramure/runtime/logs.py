@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ramure.actors import Actor
 from ramure.errors import OperationalError
-from ramure.executor import in_thread
+from ramure.executor import account_for, in_thread
 from ramure.masking import get_logger
 from ramure.runtime.log_files import FULL, LogFiles
 
@@ -116,6 +116,7 @@ class Logs:
         self.lost = 0
         """How many lines could not be written, since the writer failed or had ended before them."""
         self._thread = threading.Thread(target=self._work, name="ramure log writer", daemon=True)
+        account_for(self._thread)
         self._thread.start()
 
     # -- on the event loop -----------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from ramure.actors import Actor
 from ramure.actors.threaded import ThreadedActor
 from ramure.descriptors import raise_limit
-from ramure.executor import in_thread
+from ramure.executor import account_for, in_thread
 from ramure.machines.local import LocalImage, LocalMachine
 from ramure.machines.tmux import Tmux, TmuxServerGone
 from ramure.machines.tmux_local import LocalTmux
@@ -37,6 +39,9 @@ class GatewayActor(Actor):
 
 class TmuxThread(ThreadedActor):
     """The thread in which the blocking tmux client runs."""
+
+    def init(self) -> None:
+        account_for(threading.current_thread())
 
     def handle_call(self, request: Any, caller: Any) -> Any:
         function, args = request
@@ -92,7 +97,11 @@ class TmuxActor(Actor):
         return True
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._thread.ask((function, args), timeout=None)
+        asking = asyncio.ensure_future(self._thread.ask((function, args), timeout=None))
+        hold_time: Callable[[asyncio.Future[Any]], None] | None = getattr(asyncio.get_running_loop(), "hold_time", None)
+        if hold_time is not None:
+            hold_time(asking)
+        return await asking
 
     def handle_info(self, message: object) -> None:
         """EXITs of strangers are ignored; the thread's ends this actor, through its link, at its next call."""

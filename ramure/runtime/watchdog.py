@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
+from ramure.executor import account_for
+
 __all__ = ["BLOCKED_AFTER", "Watchdog"]
 
 BLOCKED_AFTER: Final = 2.0
@@ -35,7 +37,9 @@ class Watchdog:
     def start(self) -> None:
         """Begin to watch the loop of the current thread."""
         watched = threading.get_ident()
-        threading.Thread(target=self._watch, args=(watched,), name="ramure watchdog", daemon=True).start()
+        thread = threading.Thread(target=self._watch, args=(watched,), name="ramure watchdog", daemon=True)
+        account_for(thread)
+        thread.start()
 
     def stop(self) -> None:
         """Watch no longer; the thread ends soon."""

@@ -17,7 +17,6 @@ import heapq
 import math
 import random
 import selectors
-import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, TypeVarTuple, Unpack
 
@@ -126,8 +125,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._jobs or executor.busy():
             return self._thread_grace
         # The executors' threads wait for jobs, which are counted.
-        idle = len(getattr(self._default_executor, "_threads", ())) + executor.thread_count()
-        if threading.active_count() > 1 + idle:
+        if executor.unaccounted_threads() > len(getattr(self._default_executor, "_threads", ())):
             return self._socket_grace
         # With no other thread at work, the kernel hands on what this one sends before its send returns, nearly always.
         return self._socket_grace / 5 if len(self._selector.get_map()) > self._own_descriptors else 0.0

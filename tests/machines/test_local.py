@@ -17,13 +17,7 @@ from ramure.machines.errors import FileRefused, MachineDown, SpawnFailed
 from ramure.machines.local import LocalImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.machines.tmux_local import LocalTmux
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+from tests.machines.processes import alive
 
 
 def wait_gone(*pids: int, within: float = 2) -> None:

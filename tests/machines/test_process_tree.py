@@ -25,6 +25,15 @@ pytestmark = pytest.mark.timeout(120)
 
 WITHIN = 20.0
 
+AT_TERMINAL = """
+import fcntl, os, signal, sys, termios
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # nohup, or a shell's background, has these ignored
+    signal.signal(number, signal.SIG_DFL)
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
 
 @dataclass
 class Tree:
@@ -90,9 +99,8 @@ def tree(
         daemons=daemons,  # type: ignore[arg-type]
     )
     master, slave = pty.openpty()
-    at_terminal = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
     process = subprocess.Popen(
-        [sys.executable, "-c", at_terminal, *argv],
+        [sys.executable, "-c", AT_TERMINAL, *argv],
         stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path, env={"PATH": os.environ["PATH"], "TERM": "screen"},
     )  # fmt: skip
     os.close(slave)

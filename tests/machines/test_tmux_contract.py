@@ -23,6 +23,7 @@ from ramure.machines.tmux import (
 )
 from ramure.machines.tmux_exec import ExecTmux
 from ramure.machines.tmux_local import LocalTmux
+from tests.machines.processes import alive
 
 pytestmark = pytest.mark.real
 
@@ -57,13 +58,6 @@ async def screen_with(tmux: Tmux, name: str, text: str) -> str:
         while text not in (screen := await tmux.capture(name, history=1000)):
             await asyncio.sleep(0.02)
     return screen
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 async def gone(pid: int, within: float) -> None:

@@ -480,11 +480,12 @@ def test_ctrl_c_in_an_actor_s_handler_outside_of_a_run_ends_the_program(tmp_path
                 (await system.start(Loops)).tell("go")
                 await asyncio.sleep(20)
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it would be ignored
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(main())
         except KeyboardInterrupt:
-            print("interrupted")
+            print("interrupted", flush=True)
             os._exit(0)
         """,
         tmp_path,

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.machines.processes import alive
+
 WITHIN = 30.0
 
 
@@ -53,13 +55,6 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
     out, err = process.communicate(timeout=WITHIN * 1.5)
     assert "Traceback" not in err, err
     return process.returncode, out
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def until(condition: Callable[[], bool]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,9 @@ from ramure.errors import StopTimeout
 from ramure.machines.errors import ExecTimeout, MachineDown, MachineError, MachineStopped, SpawnFailed
 from ramure.testing import InProcessHarness, virtual_time
 from ramure.types import ExecResult
+from tests.machines.processes import alive
 
 pytestmark = pytest.mark.usefixtures("leak_check")
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 async def until(condition: object, seconds: float = 30) -> None:
