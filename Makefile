@@ -49,7 +49,7 @@ format: $(VENV)/.stamp  ## let ruff format, and mend what it can
 
 test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= to choose)
 	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git dockerd docker ip zsh fish tcsh
-	$(BIN)/pytest -n 3 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 quick: $(VENV)/.stamp  ## the tests without real pi, tmux, sshd, Docker and Erlang, in a minute and a half
 	@tools/need.sh ps git bwrap
@@ -64,7 +64,8 @@ lowest: $(VENV)/.stamp  ## a fast part of the tests on the lowest versions of ea
 
 edges: $(VENV)/.stamp  ## random trials of what must not touch what is yours: git, mounts, daemons (N=3: three times as many)
 	@tools/need.sh tmux ps git sshd ssh bwrap
-	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/edges tests/e2e/test_stalled.py $(PYTEST_ARGS)
+	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/edges tests/e2e/test_stalled.py \
+		tests/chaos/test_table.py tests/testing/test_harness_conformance.py $(PYTEST_ARGS)
 
 bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
 	@tools/need.sh tmux ps sshd bwrap dockerd docker

@@ -1,4 +1,4 @@
-"""Each row of the fault table, once (``make chaos`` runs as many as you like)."""
+"""Rows of the fault table, once each: some in ``make test``, all in ``make edges`` (``make chaos``: as often as you like)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,30 @@ from tests.chaos import memory
 from tests.chaos.table import ROWS
 from tests.chaos.trial import Row, run
 
+SAMPLE = {
+    "kill -9 pi, mid-turn",
+    "kill -9 pi, mid-tool",
+    "kill tmux server",
+    "machine stopped",
+    "socket dropped",
+    "session file truncated with pi",
+    "log's disk full, then freed",
+    "handler raises",
+}
+"""One row of each kind."""
+
+
+def row_named(row: Row) -> pytest.ParameterSet:
+    return pytest.param(row, id=row.name, marks=() if row.name in SAMPLE else pytest.mark.edges)
+
+
+def test_the_sample_is_of_the_table() -> None:
+    assert {row.name for row in ROWS} >= SAMPLE
+
 
 @pytest.mark.real_pi
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row_named(row) for row in ROWS])
 async def test_row(row: Row, toolchain: Toolchain) -> None:
     result = await run(row, 1, toolchain, patience=5.0)
     assert result.wrong == []

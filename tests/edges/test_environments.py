@@ -9,6 +9,8 @@ from ramure.testing.leaks import LeakCheck
 from tests.e2e.kit import Stage
 from tests.e2e.surroundings import MATRIX, run_in
 
+pytestmark = pytest.mark.edges
+
 
 @pytest.mark.real_pi
 @pytest.mark.timeout(180)

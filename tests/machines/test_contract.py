@@ -27,6 +27,7 @@ from ramure.machines.morph import MorphImage
 from ramure.machines.sandbox import SandboxImage
 from ramure.machines.ssh import SSHImage
 from ramure.types import CommandFailed, ExecResult
+from tests import scale
 from tests.machines.processes import still_there
 
 MEGA = 1_000_000
@@ -468,7 +469,7 @@ class TestRefusals:
         await asyncio.sleep(0.5)
         try:
             async with asyncio.timeout(100):
-                for _ in range(10):
+                for _ in range(scale.examples(30)):
                     calls = [
                         machine.read_file("swapped"),
                         machine.write_file("swapped", b"new"),

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ramure.agents.toolchain import Toolchain
 
 
-@pytest.fixture(params=["newest", "oldest"])
+@pytest.fixture(params=["newest", pytest.param("oldest", marks=pytest.mark.edges)])
 def pi_argv(request: pytest.FixtureRequest, toolchain: Toolchain, toolchain_074: Toolchain) -> tuple[str, ...]:
     """The words that start a real pi."""
     chosen = toolchain if request.param == "newest" else toolchain_074
