@@ -25,6 +25,7 @@ from ramure.agents.protocol import (
     CancelCall,
     Delivery,
     Effect,
+    Forged,
     InSession,
     MissingFromSession,
     Refuse,
@@ -44,7 +45,16 @@ from ramure.agents.requests import (
     Say,
     Unpause,
 )
-from ramure.agents.session import CommandsEnded, Connected, Disconnected, FrameIn, SaveMemory, Session, SessionPlan
+from ramure.agents.session import (
+    CommandsEnded,
+    Connected,
+    Disconnected,
+    ForgedRemoved,
+    FrameIn,
+    SaveMemory,
+    Session,
+    SessionPlan,
+)
 from ramure.agents.turns import Turns
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
 from ramure.exits import Crashed, format_exit, is_clean
@@ -114,7 +124,7 @@ class AgentActor(Actor):
         self.trap_exit = True
         self.options = options
         self.name, self.address, self.services = options.name, options.address, options.services
-        self.delivery = Delivery()
+        self.delivery = Delivery(options.marks)
         self.usage = options.usage
         self.turns = Turns()
         self.state: State = "provisioning"
@@ -206,6 +216,7 @@ class AgentActor(Actor):
             self.quarters,
             self.services,
             self.burials,
+            self.options.marks,
             self.options.model,
             **{
                 "stale_after": self.options.stale_after,
@@ -404,14 +415,21 @@ class AgentActor(Actor):
                     self._carry_out(self.delivery.on_disconnected())
             case _SessionNews(event=event):
                 self._on_session(event)
-            case CommandsEnded(commands=commands):
-                self.lives.on_ended(commands)
+            case CommandsEnded() | ForgedRemoved():
+                self._on_found(message)
             case _Later(action=action):
                 action()
             case Exit(sender=sender, reason=reason):
                 self._on_exit(sender, reason)
             case _:
                 super().handle_info(message)
+
+    def _on_found(self, found: CommandsEnded | ForgedRemoved) -> None:
+        """What the session has found behind the last pi or before the next."""
+        if isinstance(found, CommandsEnded):
+            self.lives.on_ended(found.commands)
+        else:
+            self._session_forged(found.seqs, "They have been taken out.")
 
     def _on_hello(self, connection: Connection, hello: Hello) -> None:
         self.connection = connection
@@ -442,8 +460,8 @@ class AgentActor(Actor):
                 self._carry_out(delivery.on_ack(applied))
                 if not self._welcomed:
                     self._welcome()
-            case Delivered(seqs=seqs):
-                self._carry_out(delivery.on_delivered(seqs))
+            case Delivered(seqs=seqs, marks=marks):
+                self._carry_out(delivery.on_delivered(seqs, marks))
             case Resend(after=after):
                 self._carry_out(delivery.on_resend(after))
             case ErrorFrame():
@@ -489,6 +507,8 @@ class AgentActor(Actor):
                     self._event("delivered", {"seqs": list(seqs)})
                 case MissingFromSession(seqs=seqs, again=again):
                     self._session_lost(seqs, again)
+                case Forged(seqs=seqs):
+                    self._session_forged(seqs, "They count as none of the run's.")
                 case BeginCall():
                     self._begin(effect)
                 case CancelCall(call_id=call_id):
@@ -503,6 +523,11 @@ class AgentActor(Actor):
         self._questions.on_lost(set(seqs).difference(again))
         if again:
             self._tell_pi(deaths.LOST)
+
+    def _session_forged(self, seqs: tuple[int, ...], so: str) -> None:
+        text = deaths.forged(seqs, so)
+        logger.warning("agent %r: %s", self.address, text)
+        self._lifecycle("problem", {"code": "session_forged", "message": text})
 
     # -- reports --------------------------------------------------------------------------------------------
 

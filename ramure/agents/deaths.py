@@ -1,4 +1,4 @@
-"""What is said of the death of a pi: to the pi that comes after it, and in its crash report. Pure."""
+"""What is said of the death of a pi, to the pi that comes after it and in its crash report, and of a damaged session. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from ramure.agents.errors import PiExited
 from ramure.exits import Crashed, format_exit
 
-__all__ = ["LOST", "brief", "crash_report", "doing", "ended_with", "lost_commands", "notice", "screen_of"]
+__all__ = ["LOST", "brief", "crash_report", "doing", "ended_with", "forged", "lost_commands", "notice", "screen_of"]
 
 LISTED: Final = 20
 """Command lines in a notice, at most."""
@@ -75,6 +75,15 @@ def notice(reason: object, ours: Sequence[str], own: Sequence[str]) -> str:
         )
     parts.append("Go on with what you were doing.")
     return "\n".join(filter(None, [" ".join(parts), ended_notice(ended_with(reason))]))
+
+
+def forged(seqs: Sequence[int], so: str) -> str:
+    """What the logs say of messages in a session that the run did not send; ``so``: what has been done about them."""
+    numbers = ", ".join(map(str, seqs[:LISTED])) + (", …" if len(seqs) > LISTED else "")
+    return (
+        f"pi's session held what looks like messages of the run, numbered {numbers}, and was not sent by it: another program "
+        f"has written to its file, or it is another agent's. {so} The run's own messages are delivered all the same"
+    )
 
 
 def crash_report(

@@ -26,6 +26,7 @@ from ramure.machines.tmux import env_file, wrapped
 from ramure.marks import RUN_ID
 
 if TYPE_CHECKING:
+    from ramure.agents.message_marks import MessageMarks
     from ramure.agents.place import Place
     from ramure.machines.base import Machine
 
@@ -119,8 +120,11 @@ class Launch:
             daemons=self.daemons,
         )
 
-    async def write(self) -> None:
-        """Put the files on the machine. A session file that exists is the agent's memory: it is kept, and mended."""
+    async def write(self, marks: MessageMarks) -> tuple[int, ...]:
+        """Put the files on the machine. A session file that exists is the agent's memory: it is kept, and mended.
+
+        Returns the seqs of messages in it that the run did not send (``marks``); they are left out.
+        """
         place, machine = self.place, self.place.machine
         more = {**_QUIET, CONFIG_VARIABLE: self.config_path, LAUNCH: self.id, RUN_ID: self.run_id}
         environment, first = place.environment(more)
@@ -129,9 +133,10 @@ class Launch:
         await machine.write_private(self.env_path, content)
         kept, here = await self._memory()
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        mended = await in_thread(mend, kept, str(uuid.uuid4()), place.cwd, now)  # it may be large
-        if mended is not None or not here:
-            await machine.write_private(place.session_file, (kept if mended is None else mended).encode())
+        mended = await in_thread(mend, kept, str(uuid.uuid4()), place.cwd, now, marks)  # it may be large
+        if mended.text is not None or not here:
+            await machine.write_private(place.session_file, (kept if mended.text is None else mended.text).encode())
+        return mended.forged
 
     async def _memory(self) -> tuple[str, bool]:
         """What the agent knows, and whether that is on the machine."""

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from dataclasses import dataclass, replace
+from itertools import chain, repeat, takewhile
 from typing import Any, Final
 
+from ramure.agents.message_marks import MessageMarks
 from ramure.agents.wire import (
     PROTOCOL,
     Entry,
@@ -42,6 +43,7 @@ __all__ = [
     "CancelCall",
     "Delivery",
     "Effect",
+    "Forged",
     "InSession",
     "MissingFromSession",
     "Refuse",
@@ -101,6 +103,14 @@ class MissingFromSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Forged:
+    """These messages stand in the session and are none of this log, whatever seqs they bear: another program has written to
+    its file, or a person has opened another agent's session. (Each is told once a launch.)"""
+
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BeginCall:
     """Run the tool; then tell :meth:`Delivery.call_done`."""
 
@@ -124,13 +134,16 @@ class Reported:
     data: dict[str, Any]
 
 
-Effect = Send | Refuse | InSession | MissingFromSession | BeginCall | CancelCall | Reported
+Effect = Send | Refuse | InSession | MissingFromSession | Forged | BeginCall | CancelCall | Reported
 
 
 class Delivery:
-    """The delivery state of one agent, across connections and launches."""
+    """The delivery state of one agent, across connections and launches. ``marks`` tell its messages from others in its
+    session."""
 
-    def __init__(self) -> None:
+    def __init__(self, marks: MessageMarks) -> None:
+        self._marks = marks
+        self._forged: set[tuple[int, str]] = set()
         self._last_seq = 0
         self._written = 0
         self._messages: dict[int, Entry] = {}
@@ -211,17 +224,19 @@ class Delivery:
             text = f"the extension speaks protocol {hello.protocol}, this run {PROTOCOL}; both must be of one ramure"
             return [Refuse(text)]
         new_launch = hello.launch != self._launch
+        if not new_launch and hello.applied > self._last_seq:
+            return [Refuse(f"the extension has applied entry {hello.applied}, the log ends at {self._last_seq}")]
         if new_launch:
             self._launch = hello.launch
             self._reports = 0
             self._retry = None  # a new launch goes on by itself
+            self._forged.clear()
+        own, effects = self._told_apart(hello.delivered, hello.marks)
+        if new_launch:
             # One that comes before a message of the session has been applied; in a person's new session nothing is at work.
-            applied = self._last_seq if "+" in hello.launch else max(hello.delivered, default=0)
-            self._acknowledge(applied)
-        elif hello.applied > self._last_seq:
-            return [Refuse(f"the extension has applied entry {hello.applied}, the log ends at {self._last_seq}")]
-        effects = self._known_in_session(hello.delivered)
-        missing = tuple(sorted(self._in_session.difference(hello.delivered)))
+            self._acknowledge(self._last_seq if "+" in hello.launch else max(own, default=0))
+        effects += self._known_in_session(own)
+        missing = tuple(sorted(self._in_session.difference(own)))
         if missing:
             # A person who begins a new session in the same pi (then the launch is "…+2") wants none of the old one.
             again = self._take_back(missing) if new_launch and "+" not in hello.launch else ()
@@ -238,9 +253,10 @@ class Delivery:
         self._acknowledge(applied)
         return []
 
-    def on_delivered(self, seqs: Sequence[int]) -> list[Effect]:
-        """The extension has found these messages in the session."""
-        return self._known_in_session(seqs)
+    def on_delivered(self, seqs: Sequence[int], marks: Sequence[str]) -> list[Effect]:
+        """The extension has found these messages in the session, with these marks."""
+        own, effects = self._told_apart(seqs, marks)
+        return effects + self._known_in_session(own)
 
     def on_resend(self, after: int) -> list[Effect]:
         """The extension has seen a gap: all that follows ``after`` is sent again."""
@@ -264,6 +280,8 @@ class Delivery:
 
     def _news(self, report: Report) -> list[Effect]:
         data = report.data
+        if report.kind in ("run_failed", "run_end"):
+            data = {**data, "seqs": [seq for seq in data["seqs"] if seq in self._in_session]}
         if report.kind not in ("tool_call", "tool_cancel"):
             return [Reported(report.kind, data)]
         call_id = data.get("call_id")
@@ -287,8 +305,16 @@ class Delivery:
         kept = self._results[call_id]
         return kept or ToolResult(call_id, False, "This call was made before, and its result is no longer kept.")
 
+    def _told_apart(self, seqs: Sequence[int], marks: Sequence[str]) -> tuple[list[int], list[Effect]]:
+        """The messages of this log among those that a session holds; and the effects of there being others."""
+        found = list(zip(seqs, chain(marks, repeat("")), strict=False))
+        others = set(self._marks.others(found))
+        own = [seq for seq, mark in found if (seq, mark) not in others]
+        new = sorted(seq for seq, _ in others - self._forged)
+        self._forged |= others
+        return own, [Forged(tuple(dict.fromkeys(new)))] if new else []
+
     def _known_in_session(self, seqs: Iterable[int]) -> list[Effect]:
-        # A seq that is no message of this log (a marker someone typed, a file copied from elsewhere) says nothing.
         new = tuple(sorted(seq for seq in set(seqs) if seq in self._messages))
         for seq in new:
             self._found[seq] = self._messages.pop(seq)
@@ -308,6 +334,12 @@ class Delivery:
         for seq in [seq for seq in self._interrupts if seq <= applied]:
             del self._interrupts[seq]
 
+    def _marked(self, entry: Entry) -> Entry:
+        """As the extension gets it. The log, which others may read, has no marks of what is still to be sent."""
+        return (
+            replace(entry, data={**entry.data, "mark": self._marks.of(entry.seq)}) if entry.type == MESSAGE else entry
+        )
+
     def _offer(self, after: int) -> list[Effect]:
         """Every entry after ``after`` that the extension needs, chained by ``prev``."""
         # Messages wait in their order, so the new ones are found from the end.
@@ -319,7 +351,7 @@ class Delivery:
         prev = after
         for entry in due:
             if not (after == 0 and entry.type == TOOL_REMOVED):
-                effects.append(Send(EntryFrame(prev, entry)))
+                effects.append(Send(EntryFrame(prev, self._marked(entry))))
                 prev = entry.seq
         self._sent = max(prev, after)
         return effects

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ramure.actors import Ref
+from ramure.agents.message_marks import MessageMarks
 from ramure.agents.model_retries import BACKOFF
 from ramure.agents.schema import Tool
 from ramure.supervisors import Backoff
@@ -83,6 +84,8 @@ class AgentOptions:
     """The pauses between these tries."""
     on_model_error: OnModelError | None = None
     """Decides instead, where it is given."""
+    marks: MessageMarks = field(default_factory=MessageMarks)
+    """Of its messages. One that is to know an earlier one's session as its own needs the same."""
     session: dict[str, Any] = field(default_factory=dict)
     """More fields for the :class:`SessionPlan`."""
 

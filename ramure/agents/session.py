@@ -26,11 +26,21 @@ from ramure.types import CommandFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ramure.agents.message_marks import MessageMarks
     from ramure.agents.services import Connection, Services
     from ramure.machines.process_tree import Daemons, EndedTree
     from ramure.machines.quarters import Quarters
 
-__all__ = ["CommandsEnded", "Connected", "Disconnected", "FrameIn", "SaveMemory", "Session", "SessionPlan"]
+__all__ = [
+    "CommandsEnded",
+    "Connected",
+    "Disconnected",
+    "ForgedRemoved",
+    "FrameIn",
+    "SaveMemory",
+    "Session",
+    "SessionPlan",
+]
 
 SCREEN_LIMIT: Final = 2.0
 """Seconds that tmux has to show a screen: an end is told without one rather than never."""
@@ -64,6 +74,7 @@ class SessionPlan:
     quarters: Quarters
     services: Services
     burials: Burials
+    marks: MessageMarks
     model: str | None = None
     launch_timeout: float = 60.0
     """Seconds from the start of pi to its connection."""
@@ -116,6 +127,13 @@ class CommandsEnded:
     commands: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ForgedRemoved:
+    """The session file held messages that the run did not send, before this start of pi."""
+
+    seqs: tuple[int, ...]
+
+
 class Session(Actor):
     """Starts pi in tmux and ends when pi does: with ``Crashed(PiExited)`` if nobody asked it to.
 
@@ -153,7 +171,8 @@ class Session(Actor):
             if not await place.has_workdir():
                 raise WorkdirGone(place.machine.describe(), place.cwd)
             services.expect(token, self._sink, plan.stale_after)
-            await launch.write()
+            if forged := await launch.write(plan.marks):
+                plan.agent.tell(ForgedRemoved(forged))
             plan.quarters.tree_begins(launch.id, place.tmux)
             await self._start(place, launch)
         except LaunchFailed as error:

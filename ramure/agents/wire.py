@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Final
 
 from ramure.errors import OperationalError
@@ -116,6 +116,8 @@ class Hello:
     applied: int
     delivered: tuple[int, ...]
     calls: tuple[str, ...]
+    marks: tuple[str, ...] = ()
+    """The mark of each message in ``delivered``, in the same order; ``""`` for one without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,10 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """These messages are in pi's session."""
+    """These messages are in pi's session, with these marks."""
 
     seqs: tuple[int, ...]
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +252,9 @@ _TYPES: Final[dict[str, type[Frame]]] = {
 _NAMES: Final = {cls: name for name, cls in _TYPES.items()}
 
 
-_FIELDS: Final = {cls: [(field.name, str(field.type)) for field in fields(cls)] for cls in (Entry, *_TYPES.values())}
+_FIELDS: Final = {
+    cls: [(field.name, str(field.type), field.default) for field in fields(cls)] for cls in (Entry, *_TYPES.values())
+}
 
 # ASCII output: any text survives, lone surrogates too, and one character is one byte.
 _to_text: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -275,8 +280,10 @@ _CHECKS: Final = {
 
 def _build(cls: type[Any], value: dict[str, Any], where: str) -> Any:
     made: dict[str, Any] = {}
-    for name, kind in _FIELDS[cls]:
+    for name, kind, default in _FIELDS[cls]:
         if name not in value:
+            if default is not MISSING:
+                continue
             raise MalformedFrame("field", f"{where} has no field {name!r}")
         given = value[name]
         if kind == "Entry":
@@ -340,7 +347,8 @@ def decode(text: str | bytes) -> Frame:
 
 def _plain(value: Any) -> Any:
     """A dataclass as a dict, one level at a time: ``dataclasses.asdict`` would copy an entry's data deeply."""
-    return {name: getattr(value, name) for name, _ in _FIELDS[type(value)]}
+    said = ((name, getattr(value, name), default) for name, _, default in _FIELDS[type(value)])
+    return {name: given for name, given, default in said if given != default}
 
 
 def fits(text: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ramure.agents.session_file import MARKER, marked
+from ramure.agents.session_file import marked, marker_of
 from ramure.testing.conversation import text_of
 
 __all__ = ["CALL_ENTRY", "RUN_ENTRY", "Memory", "OpenCall", "Unsettled", "calls_of"]
@@ -55,9 +55,9 @@ class Memory:
         """Add a message to the conversation; returns its entry's id."""
         return self._add({"type": "message", "message": message})
 
-    def add_user(self, seq: int, text: str, timestamp: int) -> None:
+    def add_user(self, seq: int, mark: str, text: str, timestamp: int) -> None:
         """Add a message of the log."""
-        content = [{"type": "text", "text": marked(seq, text)}]
+        content = [{"type": "text", "text": marked(seq, mark, text)}]
         self.add_message({"role": "user", "content": content, "timestamp": timestamp})
 
     def add_run(self, seqs: list[int]) -> None:
@@ -69,9 +69,9 @@ class Memory:
         data = {"timestamp": call.timestamp, "toolCallId": call.call_id, "ok": ok, "text": text}
         self._add({"type": "custom", "customType": CALL_ENTRY, "data": data})
 
-    def seqs(self) -> list[int]:
-        """The seqs of the log's messages that are in it, in its order."""
-        return [seq for message in self._messages() if (seq := _seq_of(message)) is not None]
+    def markers(self) -> list[tuple[int, str]]:
+        """Seq and mark of the log's messages that are in it, in its order."""
+        return [marker for message in self._messages() if (marker := marker_of(message)) is not None]
 
     def open_calls(self) -> list[OpenCall]:
         """Calls that have neither a result nor a recorded outcome."""
@@ -98,7 +98,7 @@ class Memory:
         replies = [message for message in spoken if message["role"] == "assistant"]
         tail = spoken[-1]
         answered = tail["role"] == "assistant" and not calls_of(tail) and tail["stopReason"] not in ("error", "aborted")
-        seqs = tuple(dict.fromkeys(seq for message in spoken if (seq := _seq_of(message)) is not None))
+        seqs = tuple(dict.fromkeys(marker[0] for message in spoken if (marker := marker_of(message)) is not None))
         return Unsettled(seqs, replies[-1] if replies else None, not answered)
 
     def last_settled(self) -> tuple[list[int], dict[str, Any] | None] | None:
@@ -144,11 +144,6 @@ def calls_of(message: dict[str, Any]) -> list[dict[str, Any]]:
     if message.get("role") != "assistant" or message.get("stopReason") in ("error", "aborted"):
         return []
     return [block for block in message["content"] if block["type"] == "toolCall"]
-
-
-def _seq_of(message: dict[str, Any]) -> int | None:
-    found = MARKER.match(text_of(message)) if message.get("role") == "user" else None
-    return int(found[1]) if found else None
 
 
 def _as_reply(message: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ RETRY_PAUSES: Final = (2.0, 4.0, 8.0)
 @dataclass(frozen=True, slots=True)
 class _Message:
     seq: int
+    mark: str
     text: str
     how: str
 
@@ -125,6 +126,7 @@ class SimulatedPi:
 
     def hello(self) -> Hello:
         """The first frame of a connection."""
+        markers = dict.fromkeys(self._memory.markers())
         return Hello(
             protocol=PROTOCOL,
             launch=self._launch,
@@ -136,8 +138,9 @@ class SimulatedPi:
             model=self._model.name,
             state="busy" if self._busy else "idle",
             applied=self._applied,
-            delivered=tuple(dict.fromkeys(self._memory.seqs())),
+            delivered=tuple(seq for seq, _ in markers),
             calls=tuple(self._waiting),
+            marks=tuple(mark for _, mark in markers),
         )
 
     def frame(self, frame: Frame) -> None:
@@ -188,9 +191,9 @@ class SimulatedPi:
     def _apply(self, entry: Entry) -> None:
         data = entry.data
         match entry.type:
-            case "message" if entry.seq not in self._memory.seqs():
+            case "message" if (entry.seq, data["mark"]) not in self._memory.markers():
                 how = str(data.get("how", "steer"))
-                self._inbox.append(_Message(entry.seq, str(data["text"]), how))
+                self._inbox.append(_Message(entry.seq, str(data["mark"]), str(data["text"]), how))
                 self._news.set()
                 if how == "interrupt":
                     self._interrupt()
@@ -320,9 +323,9 @@ class SimulatedPi:
 
     def _take_message(self) -> int:
         message = self._inbox.pop(0)
-        self._memory.add_user(message.seq, message.text, _now())
-        self._report("user", {"seq": message.seq, "text": marked(message.seq, message.text)})
-        self.link.send(Delivered((message.seq,)))
+        self._memory.add_user(message.seq, message.mark, message.text, _now())
+        self._report("user", {"seq": message.seq, "text": marked(message.seq, message.mark, message.text)})
+        self.link.send(Delivered((message.seq,), (message.mark,)))
         return message.seq
 
     def _settle(self, seqs: list[int], last: dict[str, Any] | None, *, cut: bool = False) -> None:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ramure.agents import protocol
+from ramure.agents.message_marks import MessageMarks
 from ramure.agents.protocol import Delivery, Effect, Send
 from ramure.agents.wire import EntryFrame, Hello, Report, ToolResult, encode
 
+MARKS = MessageMarks(b"a key of the tests")
 SCENARIOS = json.loads((Path(__file__).parent / "vectors" / "delivery.json").read_text())["scenarios"]
+
+
+def marks(seqs: Sequence[int], given: dict[str, Any]) -> list[str]:
+    said = given.get("marks", ["own"] * len(seqs))
+    return [MARKS.of(seq) if mark == "own" else mark for seq, mark in zip(seqs, said, strict=True)]
 
 
 def hello(**given: Any) -> Hello:
     usual: dict[str, Any] = {"protocol": 1, "launch": "l1", "agent": "w", "pi": "1.5.2", "node": "v24", "pid": 1}
     usual |= {"session_file": None, "model": None, "state": "idle", "applied": 0, "delivered": (), "calls": ()}
+    given["marks"] = marks(given.get("delivered", ()), given)
     return Hello(**{**usual, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}})
 
 
@@ -33,7 +42,7 @@ def happen(delivery: Delivery, step: dict[str, Any]) -> list[Effect]:
         case {"disconnected": _}:
             return delivery.on_disconnected()
         case {"delivered": seqs}:
-            return delivery.on_delivered(seqs)
+            return delivery.on_delivered(seqs, marks(seqs, step))
         case {"ack": applied}:
             return delivery.on_ack(applied)
         case {"resend": after}:
@@ -54,7 +63,7 @@ def shown(effects: list[Effect]) -> tuple[list[Any], list[Any]]:
                 sends.append({"entry": entry.seq, "prev": prev})
             case Send(frame):
                 sends.append(json.loads(encode(frame)))
-            case protocol.InSession(seqs) | protocol.MissingFromSession(seqs):
+            case protocol.InSession(seqs) | protocol.MissingFromSession(seqs) | protocol.Forged(seqs):
                 others.append({type(effect).__name__: list(seqs)})
             case protocol.BeginCall(call_id=said) | protocol.CancelCall(said) | protocol.Refuse(said):
                 others.append({type(effect).__name__: said})
@@ -65,7 +74,7 @@ def shown(effects: list[Effect]) -> tuple[list[Any], list[Any]]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario["name"])
 def test_vector(scenario: dict[str, Any]) -> None:
-    delivery = Delivery()
+    delivery = Delivery(MARKS)
     for number, step in enumerate(scenario["steps"]):
         sends, others = shown(happen(delivery, step))
         if "sends" in step:
@@ -79,7 +88,7 @@ def call(n: int, call_id: str) -> Report:
 
 
 def test_a_call_without_a_name_is_answered_and_begins_nothing() -> None:
-    delivery = Delivery()
+    delivery = Delivery(MARKS)
     delivery.on_hello(hello())
     effects = delivery.on_report(Report(1, "tool_call", {"call_id": "c", "arguments": []}))
     assert isinstance(effects[0], Send) and isinstance(effects[0].frame, ToolResult) and not effects[0].frame.ok
@@ -87,7 +96,7 @@ def test_a_call_without_a_name_is_answered_and_begins_nothing() -> None:
 
 
 def test_old_results_are_dropped_and_their_ids_remembered() -> None:
-    delivery = Delivery()
+    delivery = Delivery(MARKS)
     delivery.on_hello(hello())
     total = protocol.KEPT_RESULTS + 1
     for n in range(1, total + 1):
@@ -100,12 +109,38 @@ def test_old_results_are_dropped_and_their_ids_remembered() -> None:
     assert kept[0] == Send(ToolResult("c2", True, "r"))
 
 
+def test_the_end_of_a_run_accounts_for_no_message_that_is_not_in_the_session() -> None:
+    delivery = Delivery(MARKS)
+    for text in "ab":
+        delivery.append("message", {"text": text}, "run", 0.0)
+    delivery.on_hello(hello(delivered=[1, 2], marks=[MARKS.of(1), "aaaaaaaa"]))
+    ended = {"seqs": [1, 2], "text": "", "stop_reason": "stop", "error": None}
+    effects = delivery.on_report(Report(1, "run_end", ended))
+    assert protocol.Reported("run_end", {**ended, "seqs": [1]}) in effects
+
+
+def test_a_mark_goes_out_with_its_message_and_stands_in_no_entry() -> None:
+    delivery = Delivery(MARKS)
+    data = {"text": "a"}
+    delivery.append("message", data, "run", 0.0)
+    delivery.on_hello(hello())
+    [sent] = delivery.written(1)
+    assert isinstance(sent, Send) and isinstance(sent.frame, EntryFrame)
+    assert sent.frame.entry.data == {"text": "a", "mark": MARKS.of(1)}
+    assert data == {"text": "a"}
+
+
+def test_marks_of_two_agents_differ() -> None:
+    assert len({MessageMarks().of(1) for _ in range(100)}) == 100
+    assert len({MARKS.of(seq) for seq in range(100)}) == 100
+
+
 def test_what_waits_is_visible() -> None:
-    delivery = Delivery()
+    delivery = Delivery(MARKS)
     delivery.append("message", {"text": "a"}, "run", 0.0)
     delivery.append("note", {}, "agent", 0.0)
     delivery.append("message", {"text": "b"}, "run", 0.0)
     assert delivery.last_seq == 3
     assert delivery.undelivered == (1, 3)
-    delivery.on_delivered([3, 99])
+    delivery.on_delivered([3, 99], [MARKS.of(3), MARKS.of(99)])
     assert delivery.undelivered == (1,)

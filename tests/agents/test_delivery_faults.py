@@ -7,22 +7,30 @@ would hold, and loses everything else when it is killed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from ramure.agents.message_marks import MessageMarks
 from ramure.agents.protocol import BeginCall, Delivery, Effect, InSession, Reported, Send
 from ramure.agents.wire import EntryFrame, Frame, Hello, Report, ReportsAck, Resend, ToolResult, Welcome
 from tests.scale import examples
+
+MARKS = MessageMarks(b"a key of the tests")
 
 
 class FarEnd:
     """The extension: one launch of it."""
 
-    def __init__(self, launch: str, session: list[int], open_calls: list[str]) -> None:
+    def __init__(
+        self, launch: str, session: list[int], open_calls: list[str], forged: Sequence[tuple[int, str]] = ()
+    ) -> None:
         self.launch = launch
         self.session = session
+        self.forged = forged
+        """What another program has written into the session's file: seqs and guessed marks."""
         self.applied = 0
         self.outbox: list[int] = []
         self.tools: dict[str, int] = {}
@@ -35,7 +43,8 @@ class FarEnd:
             self.report("tool_call", {"call_id": call_id, "name": "t", "arguments": {}})
 
     def hello(self) -> Hello:
-        held = (tuple(self.session), tuple(self.waiting))
+        found = [*((seq, MARKS.of(seq)) for seq in self.session), *self.forged]
+        held = (tuple(seq for seq, _ in found), tuple(self.waiting), tuple(mark for _, mark in found))
         return Hello(1, self.launch, "w", "1.5.2", "v24", 1, None, None, "idle", self.applied, *held)
 
     def report(self, kind: str, data: dict[str, object]) -> None:
@@ -74,8 +83,9 @@ class FarEnd:
 class Protocol(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.run = Delivery()
+        self.run = Delivery(MARKS)
         self.session: list[int] = []
+        self.forged: list[tuple[int, str]] = []
         self.sent: list[int] = []
         self.tools: dict[str, int] = {}
         self.launches = 0
@@ -113,7 +123,7 @@ class Protocol(RuleBasedStateMachine):
         """pi dies and is started again; what was on the wire is lost."""
         self.cut()
         self.launches += 1
-        self.far = FarEnd(f"l{self.launches}", self.session, self.open_calls)
+        self.far = FarEnd(f"l{self.launches}", self.session, self.open_calls, self.forged)
 
     @rule(kept=st.integers(0, 5))
     def kill_and_cut_the_session(self, kept: int) -> None:
@@ -121,6 +131,12 @@ class Protocol(RuleBasedStateMachine):
         self.lost.update(self.session[kept:])
         del self.session[kept:]
         self.kill()
+
+    @rule(ahead=st.integers(-2, 5), mark=st.sampled_from(["", "aaaaaaaa", MARKS.of(1)]))
+    def forge(self, ahead: int, mark: str) -> None:
+        """Another program writes a message into the session's file, of a seq that the run has given or will give."""
+        seq = max(2, self.run.last_seq + ahead)
+        self.forged.append((seq, mark))
 
     @rule()
     def cut(self) -> None:
@@ -180,7 +196,7 @@ class Protocol(RuleBasedStateMachine):
         seq = self.far.outbox.pop(0)
         self.session.append(seq)
         if told and self.connected:
-            self.carry_out(self.run.on_delivered([seq]))
+            self.carry_out(self.run.on_delivered([seq], [MARKS.of(seq)]))
 
     @rule()
     def call_tool(self) -> None:

@@ -112,7 +112,7 @@ NORMAL: Final[tuple[tuple[str, Any], ...]] = (
     (r"after [\d.]+ s", "after 0.5 s"),
     (r"ready again [\d.]+ s", "ready again 2.1 s"),
     (r"entry \d+", "entry 10"),
-    (r"\[ramure \d+\]", "[ramure 10]"),
+    (r"\[ramure \d+ [a-z2-7]{8}\]", "[ramure 10 k3f7x2ab]"),
     (r"ramure=\S+", "ramure=0.1.0"),
     (r"#\d\d+", "#20"),
     (r"`ramure resume \d+`", "`ramure resume 20`"),

@@ -19,7 +19,7 @@ from tests.delivery.texts import is_sealed
 
 __all__ = ["Handled", "Ledger", "check"]
 
-MARKER = re.compile(r"\[ramure \d+\] ")
+MARKER = re.compile(r"\[ramure \d+ [a-z2-7]{8}\] ")
 """What stands before each message in the conversation (docs/protocol.md)."""
 
 NUDGE = "[ramure continue] "

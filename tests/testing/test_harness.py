@@ -15,6 +15,7 @@ import pytest
 from ramure.actors import ActorSystem, Ref
 from ramure.agents.agent import AgentActor
 from ramure.agents.errors import Interrupted, ModelError, PiExited
+from ramure.agents.message_marks import MessageMarks
 from ramure.agents.requests import AddTool, AgentOptions, AskModel, Interrupt, Pause, Ready, Say, Unpause
 from ramure.agents.schema import Tool
 from ramure.exits import Crashed
@@ -53,6 +54,7 @@ class Run:
         self.logs: dict[str, list[dict[str, Any]]] = {}
         self.events: dict[str, asyncio.Queue[tuple[str, Any]]] = {}
         self.expect = gateway.expect
+        self.marks: dict[str, MessageMarks] = {}
 
     def forget(self, token: str) -> None:
         self.gateway.forget(token)
@@ -89,6 +91,7 @@ class Run:
             self,
             system_prompt=f"You are {name}.",
             on_event=lambda kind, data: queue.put_nowait((kind, data)),
+            marks=self.marks.setdefault(name, MessageMarks()),
             restart="temporary",  # what a pi's end means is seen best where no other follows
         )
         agent = await self.system.start(AgentActor, options)

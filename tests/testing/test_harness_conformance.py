@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from ramure.agents.launch import CONFIG_VARIABLE, extension_path
+from ramure.agents.message_marks import MessageMarks
 from ramure.agents.protocol import BeginCall, Delivery, Effect, Reported, Send
 from ramure.agents.session_file import seed
 from ramure.agents.wire import Ack, Bye, Delivered, Frame, Hello, Report, Resend
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(60)]
 
+MARKS = MessageMarks(b"a key of the tests")
 ECHO = {
     "name": "echo",
     "description": "Echoes.",
@@ -40,7 +42,7 @@ class Recorder:
     """A run's side without a run: delivers a log, answers calls of ``echo``, writes down what is reported."""
 
     def __init__(self) -> None:
-        self.delivery = Delivery()
+        self.delivery = Delivery(MARKS)
         self.connection: AgentConnection | None = None
         self.hello: Hello | None = None
         self.reports: list[tuple[str, dict[str, Any]]] = []
@@ -60,8 +62,8 @@ class Recorder:
                 self.carry_out(self.delivery.on_report(frame))
             case Ack(applied=applied):
                 self.carry_out(self.delivery.on_ack(applied))
-            case Delivered(seqs=seqs):
-                self.carry_out(self.delivery.on_delivered(seqs))
+            case Delivered(seqs=seqs, marks=marks):
+                self.carry_out(self.delivery.on_delivered(seqs, marks))
             case Resend(after=after):
                 self.carry_out(self.delivery.on_resend(after))
             case Bye(reason=reason):
@@ -283,7 +285,7 @@ async def test_an_error_that_is_tried_again(tmp_path: Path, pi_argv: tuple[str, 
 
     simulated, real = await both(tmp_path, pi_argv, script, scenario)
     assert simulated == real
-    assert asked[1] == asked[2] == asked[3] == ["[ramure 2] first", "echo 1"]
+    assert asked[1] == asked[2] == asked[3] == [f"[ramure 2 {MARKS.of(2)}] first", "echo 1"]
     ends = [(data["seqs"], data["text"]) for kind, data in real if kind == "run_end"]
     assert ends == [([2], "went on"), ([3], "to the second")]
 
@@ -355,7 +357,7 @@ async def test_a_run_that_failed_is_gone_on_with_by_the_next_life(tmp_path: Path
                 if token == "one":
                     recorder.say("retry", {"run": "of another life", "retry": False})
         told.append([_comparable(kind, data) for kind, data in recorder.reports])
-        assert asked.requests[0] == asked.requests[1] == ["[ramure 1] first"]
+        assert asked.requests[0] == asked.requests[1] == [f"[ramure 1 {MARKS.of(1)}] first"]
     assert told[0] == told[1]
 
 

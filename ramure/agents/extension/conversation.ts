@@ -35,17 +35,24 @@ export const CALL_ENTRY = "ramure-call";
 /** What a call of the run's is answered with at once when pi aborts it. */
 export const CANCELLED = "The call was cancelled.";
 
-/** How a message of the log is recognised in the conversation: `[ramure 12] text`. */
-const MARKER = /^\[ramure (\d+)\] /;
+/** How a message of the log is recognised in the conversation: `[ramure 12 k3f7x2ab] text`. */
+const MARKER = /^\[ramure (\d{1,15})(?: ([a-z2-7]{8}))?\] /;
 export const NUDGE = "[ramure continue] Go on from where you were interrupted.";
 
-export function mark(seq: number, text: string): string {
-	return `[ramure ${seq}] ${text}`;
+/** A message of the log in the conversation: the run alone can tell whether the mark is the one that it gave the seq. */
+export interface Marker {
+	seq: number;
+	/** Empty for a message that has none. */
+	mark: string;
+}
+
+export function marked({ seq, mark }: Marker, text: string): string {
+	return `[ramure ${seq} ${mark}] ${text}`;
 }
 
 /** The text without a marker that we did not set. */
 export function unmark(text: string): string {
-	return text.replace(/^(\[ramure (\d+|continue)\] ?)+/, "");
+	return text.replace(/^(\[ramure (\d+( [a-z2-7]{8})?|continue)\] ?)+/, "");
 }
 
 export function textOf(message: Message | undefined): string {
@@ -58,11 +65,36 @@ export function textOf(message: Message | undefined): string {
 		.join("");
 }
 
-/** The log's seq of a user message, or undefined when it is no message of the log. */
-export function seqOf(message: Message | undefined): number | undefined {
+/** The marker of a user message, or undefined when it is no message of the log. */
+export function markerOf(message: Message | undefined): Marker | undefined {
 	if (message?.role !== "user") return undefined;
 	const found = MARKER.exec(textOf(message));
-	return found ? Number(found[1]) : undefined;
+	return found ? { seq: Number(found[1]), mark: found[2] ?? "" } : undefined;
+}
+
+/** The log's seq of a user message, or undefined when it is no message of the log. */
+export function seqOf(message: Message | undefined): number | undefined {
+	return markerOf(message)?.seq;
+}
+
+/** Markers in the order in which they came, each once. */
+export class Markers {
+	private readonly known = new Map<string, Marker>();
+
+	has({ seq, mark }: Marker): boolean {
+		return this.known.has(`${seq} ${mark}`);
+	}
+
+	/** False if it was there. */
+	add(marker: Marker): boolean {
+		if (this.has(marker)) return false;
+		this.known.set(`${marker.seq} ${marker.mark}`, marker);
+		return true;
+	}
+
+	all(): Marker[] {
+		return [...this.known.values()];
+	}
 }
 
 export function isNudge(message: Message): boolean {
@@ -196,7 +228,7 @@ export function forRequest(messages: Message[], outcomes: readonly Outcome[]): M
 		if (isCancelled(message) && known.has(name)) outdone.add(message);
 		else answered.add(name);
 	}
-	const seen = new Set<number>();
+	const seen = new Markers();
 	const kept: Message[] = [];
 	let nudge: Message | undefined;
 	for (const message of messages) {
@@ -205,11 +237,8 @@ export function forRequest(messages: Message[], outcomes: readonly Outcome[]): M
 			continue;
 		}
 		if (outdone.has(message)) continue;
-		const seq = seqOf(message);
-		if (seq !== undefined) {
-			if (seen.has(seq)) continue;
-			seen.add(seq);
-		}
+		const marker = markerOf(message);
+		if (marker && !seen.add(marker)) continue;
 		kept.push(message);
 		for (const call of callsOf(message)) {
 			const name = callName(call.id, message.timestamp);

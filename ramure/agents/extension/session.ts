@@ -7,7 +7,10 @@ import {
 	forRequest,
 	isNudge,
 	lastSettled,
-	mark,
+	type Marker,
+	marked,
+	markerOf,
+	Markers,
 	type Message,
 	NUDGE,
 	type Outcome,
@@ -25,8 +28,7 @@ import { type Entry, type Frame, Inbox, PROTOCOL, Reports } from "./wire.ts";
 
 const HOWS = ["steer", "queue", "interrupt", "note"] as const;
 
-interface Outgoing {
-	seq: number;
+interface Outgoing extends Marker {
 	text: string;
 	/** A note goes along with what pi does next; it sets nothing going. */
 	how: (typeof HOWS)[number];
@@ -66,7 +68,7 @@ export class Session {
 	private readonly inbox = new Inbox();
 	private readonly reports = new Reports();
 	private readonly outbox: Outgoing[] = [];
-	private readonly delivered = new Set<number>();
+	private readonly delivered = new Markers();
 	/** Aborted by an interrupt that comes before pi goes on: it is not to. */
 	private goingOn = new AbortController();
 	private resuming = false;
@@ -89,7 +91,7 @@ export class Session {
 	private compactingUntil = 0;
 	/** Why pi's last compaction failed, if it did and says so. */
 	private compactionError: string | undefined;
-	private inFlight: { seq: number; at: number } | undefined;
+	private inFlight: (Marker & { at: number }) | undefined;
 	private problem = "";
 	private fileTrouble = "";
 	/** A run ended since its conversation could not be written down: it goes on when that can be done again. */
@@ -141,6 +143,7 @@ export class Session {
 
 	hello(): Frame {
 		this.arrivals();
+		const delivered = this.delivered.all();
 		return {
 			type: "hello",
 			protocol: PROTOCOL,
@@ -153,7 +156,8 @@ export class Session {
 			model: modelName(this.ctx) ?? null,
 			state: this.phase === "idle" && !this.resuming && this.failed === undefined ? "idle" : "busy",
 			applied: this.inbox.applied,
-			delivered: [...this.delivered],
+			delivered: delivered.map(({ seq }) => seq),
+			marks: delivered.map(({ mark }) => mark),
 			calls: this.tools.pending(),
 		};
 	}
@@ -214,9 +218,10 @@ export class Session {
 		const data = entry.data;
 		switch (entry.type) {
 			case "message": {
-				if (this.delivered.has(entry.seq)) break;
+				const marker = { seq: entry.seq, mark: String(data.mark) };
+				if (this.delivered.has(marker)) break;
 				const how = HOWS.find((one) => one === data.how) ?? "steer";
-				this.outbox.push({ seq: entry.seq, text: String(data.text), how });
+				this.outbox.push({ ...marker, text: String(data.text), how });
 				if (how === "interrupt") this.interrupt();
 				this.pump();
 				break;
@@ -386,38 +391,36 @@ export class Session {
 	}
 
 	/** The log's messages that have come into the session since the last look. */
-	private arrivals(): number[] {
+	private arrivals(): Marker[] {
 		const entries = this.ctx.sessionManager.getEntries() as unknown as SessionEntry[];
-		const found: number[] = [];
+		const found: Marker[] = [];
 		for (; this.scanned < entries.length; this.scanned++) {
-			const seq = seqOf(entries[this.scanned].message);
-			if (seq === undefined || this.delivered.has(seq)) continue;
-			this.delivered.add(seq);
-			found.push(seq);
+			const marker = markerOf(entries[this.scanned].message);
+			if (marker && this.delivered.add(marker)) found.push(marker);
 		}
-		if (this.inFlight && found.includes(this.inFlight.seq)) this.inFlight = undefined;
-		this.runSeqs.push(...found);
+		if (this.inFlight && this.delivered.has(this.inFlight)) this.inFlight = undefined;
+		this.runSeqs.push(...found.map(({ seq }) => seq));
 		return found;
 	}
 
 	private scan(): void {
 		const found = this.arrivals();
 		if (found.length === 0) return;
-		this.host.send({ type: "delivered", seqs: found });
+		this.host.send({ type: "delivered", seqs: found.map(({ seq }) => seq), marks: found.map(({ mark }) => mark) });
 		this.pump();
 	}
 
 	/** Sends the next message when it is its turn: one in flight, in the log's order, never between runs. */
 	private pump(): void {
 		if (!this.ready || this.paused || this.closed) return;
-		while (this.outbox.length > 0 && this.delivered.has(this.outbox[0].seq)) this.outbox.shift();
+		while (this.outbox.length > 0 && this.delivered.has(this.outbox[0])) this.outbox.shift();
 		const next = this.outbox[0];
 		if (!next || this.inFlight || this.aborting || this.phase === "settling") return;
 		if (this.phase === "running" && next.how === "queue") return;
 		if (this.phase === "idle" && this.outbox.every(({ how }) => how === "note")) return;
 		if (this.phase === "idle" && !this.usableModel()) return;
-		this.inFlight = { seq: next.seq, at: now() };
-		this.pi.sendUserMessage(mark(next.seq, next.text), { deliverAs: "steer" });
+		this.inFlight = { seq: next.seq, mark: next.mark, at: now() };
+		this.pi.sendUserMessage(marked(next, next.text), { deliverAs: "steer" });
 	}
 
 	/** False, and reported once, while pi has no model that it could ask. */
@@ -607,7 +610,7 @@ export class Session {
 	private reclaim(): void {
 		if (!this.inFlight || this.ctx.hasPendingMessages()) return;
 		const typed = this.ctx.ui.getEditorText();
-		const text = this.outbox[0] ? mark(this.outbox[0].seq, this.outbox[0].text) : "";
+		const text = this.outbox[0] ? marked(this.outbox[0], this.outbox[0].text) : "";
 		if (text && typed.includes(text)) this.ctx.ui.setEditorText(typed.replace(text, "").trim());
 		this.inFlight = undefined;
 	}

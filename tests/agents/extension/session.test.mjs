@@ -76,7 +76,8 @@ class Pi {
 
 	/** An entry of the log. */
 	say(type, data = {}) {
-		this.session.frame({ type: "entry", prev: this.seq, entry: { seq: ++this.seq, ts: 0, type, data } });
+		const mark = type === "message" ? { mark: "abcdef27" } : {};
+		this.session.frame({ type: "entry", prev: this.seq, entry: { seq: ++this.seq, ts: 0, type, data: { ...data, ...mark } } });
 	}
 
 	prompt(text) {

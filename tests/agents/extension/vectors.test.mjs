@@ -65,7 +65,8 @@ test("a call's key is its message's entry and its id; the launch stands in for a
 
 test("a marker that a person typed is taken off", () => {
 	assert.equal(conversation.unmark("[ramure 3] hi"), "hi");
+	assert.equal(conversation.unmark("[ramure 3 abcdef27] [ramure 4] hi"), "hi");
 	assert.equal(conversation.unmark("[ramure continue] hi"), "hi");
 	assert.equal(conversation.unmark("hi [ramure 3] "), "hi [ramure 3] ");
-	assert.equal(conversation.seqOf({ role: "user", content: conversation.mark(3, "x") }), 3);
+	assert.deepEqual(conversation.markerOf({ role: "user", content: conversation.marked({ seq: 3, mark: "abcdef27" }, "x") }), { seq: 3, mark: "abcdef27" });
 });
