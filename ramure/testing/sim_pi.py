@@ -36,6 +36,7 @@ from ramure.testing.conversation import text_of
 from ramure.testing.sim_link import Link
 from ramure.testing.sim_memory import Memory, OpenCall, calls_of
 from ramure.testing.sim_model import SimulatedModel
+from ramure.testing.sim_reports import excess, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -173,7 +174,7 @@ class SimulatedPi:
 
     def _report(self, kind: str, data: dict[str, Any]) -> None:
         self._report_count += 1
-        report = Report(self._report_count, kind, data)
+        report = Report(self._report_count, *fitted(kind, data))
         self._reports.append(report)
         if self._welcomed:
             self.link.send(report)
@@ -401,9 +402,12 @@ class SimulatedPi:
         )
 
     async def _ask_run(self, key: str, call_id: str, name: str, arguments: dict[str, Any]) -> ToolResult:
+        call = {"call_id": key, "name": name, "arguments": arguments, "tool_call_id": call_id}
+        if reason := excess(call):
+            return ToolResult(key, False, f"the call of {name} is too large: {reason}. Pass less, or a file.")
         future: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
         self._waiting[key] = future
-        self._report("tool_call", {"call_id": key, "name": name, "arguments": arguments, "tool_call_id": call_id})
+        self._report("tool_call", call)
         try:
             if self._interrupted:  # before it began
                 raise asyncio.CancelledError

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from ramure.agents.toolchain import Toolchain
     from ramure.testing.scripts import Script
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(60)]
@@ -210,6 +211,46 @@ async def test_messages_tools_and_usage(tmp_path: Path, pi_argv: tuple[str, ...]
 
     simulated, real = await both(tmp_path, pi_argv, script, scenario)
     assert simulated == real
+
+
+async def on_two_connections(run: Recorder) -> None:
+    """A run of the model, after which all reports that are not acknowledged are sent again; and another run."""
+    run.say("tool", ECHO)
+    run.say("message", {"text": "go", "how": "steer"})
+    await run.until_idle()
+    assert run.connection is not None
+    run.connection.socket.transport.abort()
+    run.say("message", {"text": "once more", "how": "queue"})
+    await run.until_idle(2)
+
+
+async def test_a_report_that_no_frame_can_hold_is_cut_and_the_agent_goes_on(
+    tmp_path: Path, pi_argv: tuple[str, ...]
+) -> None:
+    deep: list[Any] = []
+    for _ in range(120):
+        deep = [deep]
+    script = [[ToolCall("echo", {"n": 1, "more": deep})], "done", "again"]
+    simulated, real = await both(tmp_path, pi_argv, script, on_two_connections)
+    assert simulated == real
+    (started,) = [data for kind, data in real if kind == "tool_start"]
+    assert started["arguments"] == {"left_out": "more than 98 levels of nesting"}
+    (ended,) = [data for kind, data in real if kind == "tool_end"]
+    why = "the call of echo is too large: more than 98 levels of nesting. Pass less, or a file."
+    assert (ended["ok"], ended["text"]) == (False, why)
+    assert [data["text"] for kind, data in real if kind == "run_end"] == ["done", "again"]
+
+
+async def test_six_million_characters_of_three_bytes_are_too_many_for_a_report(
+    tmp_path: Path, toolchain: Toolchain
+) -> None:
+    """They are fewer UTF-16 units than a frame has bytes. (pi 0.74 takes minutes for such a reply.)"""
+    text = "語" * 6_000_000
+    script = [Text(text, chunk=len(text)), "again"]
+    simulated, real = await both(tmp_path, toolchain.pi_argv, script, on_two_connections)
+    assert simulated == real
+    texts = [data["text"] for kind, data in real if kind == "run_end"]
+    assert texts == ["語" * 524_288 + "… (5475712 characters left out)", "again"]
 
 
 async def test_steering_and_queueing(tmp_path: Path, pi_argv: tuple[str, ...]) -> None:

@@ -24,7 +24,7 @@ import {
 } from "./conversation.ts";
 import { SessionFile } from "./session_file.ts";
 import { Tools } from "./tools.ts";
-import { type Entry, type Frame, Inbox, PROTOCOL, Reports } from "./wire.ts";
+import { type Entry, fitted, type Frame, Inbox, PROTOCOL, Reports } from "./wire.ts";
 
 const HOWS = ["steer", "queue", "interrupt", "note"] as const;
 
@@ -190,7 +190,8 @@ export class Session {
 	}
 
 	private report(kind: string, data: Record<string, unknown>): void {
-		const report = this.reports.add(kind, data);
+		const fit = fitted(kind, data);
+		const report = this.reports.add(fit.kind, fit.data);
 		// Before the first welcome nothing is sent: the welcome says what the run has, and the rest follows it.
 		if (this.welcomed) this.host.send({ type: "report", ...report });
 	}

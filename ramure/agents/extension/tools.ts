@@ -2,6 +2,7 @@
 
 import type { ExtensionAPI, ExtensionContext } from "@earendil-works/pi-coding-agent";
 import { CANCELLED, callKey, type OpenCall, type Outcome, type SessionEntry } from "./conversation.ts";
+import { excess } from "./wire.ts";
 
 type ToolDefinition = Parameters<ExtensionAPI["registerTool"]>[0];
 
@@ -13,9 +14,6 @@ export interface Answer {
 interface Waiting {
 	resolve(answer: Answer): void;
 }
-
-/** Beyond this a call's arguments are refused: with the frame around them they must stay under the wire's limit. */
-const MAX_ARGUMENTS = 15 * 1024 * 1024;
 
 export class Tools {
 	private readonly names = new Set<string>();
@@ -79,9 +77,9 @@ export class Tools {
 	}
 
 	private call(key: string, toolCallId: string, name: string, args: unknown, signal?: AbortSignal): Promise<Answer> {
-		if (JSON.stringify(args ?? {}).length > MAX_ARGUMENTS) {
-			return Promise.resolve({ ok: false, text: `the arguments of ${name} are larger than ${MAX_ARGUMENTS} bytes` });
-		}
+		const report = { call_id: key, name, arguments: args ?? {}, tool_call_id: toolCallId };
+		const reason = excess(report);
+		if (reason !== undefined) return Promise.resolve({ ok: false, text: `the call of ${name} is too large: ${reason}. Pass less, or a file.` });
 		return new Promise((resolve) => {
 			const finish = (answer: Answer): void => {
 				signal?.removeEventListener("abort", cancel);
@@ -94,7 +92,7 @@ export class Tools {
 				finish({ ok: false, text: CANCELLED });
 			};
 			this.waiting.set(key, { resolve: finish });
-			this.report("tool_call", { call_id: key, name, arguments: args ?? {}, tool_call_id: toolCallId });
+			this.report("tool_call", report);
 			if (signal?.aborted) cancel();
 			else signal?.addEventListener("abort", cancel, { once: true });
 		});

@@ -79,6 +79,48 @@ export interface Report {
 	data: Record<string, unknown>;
 }
 
+/** What the data of a report may be, so that its frame is one that the run reads: bytes of JSON, values, levels of nesting. */
+export interface Limits {
+	bytes: number;
+	values: number;
+	depth: number;
+	/** UTF-16 units of each text that is left where a report is cut. */
+	text: number;
+}
+
+const LIMITS: Limits = { bytes: MAX_FRAME - 1024, values: 249_000, depth: 98, text: 512 * 1024 };
+
+/** By what a report's data is over the limits; undefined when it is not. */
+export function excess(data: Record<string, unknown>, limits = LIMITS): string | undefined {
+	let values = 0;
+	const deep = (value: unknown, depth: number): boolean => {
+		if (typeof value !== "object" || value === null) return false;
+		const inner = Object.values(value);
+		values += Math.max(1, inner.length);
+		return depth > limits.depth || inner.some((one) => deep(one, depth + 1));
+	};
+	if (deep(data, 1)) return `more than ${limits.depth} levels of nesting`;
+	if (values > limits.values) return `more than ${limits.values} values`;
+	const bytes = Buffer.byteLength(JSON.stringify(data));
+	return bytes > limits.bytes ? `${bytes} bytes, and ${limits.bytes} is the limit` : undefined;
+}
+
+/** A report that the run can read: what is over the limits is cut, and says so. One that never arrives would hold up all after it. */
+export function fitted(kind: string, data: Record<string, unknown>, limits = LIMITS): { kind: string; data: Record<string, unknown> } {
+	const reason = excess(data, limits);
+	if (reason === undefined) return { kind, data };
+	const cut: Record<string, unknown> = {};
+	for (const [name, value] of Object.entries(data)) {
+		if (typeof value === "string" && value.length > limits.text) {
+			cut[name] = `${value.slice(0, limits.text)}… (${value.length - limits.text} characters left out)`;
+		} else {
+			cut[name] = name === "arguments" ? { left_out: reason } : value;
+		}
+	}
+	if (excess(cut, limits) === undefined) return { kind, data: cut };
+	return { kind: "problem", data: { code: "too_large", message: `a ${kind} report is left out: ${reason}`, seq: null } };
+}
+
 /** What we report, numbered 1, 2, 3 …, kept until the run says that it has it. */
 export class Reports {
 	private last = 0;

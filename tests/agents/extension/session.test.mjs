@@ -320,3 +320,14 @@ test("escape in a pause of pi's own retries is an abort; elsewhere it is nothing
 	await later(200);
 	assert.equal(pi.reported("run_end").length, 1);
 }));
+
+test("a call whose arguments are too large for a frame is refused, and what is reported of it is cut", withPi(async (pi) => {
+	const more = "語".repeat(6_000_000);
+	pi.say("message", { text: "first" });
+	await until(() => pi.running);
+	pi.session.toolEvent("tool_start", { tool_call_id: "c1", name: "work", arguments: { more } });
+	const answer = await pi.tool.execute("c1", { more }, undefined, undefined, pi.context).catch((error) => error.message);
+	assert.match(answer, /^the call of work is too large: 180\d+ bytes, and 16776192 is the limit/);
+	assert.deepEqual(pi.reported("tool_call"), []);
+	assert.match(pi.reported("tool_start")[0].arguments.left_out, /^180\d+ bytes/);
+}));

@@ -32,6 +32,17 @@ for (const { text, code } of vectors("frames").malformed) {
 	});
 }
 
+const { limits, cases } = vectors("reports");
+for (const { name, kind, data, fitted } of cases) {
+	test(`a report: ${name}`, () => assert.deepEqual(wire.fitted(kind, data, limits), fitted));
+}
+
+test("reports are measured in bytes, not in UTF-16 units", () => {
+	const { data } = wire.fitted("assistant", { text: "語".repeat(6_000_000) });
+	assert.ok(Buffer.byteLength(JSON.stringify(data)) < wire.MAX_FRAME);
+	assert.match(data.text, /^語+… \(5475712 characters left out\)$/);
+});
+
 for (const one of vectors("conversation").cases) {
 	test(`conversation: ${one.name}`, () => {
 		const messages = one.branch.flatMap((entry) => (entry.message ? [entry.message] : []));
