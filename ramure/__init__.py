@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from ramure.machines.ssh import SSHImage
     from ramure.runtime.control.client import AttachedRun, attach
     from ramure.runtime.control.errors import AmbiguousRun, NoSuchRun, RequestFailed, RunGone
+    from ramure.runtime.each import Each, ItemResult, each
     from ramure.runtime.errors import (
         AgentDied,
         BodyStuck,
@@ -167,6 +168,7 @@ __all__ = [
     "CopyFailed",
     "DiskFull",
     "DockerImage",
+    "Each",
     "EndpointError",
     "Event",
     "EventStream",
@@ -183,6 +185,7 @@ __all__ = [
     "Interrupted",
     "InvalidArguments",
     "InvalidSpec",
+    "ItemResult",
     "LaunchFailed",
     "LinkLost",
     "ListenTimeout",
@@ -266,6 +269,7 @@ __all__ = [
     "connect",
     "current_runtime",
     "done",
+    "each",
     "emit",
     "expose",
     "fail",
@@ -302,6 +306,7 @@ _MODULES = {
     "ramure.machines.ssh": "SSHImage",
     "ramure.runtime.control.client": "AttachedRun attach",
     "ramure.runtime.control.errors": "AmbiguousRun NoSuchRun RequestFailed RunGone",
+    "ramure.runtime.each": "Each ItemResult each",
     "ramure.runtime.errors": "AgentDied BodyStuck EndpointError NoProcess NoSuchEndpoint NotAwaited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout Stalled WaitsForItself WrongArguments",
     "ramure.runtime.gateway": "GatewayUnavailable",
     "ramure.runtime.handle": "Agent ChildHandle ProcessHandle TreeHandle",

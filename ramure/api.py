@@ -31,6 +31,7 @@ from ramure.runtime.checks import (
     check_source,
 )
 from ramure.runtime.connections import connect_agents
+from ramure.runtime.each import Each
 from ramure.runtime.eager import Eager
 from ramure.runtime.errors import NoProcess, ProcessFailed
 from ramure.runtime.handle import Agent, ChildHandle, ProcessHandle, TreeHandle
@@ -411,14 +412,14 @@ def emit(type: str, data: Any = None) -> None:
     record.recorder.tell(Emit(next(record.emitted), Event(type, data)))
 
 
-def bubble(handle: ProcessHandle[Any] | ChildHandle, source: str | None = None) -> None:
+def bubble(handle: ProcessHandle[Any] | ChildHandle | Each[Any, Any], source: str | None = None) -> None:
     """Make a process's events this one's too, tagged with ``source`` (default: the process's name).
 
     An event that was bubbled before keeps the tag that it has. Asked for twice with one tag, it is done once.
     """
     record = process_here("bubble()")
-    if not isinstance(handle, ProcessHandle | ChildHandle):
-        raise UsageError(f"bubble({handle!r}): give a handle, as spawn() returns it")
+    if not isinstance(handle, ProcessHandle | ChildHandle | Each):
+        raise UsageError(f"bubble({handle!r}): give a handle, as spawn() returns it, or what each() returns")
     check_source(source)
     if not record.stream.take_from(handle.events):
         raise UsageError(
@@ -500,7 +501,7 @@ async def supervise(
     Flags(strategy, max_restarts, within, backoff=backoff)  # what is wrong with them is said here
     stream = EventStream(retain, tells_end=tells_failure)
     record = parent.run.new_process(name, parent, None, of_tree=True, stream=stream)
-    slots = {each.id: Slot(each.id, record, EventStream(each.function.retain)) for each in children}
+    slots = {each.id: Slot(each.id, record, EventStream(each.function.retain), each) for each in children}
     record.slots = slots
     for slot in slots.values():
         slot.stream.on_wait = parent.run.stalls.look

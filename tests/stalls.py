@@ -98,7 +98,7 @@ def _may_act(snapshot: Snapshot, number: int, ended: set[int], way: tuple[int, .
     process = next(each for each in snapshot.processes if each.number == number)
     if process.waits is None or number in ended or _by_itself(snapshot, process):
         return True
-    before = [child.number for child in snapshot.processes if child.parent == number]
+    before = [child.number for child in snapshot.processes if child.parent == number and not child.idle]
     before += [other.number for other in _read(snapshot, process)]
     if _takes_from_anybody(snapshot, process):
         if snapshot.strangers:
@@ -112,7 +112,7 @@ def _may_be_decided(snapshot: Snapshot, number: int, ended: set[int]) -> bool:
     others = [each for each in snapshot.processes if each.number != number]
     if _by_itself(snapshot, process):
         return True
-    if any(other.parent == number or other.waits is None for other in others):
+    if any((other.parent == number and not other.idle) or other.waits is None for other in others):
         return True
     if any(_may_act(snapshot, other.number, ended) for other in _read(snapshot, process)):
         return True
@@ -133,8 +133,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     names = [f"a{n}" for n in range(draw(st.integers(0, 4)))]
 
     def place(number: int) -> WaitView:
-        kind = draw(st.sampled_from(["wait", "wait", "wait", "events", "agent_events", "receive", "handle"]))
-        if kind in ("events", "handle"):
+        kind = draw(st.sampled_from(["wait", "wait", "wait", "events", "agent_events", "receive", "each", "handle"]))
+        if kind in ("events", "each", "handle"):
             return WaitView(kind, draw(st.integers(1, count)))
         if kind == "agent_events":
             return WaitView(kind, draw(st.sampled_from(names)) if names else None)
@@ -154,6 +154,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
                 ("e",) if draw(rarely) else (),
                 draw(rarely),
                 draw(often),
+                draw(rarely),
             )
         )
     agents = tuple(

@@ -28,12 +28,12 @@ from ramure import (
 )
 
 VERBS = """
-    agent agent_process attach bubble child connect current_runtime done emit expose fail machine receive self_ref spawn
+    agent agent_process attach bubble child connect current_runtime done each emit expose fail machine receive self_ref spawn
     start_task supervise trap_exit wait
 """
 
 TYPES = """
-    Agent AgentProcess AttachedRun Backoff ChildHandle DockerImage Event EventStream ExecResult LocalImage
+    Agent AgentProcess AttachedRun Backoff ChildHandle DockerImage Each Event EventStream ExecResult ItemResult LocalImage
     MachineHandle MorphImage ProcessHandle SSHImage SandboxImage Subscription TreeHandle Usage
 """
 

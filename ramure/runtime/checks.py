@@ -7,7 +7,7 @@ import ipaddress
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ramure.agents.builtin import ANYWHERE, NO_FILES, WORKDIR
 from ramure.agents.wire import fits
@@ -22,6 +22,7 @@ __all__ = [
     "check_event",
     "check_files",
     "check_image",
+    "check_limit",
     "check_options",
     "check_process",
     "check_source",
@@ -87,6 +88,12 @@ def check_count(what: str, name: str, value: Any) -> None:
     """A number of things to keep, or None for all."""
     if value is not None and not (_is_int(value) and value >= 1):
         raise UsageError(f"{what}: {name}={value!r}: give a whole number of at least 1, or None")
+
+
+def check_limit(what: str, value: object) -> None:
+    """How many may run at once."""
+    if not _is_int(value) or cast("int", value) < 1:
+        raise UsageError(f"{what}: limit={value!r}: give how many may run at once, a whole number of at least 1")
 
 
 def _is_loopback(host: str) -> bool:

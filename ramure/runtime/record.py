@@ -7,6 +7,7 @@ event loop.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ramure.places import Place
     from ramure.runtime.attachment import Attachment
     from ramure.runtime.eager import Answer
+    from ramure.runtime.fanout import Work
     from ramure.runtime.retry import Retry
     from ramure.runtime.run import Run
     from ramure.runtime.supervision import Slot
@@ -206,6 +208,11 @@ class ProcessRecord:
     """How many processes it has started so far."""
     slots: Mapping[Any, Slot] = field(default_factory=dict)
     """The places of its children, where it is a tree."""
+    passing: bool = False
+    """True for what works on an item of an ``each``, and for all below it: there may be any number, and the run forgets each
+    when it has ended."""
+    each: Work[Any, Any] | None = None
+    """What it works on, where it is the tree of an ``each``."""
     _attachments: list[Attachment] = field(default_factory=list)
     _started: list[asyncio.Future[None]] = field(default_factory=list)
     _ended: list[asyncio.Future[None]] = field(default_factory=list)
@@ -251,6 +258,11 @@ class ProcessRecord:
         """Children that failed, where nobody has awaited the child or read its stream to its ending."""
         return [child for child in self.failures if not (child.retrieved or child.told or child.stream.ending_read)]
 
+    @property
+    def is_idle(self) -> bool:
+        """True for the tree of an ``each`` that waits for its next item: it decides nothing."""
+        return self.each is not None and self.each.is_idle
+
     def is_awaited(self) -> bool:
         """True while somebody waits for its end."""
         return any(not future.done() for future in self._ended)
@@ -270,6 +282,8 @@ class ProcessRecord:
                 if outcome.kind == "failed":
                     child_failed(self)
                     self.parent.failures = [*self.parent.unseen_failures()[:1000], self]
+            if self.passing:
+                self.run.processes.pop(self.number, None)
             _resolve(self._started)
             _resolve(self._ended)
             self.run.stalls.look()
@@ -316,6 +330,12 @@ class ProcessRecord:
             self._ended.append(answer)
         else:
             answer.set_result(None)
+
+    def when_ended(self, callback: Callable[[], object]) -> None:
+        """Have ``callback`` called, in a context of its own, when there is an outcome."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended.add_done_callback(lambda _: callback(), context=contextvars.Context())
+        self.answer_when_ended(ended)
 
     @property
     def waiters(self) -> Sequence[asyncio.Future[None]]:

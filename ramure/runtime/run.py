@@ -236,6 +236,7 @@ class Run:
         number = self.next_number("process")
         inherited = image if image is not None else parent.image if parent is not None else None
         record = ProcessRecord(self, name, number, parent, image=inherited, **facts)
+        record.passing = parent is not None and (parent.passing or parent.each is not None)
         self.processes[number] = record
         record.stream.on_wait = record.inbox.on_wait = self.stalls.look
         if len(self.processes) >= self._prune_at:

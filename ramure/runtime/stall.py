@@ -20,9 +20,9 @@ from typing import Final, Literal
 
 __all__ = ["AgentView", "ProcessView", "Snapshot", "WaitView", "deciders", "stalled"]
 
-WaitKind = Literal["wait", "events", "agent_events", "receive", "handle"]
+WaitKind = Literal["wait", "events", "agent_events", "receive", "each", "handle"]
 
-LISTED: Final = frozenset({"wait", "events", "agent_events", "receive"})
+LISTED: Final = frozenset({"wait", "events", "agent_events", "receive", "each"})
 """The waits that raise Stalled. ``await handle`` is none: what it waits for is accused itself."""
 
 
@@ -52,6 +52,8 @@ class ProcessView:
     """True when its outcome is on its way: it ends, or an agent of it died and it is told within the grace."""
     ends: bool = True
     """False when it is only reported (``on_idle="report"``): then its stall decides nobody."""
+    idle: bool = False
+    """True for the tree of an ``each`` that waits for its next item: as a child, it decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ class _Rule:
         self.awake = _awake(snapshot.agents)
         self.children: defaultdict[int | None, list[int]] = defaultdict(list)
         for process in snapshot.processes:
-            self.children[process.parent].append(process.number)
+            if not process.idle:
+                self.children[process.parent].append(process.number)
         self.agents: defaultdict[int, list[AgentView]] = defaultdict(list)
         """Of each process, the agents that it owns, and those that have tools of it."""
         for agent in snapshot.agents:

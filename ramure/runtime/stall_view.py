@@ -59,7 +59,9 @@ def may_be_stalled(run: Run) -> bool:
 
 
 def _may_be(record: ProcessRecord) -> bool:
-    if record.outcome is not None or record.ref is None or record.of_tree or record.endpoints or record.offspring:
+    if record.outcome is not None or record.ref is None or record.of_tree or record.endpoints:
+        return False
+    if any(not child.is_idle for child in record.offspring):
         return False
     actors = [agent_actor(agent) for agent in record.agents.values()]
     return all(actor is not None and actor.quiet for actor in actors)
@@ -98,7 +100,8 @@ def _process(record: ProcessRecord, frontier: Frontier, carriers: Carriers, seen
     deciding = actor.is_deciding or record.body.done()
     if record.of_tree:
         restarting = tuple(f"restart of {slot.id}" for slot in record.slots.values() if slot.is_between)
-        return ProcessView(record.number, parent, (), wakers=restarting, deciding=deciding, ends=ends)
+        idle = record.is_idle
+        return ProcessView(record.number, parent, (), wakers=restarting, deciding=deciding, ends=ends, idle=idle)
     tasks = carriers.tasks.get(record, [])
     places = frontier.of(record.body, tasks)
     if places is None:
@@ -144,6 +147,8 @@ def _waits(run: Run, live: Iterable[ProcessRecord]) -> dict[int, Place]:
             note(ask.future, WaitView("wait"), ask.fail)
         for future in record.stream.readers:
             note(future, WaitView("events", record.number))
+        for future in record.each.waits if record.each is not None else ():
+            note(future, WaitView("each", record.number))
         for slot in record.slots.values():
             for future in slot.stream.readers:
                 note(future, WaitView("events", record.number))

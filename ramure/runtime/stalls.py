@@ -311,6 +311,8 @@ class Stalls:
                 return "wait()"
             case "receive":
                 return "receive()"
+            case "each":
+                return "each()"
             case "agent_events":
                 return f"a loop over the events of agent {view.of!r}"
         process = self.run.processes.get(view.of) if isinstance(view.of, int) else None

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ramure.actors import Call, Ref
 from ramure.errors import ActorDied, ExecutionFailed, UsageError
@@ -29,7 +30,22 @@ if TYPE_CHECKING:
     from ramure.runtime.attachment import Attachment
     from ramure.supervisors.spec import Restart, RestartIf
 
-__all__ = ["Child", "ChildrenFailed", "GaveUp", "Slot", "TreePlan", "check_children", "run_tree", "tells_failure"]
+__all__ = [
+    "Child",
+    "ChildrenFailed",
+    "GaveUp",
+    "ProcessFunction",
+    "Slot",
+    "Tree",
+    "TreePlan",
+    "check_children",
+    "run_tree",
+    "tells_failure",
+]
+
+
+NAMED: Final = 20
+"""Children that the text of an error names."""
 
 
 class GaveUp(ExecutionFailed):
@@ -43,20 +59,34 @@ class GaveUp(ExecutionFailed):
 
 class ChildrenFailed(ExecutionFailed, ExceptionGroup[Exception]):
     """Children that are not restarted failed. ``failures`` has each one's exception, ``results`` what the others
-    returned, both by child id."""
+    returned, both by child id. ``stopped_by``: why an ``each`` started no more, where its items raised, say."""
 
-    def __new__(cls, failures: dict[Any, Exception], results: dict[Any, Any]) -> ChildrenFailed:
-        names = ", ".join(repr(name) for name in failures)
-        made = super().__new__(cls, f"supervised children failed: {names}", list(failures.values()))
+    def __new__(
+        cls, failures: dict[Any, Exception], results: dict[Any, Any], stopped_by: Exception | None = None
+    ) -> ChildrenFailed:
+        said = [] if stopped_by is None else [f"no more were started: {format_exit(stopped_by)}"]
+        if failures:
+            names = ", ".join(repr(name) for name in itertools.islice(failures, NAMED))
+            more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+            said.append(f"supervised children failed: {names}{more}")
+        errors = [*failures.values(), *([] if stopped_by is None else [stopped_by])]
+        made = super().__new__(cls, "; ".join(said), errors)
         made.failures = failures
         made.results = results
+        made.stopped_by = stopped_by
         return made
+
+    def __init__(
+        self, failures: dict[Any, Exception], results: dict[Any, Any], stopped_by: Exception | None = None
+    ) -> None:
+        super().__init__(self.message, self.exceptions)
 
     failures: dict[Any, Exception]
     results: dict[Any, Any]
+    stopped_by: Exception | None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ChildrenFailed, (self.failures, self.results)  # a group is made with its parts
+        return ChildrenFailed, (self.failures, self.results, self.stopped_by)  # a group is made with its parts
 
 
 class ProcessFunction(Protocol):
@@ -89,6 +119,7 @@ class Slot:
     id: Any
     tree: ProcessRecord
     stream: EventStream
+    child: Child
     record: ProcessRecord | None = None
     outcome: Outcome | None = None
     incarnations: int = 0
@@ -151,8 +182,10 @@ async def run_tree(plan: TreePlan) -> dict[Any, Any]:
     record = current_process()
     assert record is not None
     assert record.children is not None
-    tree = _Tree(record, plan)
-    specs = [tree.spec(child) for child in plan.children]
+    tree = Tree(record, plan.slots, held=plan.options["strategy"] != "one_for_one")
+    specs = [tree.spec(slot) for slot in plan.slots.values()]
+    # The tree ends by itself when its last child has; one that has permanent children never does.
+    lasting = any(child.restart == "permanent" for child in plan.children)
     start: Call[Any] = Call(
         "start_child",
         (
@@ -160,7 +193,7 @@ async def run_tree(plan: TreePlan) -> dict[Any, Any]:
                 "supervisor",
                 Supervisor,
                 (specs,),
-                {**plan.options, "auto_shutdown": tree.auto_shutdown, "on_event": tree.on_event},
+                {**plan.options, "auto_shutdown": "never" if lasting else "all_significant", "on_event": tree.on_event},
                 restart="temporary",
                 shutdown="infinity",
                 type="supervisor",
@@ -176,25 +209,26 @@ async def run_tree(plan: TreePlan) -> dict[Any, Any]:
     return tree.result()
 
 
-class _Tree:
+class Tree:
     """The bookkeeping of one tree, on the event loop."""
 
-    def __init__(self, record: ProcessRecord, plan: TreePlan) -> None:
+    context: contextvars.Context | None = None
+    """What its children run in; None: what their supervisor does."""
+
+    def __init__(self, record: ProcessRecord, slots: Mapping[Any, Slot], *, held: bool = False) -> None:
         self.record = record
-        self.plan = plan
+        self.slots = slots
         self.gave_up: GaveUp | None = None
-        self._held: dict[Slot, Outcome] | None = None if plan.options["strategy"] == "one_for_one" else {}
+        self._held: dict[Slot, Outcome] | None = {} if held else None
         """How children ended that may be started again with another one; None: none is, or not any more."""
         self._closing = False
-        # The tree ends by itself when its last child has; one that has permanent children never does.
-        lasting = any(child.restart == "permanent" for child in plan.children)
-        self.auto_shutdown = "never" if lasting else "all_significant"
 
-    def spec(self, child: Child) -> ChildSpec:
+    def spec(self, slot: Slot) -> ChildSpec:
+        child = slot.child
         return ChildSpec(
             child.id,
             StartWith(self._start),
-            (child,),
+            (slot,),
             restart=child.restart,
             restart_if=child.restart_if,
             significant=child.restart != "permanent",
@@ -202,9 +236,9 @@ class _Tree:
             type="supervisor",
         )
 
-    async def _start(self, child: Child) -> Ref[Any]:
+    async def _start(self, slot: Slot) -> Ref[Any]:
         """One incarnation. Runs in the supervisor, and links the process to it."""
-        slot = self.plan.slots[child.id]
+        child = slot.child
         if self._closing:  # its supervisor has not been stopped yet, but will be
             raise ProcessEnded(self.record.label, f"starting {child.id!r}")
         function, run = child.function, self.record.run
@@ -223,7 +257,7 @@ class _Tree:
             child.args,
             child.kwargs,
             function.timeout,
-            contextvars.copy_context(),
+            self.context or contextvars.copy_context(),
             function.retain,
         )
         try:
@@ -246,11 +280,11 @@ class _Tree:
 
     def on_event(self, event: SupervisorEvent) -> None:
         """The supervisor's decisions, as events of the tree and of the child's place."""
-        slot = self.plan.slots.get(event.id)
+        slot = self.slots.get(event.id)
         if slot is None:
             return
         data = {
-            "id": event.id,
+            "id": slot.id,
             "incarnation": event.incarnation,
             "attempt": event.attempt,
             "delay": event.delay,
@@ -277,29 +311,30 @@ class _Tree:
 
     def _ended(self, slot: Slot, outcome: Outcome) -> None:
         """A child's process has ended, and is not started again for its own sake."""
-        if self._held is not None and self._restart_type(slot) != "temporary":
+        if self._held is not None and slot.child.restart != "temporary":
             self._held[slot] = outcome
         else:
-            self._settle(slot, outcome)
+            self.settle(slot, outcome)
 
     def _settle_held(self) -> None:
         """The tree ends: nothing that has ended is started again."""
         held, self._held = self._held, None
         for slot, outcome in (held or {}).items():
             if slot.record is None or slot.record.outcome is not None:  # else it is being started again just now
-                self._settle(slot, outcome)
+                self.settle(slot, outcome)
 
     def close(self) -> None:
         """The tree ends, and starts nothing any more: a child that is still running settles with its next ending."""
         self._closing = True
         self._settle_held()
-        for slot in self.plan.slots.values():
+        for slot in list(self.slots.values()):
             if slot.record is None:
-                self._settle(slot, Outcome("cancelled", reason=SHUTDOWN))
+                self.settle(slot, Outcome("cancelled", reason=SHUTDOWN))
             elif slot.record.outcome is not None:
-                self._settle(slot, slot.record.outcome)
+                self.settle(slot, slot.record.outcome)
 
-    def _settle(self, slot: Slot, outcome: Outcome) -> None:
+    def settle(self, slot: Slot, outcome: Outcome) -> None:
+        """How a child ended for good: the first one stands."""
         if slot.outcome is not None or self._goes_on(slot, outcome):
             return
         slot.outcome = outcome
@@ -311,10 +346,7 @@ class _Tree:
 
     def _goes_on(self, slot: Slot, outcome: Outcome) -> bool:
         """A permanent child's good end is not its last."""
-        return outcome.kind == "done" and self._restart_type(slot) == "permanent" and not self._closing
-
-    def _restart_type(self, slot: Slot) -> str:
-        return next(child.restart for child in self.plan.children if child.id == slot.id)
+        return outcome.kind == "done" and slot.child.restart == "permanent" and not self._closing
 
     def _tell(self, slot: Slot, type: str, data: Mapping[str, Any]) -> None:
         slot.stream.publish(Event(type, data))
@@ -327,7 +359,7 @@ class _Tree:
 
     def result(self) -> dict[Any, Any]:
         """By child id, or raise."""
-        slots = self.plan.slots
+        slots = self.slots
         results = {id: s.outcome.value for id, s in slots.items() if s.outcome and s.outcome.kind == "done"}
         if self.gave_up is not None:
             raise self.gave_up

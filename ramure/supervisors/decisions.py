@@ -55,6 +55,11 @@ def _decide(turn: Turn, child: Child, reason: object) -> None:
         return
     if not is_clean(reason):
         turn.report("child_terminated", child, reason, f"none: it is {child.spec.restart}")
+    _end(turn, child, reason)
+
+
+def _end(turn: Turn, child: Child, reason: object) -> None:
+    """It is not started again, which may be the supervisor's end too."""
     turn.notify("child_ended", child, reason)
     turn.settle(child)
     if child.spec.significant and _ends_all(turn):
@@ -71,9 +76,14 @@ def _ends_all(turn: Turn) -> bool:
 def _restart(turn: Turn, child: Child, reason: object, delay: float) -> None:
     """Count a restart, and do it: at once, after ``delay`` seconds, or not at all."""
     flags = turn.flags
-    if not turn.count_restart():
-        context: Literal["child_terminated", "start_error"]
-        context = "child_terminated" if child.status == "running" else "start_error"
+    context: Literal["child_terminated", "start_error"]
+    context = "child_terminated" if child.status == "running" else "start_error"
+    child, allowed = turn.count_own(child)
+    if not allowed:
+        turn.report(context, child, reason, "none: too many restarts of this child")
+        _end(turn, child, reason)
+        return
+    if child.spec.intensity is None and not turn.count_restart():
         turn.report(context, child, reason, "the supervisor gives up and ends: too many restarts")
         turn.notify("gave_up", child, reason)
         turn.settle(child)

@@ -39,6 +39,8 @@ class ChildSpec:
     ``restart_if``: an exception type, several, or a predicate on the exit reason: restart only then (and only where
     ``restart`` would). With types, only crashes by such an exception are restarted.
     ``backoff``: delays between restarts, instead of the supervisor's.
+    ``intensity``: a limit of its own: after more restarts than that within ``period`` seconds, this child is not
+    restarted any more. Its restarts are not counted in the supervisor's intensity, and never end the supervisor.
 
     Raises :class:`InvalidSpec`, which holds the field and its value.
     """
@@ -53,6 +55,8 @@ class ChildSpec:
     significant: bool = False
     restart_if: RestartIf | None = None
     backoff: Backoff | None = None
+    intensity: int | None = None
+    period: float = 5
 
     def __post_init__(self) -> None:
         try:
@@ -81,6 +85,13 @@ class ChildSpec:
             )
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise self._invalid("backoff", "give a Backoff")
+        self._check_own_limit()
+
+    def _check_own_limit(self) -> None:
+        if self.intensity is not None and not _is_int(self.intensity, 0):
+            raise self._invalid("intensity", "give a whole number of at least 0, or None")
+        if not _is_number(self.period, 0) or self.period == 0:
+            raise self._invalid("period", "give a number of seconds greater than 0")
 
     def restarts_after(self, reason: object) -> bool:
         """True when a child that ended with ``reason`` is to be started again."""

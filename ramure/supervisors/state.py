@@ -16,14 +16,18 @@ from ramure.supervisors.pmap import PMap
 from ramure.supervisors.spec import ChildSpec, Flags, check_children
 from ramure.supervisors.strategies import SIMPLE_ONE_FOR_ONE
 
-__all__ = ["Child", "Group", "Pending", "Phase", "State", "Waiting", "in_order", "new"]
+__all__ = ["Child", "Group", "Pending", "Phase", "Restarts", "State", "Waiting", "in_order", "new"]
 
 Phase = Literal["new", "starting", "running", "stopping", "ended"]
+
+Restarts = tuple[tuple[int, int], ...]
+"""Restarts, newest first: whole seconds, and how many in each."""
 
 
 class Child(NamedTuple):
     """One child's place. ``position`` gives the start order. ``serial`` is that of its last start attempt,
     ``incarnation`` counts its successful starts, ``attempt`` its restarts in a row (for the backoff).
+    ``restarts`` are those in its own window, where its specification limits them, newest first.
     ``waiters`` are the terminate_child calls that wait for its end; ``counted`` says that the restart it
     waits for is in the intensity window already; ``again`` says that it is being stopped to be started again."""
 
@@ -40,20 +44,23 @@ class Child(NamedTuple):
     waiters: tuple[Hashable, ...] = ()
     counted: bool = False
     again: bool = False
+    restarts: Restarts = ()
 
     def starting(self, serial: int) -> Child:
         """It, while its start number ``serial`` is under way. (``_replace`` takes three times as long.)"""
-        key, position, spec, _, _, ref, incarnation, attempt, at, reason, waiters, counted, again = self
+        key, position, spec, _, _, ref, incarnation, attempt, at, reason, waiters, counted, again, restarts = self
         return Child(
-            key, position, spec, "starting", serial, ref, incarnation, attempt, at, reason, waiters, counted, again
-        )
+            key, position, spec, "starting", serial, ref, incarnation, attempt, at, reason, waiters, counted, again,
+            restarts,
+        )  # fmt: skip
 
     def running(self, spec: ChildSpec, ref: Any, at: float) -> Child:
         """It, with a process that has started."""
-        key, position, _, _, serial, _, incarnation, attempt, _, _, waiters, counted, again = self
+        key, position, _, _, serial, _, incarnation, attempt, _, _, waiters, counted, again, restarts = self
         return Child(
-            key, position, spec, "running", serial, ref, incarnation + 1, attempt, at, None, waiters, counted, again
-        )
+            key, position, spec, "running", serial, ref, incarnation + 1, attempt, at, None, waiters, counted, again,
+            restarts,
+        )  # fmt: skip
 
 
 class Group(NamedTuple):
@@ -90,8 +97,8 @@ class State(NamedTuple):
     flags: Flags
     children: PMap[Hashable, Child]
     phase: Phase = "new"
-    restarts: tuple[tuple[int, int], ...] = ()
-    """The restarts in the window, newest first: whole seconds, and how many in each."""
+    restarts: Restarts = ()
+    """The restarts in the window, newest first."""
     next_serial: int = 1
     seed: int = 0
     group: Group | None = None

@@ -30,7 +30,7 @@ from ramure.supervisors.messages import (
 )
 from ramure.supervisors.pmap import PMap
 from ramure.supervisors.spec import ChildSpec, Flags
-from ramure.supervisors.state import Child, Group, Pending, Phase, State, Waiting, in_order
+from ramure.supervisors.state import Child, Group, Pending, Phase, Restarts, State, Waiting, in_order
 from ramure.supervisors.strategies import SIMPLE_ONE_FOR_ONE
 
 __all__ = ["Turn"]
@@ -46,7 +46,7 @@ class Turn:
         self.flags: Flags
         self.children: PMap[Hashable, Child]
         self.phase: Phase
-        self.restarts: tuple[tuple[int, int], ...]
+        self.restarts: Restarts
         self.next_serial: int
         self.seed: int
         self.group: Group | None
@@ -157,19 +157,20 @@ class Turn:
 
     def count_restart(self) -> bool:
         """Note a restart; False when that is more than the intensity allows (as OTP's, add_restart)."""
-        now = math.floor(self.at)
-        oldest = now - self.flags.period
-        kept = [entry for entry in self.restarts if entry[0] >= oldest]
-        if kept and kept[0][0] == now:
-            kept[0] = (now, kept[0][1] + 1)
-        else:
-            kept.insert(0, (now, 1))
-        self.restarts = tuple(kept)
+        self.restarts = _counted(self.restarts, self.at, self.flags.period)
         return self.restart_count() <= self.flags.intensity
+
+    def count_own(self, child: Child) -> tuple[Child, bool]:
+        """The same for one child, where its specification limits its restarts."""
+        intensity = child.spec.intensity
+        if intensity is None:
+            return child, True
+        child = child._replace(restarts=_counted(child.restarts, self.at, child.spec.period))
+        return child, _count(child.restarts) <= intensity
 
     def restart_count(self) -> int:
         """Restarts in the window."""
-        return sum([count for _, count in self.restarts])
+        return _count(self.restarts)
 
     def backoff(self, child: Child) -> Backoff | None:
         return child.spec.backoff or self.flags.backoff
@@ -207,21 +208,28 @@ class Turn:
         reason: object,
         action: str,
     ) -> None:
-        flags = self.flags
+        flags, spec = self.flags, child.spec
+        limit = (self.restart_count(), flags.intensity, flags.period)
+        if spec.intensity is not None:
+            limit = (_count(child.restarts), spec.intensity, spec.period)
         self.effects.append(
-            CrashReport(
-                context,
-                child.spec.id,
-                child.ref,
-                reason,
-                action,
-                child.incarnation,
-                child.attempt,
-                self.restart_count(),
-                flags.intensity,
-                flags.period,
-            )
+            CrashReport(context, spec.id, child.ref, reason, action, child.incarnation, child.attempt, *limit)
         )
+
+
+def _counted(restarts: Restarts, at: float, period: float) -> Restarts:
+    """The restarts within ``period`` seconds, and one more now (as OTP's supervisor, add_restart)."""
+    now = math.floor(at)
+    kept = [entry for entry in restarts if entry[0] >= now - period]
+    if kept and kept[0][0] == now:
+        kept[0] = (now, kept[0][1] + 1)
+    else:
+        kept.insert(0, (now, 1))
+    return tuple(kept)
+
+
+def _count(restarts: Restarts) -> int:
+    return sum([count for _, count in restarts])
 
 
 def _as_told(child: Child, reason: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ramure.cli.demo import scripted as haikus
@@ -18,6 +19,17 @@ def farm(conversation: Conversation) -> Step:
     return ToolCall("finish", {"summary": next(line for word, line in LINES.items() if word in task)})
 
 
+def invoices(conversation: Conversation) -> Step:
+    """A reader of one invoice: misreads Acme's total at first."""
+    refused = [result for result in conversation.new_tool_results if "Look again" in result.text]
+    if conversation.new_tool_results and not refused:
+        return Text("Done.")
+    found = re.search(r"\n\n(\w+).* Total: (\S+)", conversation.first_user_text)
+    assert found is not None
+    misread = found[1] == "Acme" and not refused
+    return ToolCall("record", {"supplier": found[1], "total": float(found[2]) * (100 if misread else 1)})
+
+
 def pool(conversation: Conversation) -> Step:
     """The workers, and the monitor, which adds the task that it is told."""
     _, found, task = conversation.last_user_text.partition("Add a task: ")
@@ -29,6 +41,7 @@ def pool(conversation: Conversation) -> Step:
 SCRIPTS: dict[str, Any] = {
     "farm": farm,
     "haikus": haikus,
+    "invoices": invoices,
     "pool": pool,
     "quiet": [],
     "pays": [

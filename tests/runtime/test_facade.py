@@ -19,6 +19,7 @@ from ramure import (
     connect,
     current_runtime,
     done,
+    each,
     emit,
     expose,
     fail,
@@ -126,6 +127,8 @@ async def use_processes(uses: Uses) -> None:
         with uses("handle.cancel", "start_task"):
             await start_task(handle.cancel())
         await receive(Exit)
+    with uses("each"):
+        assert await each(part, [1, 2]) == [1, 2]
     with uses("agent_process"):
         assert await part(3) == 3
     with uses("supervise", "child"):
@@ -239,9 +242,9 @@ def public_verbs() -> set[str]:
     """Every public function, and every public method of what they return."""
     verbs = {name for name in ramure.__all__ if name[0].islower() and callable(getattr(ramure, name))}
     for called, classes in HANDLES.items():
-        for each in classes:
+        for one in classes:
             verbs |= {
-                f"{called}.{name}" for name in vars(each) if name[0] != "_" and inspect.isfunction(vars(each)[name])
+                f"{called}.{name}" for name in vars(one) if name[0] != "_" and inspect.isfunction(vars(one)[name])
             }
     return verbs
 

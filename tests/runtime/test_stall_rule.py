@@ -21,13 +21,21 @@ def of(*processes: ProcessView, agents: tuple[AgentView, ...] = (), **more: tupl
     return set(stalled(Snapshot(processes, agents, **more)))
 
 
-@pytest.mark.parametrize("kind", ["wait", "events", "agent_events", "receive"])
+@pytest.mark.parametrize("kind", ["wait", "events", "agent_events", "receive", "each"])
 def test_a_process_that_waits_with_nothing_that_could_decide_it_is_stalled(kind: str) -> None:
     assert of(replace(QUIET, waits=(WaitView(kind),)), agents=(IDLE,)) == {1}  # type: ignore[arg-type]
 
 
 def test_a_process_that_awaits_another_s_end_is_not_accused_itself() -> None:
     assert of(replace(QUIET, waits=(WaitView("handle", 2),))) == set()
+
+
+def test_a_tree_of_each_decides_its_parent_unless_it_waits_for_its_next_item_itself() -> None:
+    working = replace(QUIET, waits=(WaitView("each", 2),))
+    tree = ProcessView(2, 1, ())
+    assert of(working, tree) == set()
+    assert of(working, replace(tree, idle=True)) == {1}
+    assert of(replace(working, wakers=("task items of each#2",)), replace(tree, idle=True)) == set()
 
 
 def test_a_process_outside_our_waits_is_not_stalled() -> None:

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
 from typing import Any, assert_type
 
-from ramure import Agent, MachineHandle, agent, agent_process, connect, done, machine, spawn, start_task, wait
+from ramure import (
+    Agent,
+    Each,
+    ItemResult,
+    MachineHandle,
+    agent,
+    agent_process,
+    bubble,
+    connect,
+    done,
+    each,
+    machine,
+    spawn,
+    start_task,
+    wait,
+)
 
 
 @agent_process
@@ -61,3 +77,30 @@ async def the_others() -> None:
     handle.call("add_task")  # wrong: its await is missing
     half(4)  # wrong: its await is missing
     done(await wait())
+
+
+@agent_process
+async def size(path: str | Path, unit: str = "bytes") -> str:
+    return f"{path} {unit}"
+
+
+async def numbers() -> AsyncIterator[int]:
+    yield 1
+
+
+@agent_process
+async def bounded() -> list[str]:
+    working = each(half, [1, 2], limit=2, key=lambda n: n + 1)
+    assert_type(working, Each[int, int])
+    bubble(working)
+    async for result in working:
+        assert_type(result, ItemResult[int, int])
+        assert_type(result.value, int)
+        assert_type(result.item, int)
+        assert_type(result.error, Exception | None)
+    assert_type(await each(half, numbers()), list[int])
+    each(half, ["a"])  # wrong: it takes numbers
+    each(numbers, ["a"])  # wrong: it is no process
+    each(half, [1], key=str.lower)  # wrong: that takes texts
+    paths: list[Path] = []
+    return await each(size, paths, key=str)
