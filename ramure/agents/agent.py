@@ -439,7 +439,7 @@ class AgentActor(Actor):
         self._append("connection", {"state": state, "pi": hello.pi, "pid": hello.pid}, "agent")
         if not self._welcomed:
             self._to("connecting")
-        elif "+" in hello.launch:  # a person's other session, in the same pi: what the old one did has ended
+        elif hello.instance > 1:  # a person's other session, in the same pi: what the old one did has ended
             self._to("busy" if hello.state == "busy" else "idle")
         self._carry_out(self.delivery.on_hello(hello))
 

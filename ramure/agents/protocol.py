@@ -152,7 +152,7 @@ class Delivery:
         self._retry: Entry | None = None
         self._in_session: set[int] = set()
         self._found: dict[int, Entry] = {}
-        self._launch: str | None = None
+        self._launch: tuple[str, int] | None = None
         self._connected = False
         self._sent = 0
         self._reports = 0
@@ -223,23 +223,25 @@ class Delivery:
         if hello.protocol != PROTOCOL:
             text = f"the extension speaks protocol {hello.protocol}, this run {PROTOCOL}; both must be of one ramure"
             return [Refuse(text)]
-        new_launch = hello.launch != self._launch
+        launch = (hello.launch, hello.instance)
+        new_launch = launch != self._launch
+        persons = hello.instance > 1
         if not new_launch and hello.applied > self._last_seq:
             return [Refuse(f"the extension has applied entry {hello.applied}, the log ends at {self._last_seq}")]
         if new_launch:
-            self._launch = hello.launch
+            self._launch = launch
             self._reports = 0
             self._retry = None  # a new launch goes on by itself
             self._forged.clear()
         own, effects = self._told_apart(hello.delivered, hello.marks)
         if new_launch:
             # One that comes before a message of the session has been applied; in a person's new session nothing is at work.
-            self._acknowledge(self._last_seq if "+" in hello.launch else max(own, default=0))
+            self._acknowledge(self._last_seq if persons else max(own, default=0))
         effects += self._known_in_session(own)
         missing = tuple(sorted(self._in_session.difference(own)))
         if missing:
-            # A person who begins a new session in the same pi (then the launch is "…+2") wants none of the old one.
-            again = self._take_back(missing) if new_launch and "+" not in hello.launch else ()
+            # A person who begins a new session in the same pi wants none of the old one.
+            again = self._take_back(missing) if new_launch and not persons else ()
             effects.append(MissingFromSession(missing, again))
         self._connected = True
         self._acknowledge(hello.applied)

@@ -118,6 +118,8 @@ class Hello:
     calls: tuple[str, ...]
     marks: tuple[str, ...] = ()
     """The mark of each message in ``delivered``, in the same order; ``""`` for one without."""
+    instance: int = 1
+    """1 for the first session of this launch; 2, 3 … when a person has opened another one in the same pi."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -48,6 +49,9 @@ async def test_a_person_at_the_screen_ends_the_question(stage: Stage, keys: list
             assert await program.ends(40) == 0, program.said
     assert "interrupted: agent 'worker' was interrupted before it had answered" in program.said
     assert "answer: the second" in program.said
+    entries = [json.loads(line) for line in (stage.logs(run_id) / "worker.jsonl").read_text().splitlines()]
+    # A new session's reports are counted from 1 again: none of them is taken for one of the old session's.
+    assert len([entry for entry in entries if entry["type"] == "user"]) == 2
 
 
 async def test_a_person_who_stops_pi_from_trying_again_ends_the_question(any_stage: Stage) -> None:

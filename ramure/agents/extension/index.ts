@@ -34,17 +34,15 @@ function piVersion(): string {
 }
 
 /**
- * /new, /resume and /reload make a new instance of us in the same process. It needs the configuration again, and is a
- * launch of its own to the run: it has applied nothing, and its reports begin at 1.
+ * /new, /resume and /reload make a new instance of us in the same process. It needs the configuration again, and is as
+ * a new launch to the run: it has applied nothing, and its reports begin at 1.
  */
-function configuration(): Config {
+function configuration(): { config: Config; instance: number } {
 	const kept = globalThis as { __ramure?: { config: Config; instances: number } };
 	kept.__ramure ??= { config: loadConfig(process.env[CONFIG_VARIABLE]), instances: 0 };
 	// What pi starts (shells, another pi) is no agent of this run.
 	delete process.env[CONFIG_VARIABLE];
-	const { config } = kept.__ramure;
-	const instance = ++kept.__ramure.instances;
-	return instance === 1 ? config : { ...config, launch: `${config.launch}+${instance}` };
+	return { config: kept.__ramure.config, instance: ++kept.__ramure.instances };
 }
 
 /** Milliseconds that pi waits at its start for what the run has for us. */
@@ -67,8 +65,9 @@ type Handler = (event: never, ctx: ExtensionContext) => unknown;
 export default function ramure(pi: ExtensionAPI): void {
 	closeInspector();
 	let config: Config;
+	let instance: number;
 	try {
-		config = configuration();
+		({ config, instance } = configuration());
 	} catch (error) {
 		die(error instanceof Error ? error.message : String(error), 78);
 	}
@@ -116,7 +115,7 @@ export default function ramure(pi: ExtensionAPI): void {
 		session = new Session(
 			pi,
 			ctx,
-			{ agent: config.agent, launch: config.launch, piVersion: piVersion() },
+			{ agent: config.agent, launch: config.launch, instance, piVersion: piVersion() },
 			{ send: (frame) => link?.send(frame) ?? false, end: (why, status) => end(ctx, why, status) },
 		);
 		const started = session;

@@ -115,12 +115,12 @@ export class Session {
 	constructor(
 		private readonly pi: ExtensionAPI,
 		private ctx: ExtensionContext,
-		private readonly identity: { agent: string; launch: string; piVersion: string },
+		private readonly identity: { agent: string; launch: string; instance: number; piVersion: string },
 		private readonly host: Host,
 	) {
 		this.tools = new Tools(
 			pi,
-			identity.launch,
+			this.life(),
 			(kind, data) => this.report(kind, data),
 			(toolCallId, tell) => this.callAborted(toolCallId, tell),
 		);
@@ -139,6 +139,11 @@ export class Session {
 		}
 	}
 
+	/** What no other instance, of this pi or another, has as its name. */
+	private life(): string {
+		return `${this.identity.launch}.${this.identity.instance}`;
+	}
+
 	// ---- the wire -------------------------------------------------------------------------------------------------
 
 	hello(): Frame {
@@ -148,6 +153,7 @@ export class Session {
 			type: "hello",
 			protocol: PROTOCOL,
 			launch: this.identity.launch,
+			instance: this.identity.instance,
 			agent: this.identity.agent,
 			pi: this.identity.piVersion,
 			node: process.version,
@@ -595,7 +601,7 @@ export class Session {
 	/** The model has failed, and pi has given up: whether the run goes on is for the other end to say. Meanwhile nothing begins. */
 	private fail(last: Message): void {
 		this.ready = false;
-		this.failed = `${this.identity.launch}/${++this.failures}`;
+		this.failed = `${this.life()}/${++this.failures}`;
 		this.report("run_failed", { run: this.failed, ...this.outcome(this.runSeqs, last), model: modelName(this.ctx) ?? null, compaction: this.compactionError ?? null });
 		this.reclaim();
 	}

@@ -54,7 +54,7 @@ class Pi {
 			sendUserMessage: (text) => setTimeout(() => this.prompt(text)),
 		};
 		const host = { send: (frame) => this.hear(frame), end() {} };
-		this.session = new Session(api, this.context, { agent: "w", launch: "l", piVersion: "1.6.0" }, host);
+		this.session = new Session(api, this.context, { agent: "w", launch: "l", instance: 1, piVersion: "1.6.0" }, host);
 		this.ticking = setInterval(() => this.session.tick(), 50);
 		this.session.frame({ type: "welcome", reports: 0, upto: 0 });
 	}
