@@ -611,7 +611,11 @@ class AgentActor(Actor):
         if sender is self._keeper and sender is not None:
             # Its own reason is only that it gave up, or that its last child ended: the session's says why.
             why = self.lives.last_end if self.lives.last_end is not None else reason
-            self.stop(why if not is_clean(why) else Crashed(AgentEnded(self.name)))
+            if is_clean(why):
+                why = Crashed(AgentEnded(self.name))
+            elif why is self.lives.last_end:
+                self.services.death_is_told(self.ref, why)
+            self.stop(why)
         elif sender is self.options.machine and sender is not None:
             why = reason if isinstance(reason, Crashed) else Crashed(MachineDown(self._place(sender), _stopped(reason)))
             self.stop(why)

@@ -68,3 +68,6 @@ class Services(Protocol):
 
     def log(self, type: str, data: dict[str, Any]) -> None:
         """Append an entry to the run's log."""
+
+    def death_is_told(self, agent: Ref[Any], reason: object) -> None:
+        """The agent is about to end with ``reason``, of which it has written the crash report itself."""

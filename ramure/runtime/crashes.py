@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from ramure.actors import Ref
 from ramure.actors.reports import CrashReport
 from ramure.agents.agent import AgentActor
-from ramure.agents.errors import LaunchFailed, PiExited
 from ramure.agents.session import Session
 from ramure.clock import Clock
-from ramure.exits import Crashed, format_exit
+from ramure.exits import format_exit
 from ramure.tracebacks import format_traceback
 
 __all__ = ["CrashReports"]
@@ -36,11 +36,16 @@ class CrashReports:
         self._clock = clock
         self._log = log
         self._waiting: dict[Ref[Any], tuple[CrashReport, asyncio.TimerHandle]] = {}
+        self._told: WeakKeyDictionary[object, object] = WeakKeyDictionary()
+
+    def is_told(self, agent: Ref[Any], reason: object) -> None:
+        """The agent is about to end with ``reason``, which it has reported itself."""
+        self._told[agent._cell] = reason
 
     def add(self, report: CrashReport) -> None:
         """An actor has ended abnormally, or its supervisor says what it does about that."""
         ref = report.ref
-        if _is(ref, Session) or (_is(ref, AgentActor) and _of_session(report.reason)):
+        if _is(ref, Session) or (ref is not None and self._told.get(ref._cell) is report.reason):
             return
         if ref is None or report.did:
             self._write(self._take(ref) or report, report.did, report.attempt)
@@ -92,8 +97,3 @@ class CrashReports:
 
 def _is(ref: Ref[Any] | None, kind: type) -> bool:
     return ref is not None and issubclass(getattr(ref._cell, "actor_class", object), kind)
-
-
-def _of_session(reason: object) -> bool:
-    """True for an agent that ended since its session did for good: that has been reported."""
-    return isinstance(reason, Crashed) and isinstance(reason.exception, (PiExited, LaunchFailed))

@@ -481,6 +481,9 @@ class RunServices:
     def log(self, type: str, data: dict[str, Any]) -> None:
         self.run.log(type, data)
 
+    def death_is_told(self, agent: Ref[Any], reason: object) -> None:
+        self.run.crashes.is_told(agent, reason)
+
 
 async def cancel_and_wait(record: ProcessRecord, reason: object = "shutdown") -> None:
     """Cancel a process and wait for its end, however often the caller is cancelled meanwhile."""

@@ -12,7 +12,7 @@ import pytest
 from ramure import agent, agent_process, current_runtime, done, machine, wait
 from ramure.agents.session_file import seqs_in
 from ramure.exits import Crashed
-from ramure.machines.errors import MachineDown
+from ramure.machines.errors import MachineDown, WorkdirGone
 from ramure.runtime.errors import AgentDied
 from ramure.runtime.handle import Agent
 from ramure.supervisors import Backoff
@@ -276,6 +276,49 @@ def test_with_on_exit_the_body_goes_on_and_the_handler_can_end_it() -> None:
     reason = run_virtual(main())
     assert isinstance(reason, Crashed)
     assert "pi was killed by signal 9" in str(reason.exception)
+
+
+@pytest.mark.parametrize(
+    "error", [WorkdirGone("this host", "/work"), ZeroDivisionError("by chance")], ids=["workdir", "defect"]
+)
+def test_the_last_death_of_its_pi_and_the_agents_own_are_one_crash_report(home: Path, error: Exception) -> None:
+    harness = InProcessHarness([])
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker", max_restarts=0)
+        actor = worker._record.actor()
+        assert actor is not None and actor.session is not None
+        actor.session._cell.die(Crashed(error))
+        with pytest.raises(AgentDied) as caught:
+            await wait()
+        assert caught.value.__cause__ is error
+
+    run_virtual(main())
+    [report] = [entry for entry in run_log(home) if entry["type"] == "crash_report"]
+    assert report["path"].endswith("pi of worker")
+    assert type(error).__name__ in report["reason"]
+    assert report["did"].endswith("the agent ends")
+
+
+def test_an_agent_that_is_killed_while_its_pi_is_restarted_has_a_crash_report_of_its_own(home: Path) -> None:
+    harness = InProcessHarness([])
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker = await agent("worker", backoff=Backoff(first=60, factor=1, limit=60, jitter=0))
+        harness.kill("worker")
+        await worker.events.listen_for("agent_down")
+        assert worker._record.ref is not None
+        worker._record.ref._cell.die(Crashed(ZeroDivisionError("another reason")))
+        with pytest.raises(AgentDied):
+            await wait()
+
+    run_virtual(main())
+    reports = [entry for entry in run_log(home) if entry["type"] == "crash_report"]
+    [own] = [report for report in reports if report["who"] == "agent worker" and "another reason" in report["reason"]]
+    assert own["path"].endswith("worker")
+    assert "PiExited" in reports[0]["reason"]
 
 
 def test_an_agent_whose_machine_is_stopped_dies_with_machine_down(home: Path) -> None:

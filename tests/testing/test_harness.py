@@ -76,6 +76,8 @@ class Run:
         if reply_to is not None:
             reply_to.tell(token)
 
+    def death_is_told(self, agent: Ref[Any], reason: object) -> None: ...
+
     def log(self, type: str, data: dict[str, Any]) -> None:
         self.logs.setdefault("_runtime", []).append({"type": type, "data": data})
 
