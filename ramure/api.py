@@ -409,7 +409,7 @@ def emit(type: str, data: Any = None) -> None:
     check_event(type)
     record = live_process("emit()")
     assert record.recorder is not None
-    record.recorder.tell(Emit(next(record.emitted), Event(type, data)))
+    record.recorder.tell(Emit(next(record.emitted), Event(type, data, None, record.run.system.clock.wall())))
 
 
 def bubble(handle: ProcessHandle[Any] | ChildHandle | Each[Any, Any], source: str | None = None) -> None:

@@ -566,7 +566,7 @@ class AgentActor(Actor):
             self.session.tell(SaveMemory(settled=False))
         usage = data.get("usage")
         if isinstance(usage, dict):
-            self.usage.add(usage)
+            self.usage.add(usage, f"{data.get('provider') or 'unknown'}/{data.get('model') or 'unknown'}")
         self.model.on_assistant(data)
 
     def _waits_for_model(self, waits: bool) -> None:

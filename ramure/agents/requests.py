@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors import Ref
 from ramure.agents.message_marks import MessageMarks
@@ -36,17 +36,48 @@ __all__ = [
 ]
 
 
+TOTALS: Final = ("input", "output", "cache_read", "cache_write", "cost")
+
+MOST_MODELS: Final = 100
+"""Models that are counted apart; the names come from the agents' machines."""
+
+OTHERS: Final = "other"
+
+
 @dataclass(slots=True)
 class Usage:
-    """Tokens, and their cost in the currency of the model's price list, over the agent's whole life."""
+    """Tokens, and their cost in the currency of the model's price list: of an agent over its whole life, of a process
+    and all below it, or of a run."""
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
     cost: float = 0.0
+    by_model: dict[str, Usage] = field(default_factory=dict)
+    """The same of each model, by ``provider/model``."""
 
-    def add(self, reported: dict[str, Any]) -> None:
+    def add(self, reported: dict[str, Any], model: str) -> None:
+        """Count one answer of ``model``; ``reported`` is what pi says of it."""
+        self._count(reported)
+        self._of(model)._count(reported)
+
+    def take(self, other: Usage) -> None:
+        """Count all of ``other`` too."""
+        for name in TOTALS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for model, used in other.by_model.items():
+            self._of(model).take(used)
+
+    def totals(self) -> dict[str, Any]:
+        """The five sums, by name."""
+        return {name: getattr(self, name) for name in TOTALS}
+
+    def _of(self, model: str) -> Usage:
+        known = self.by_model
+        return known.setdefault(model if model in known or len(known) < MOST_MODELS else OTHERS, Usage())
+
+    def _count(self, reported: dict[str, Any]) -> None:
         self.input += int(reported.get("input") or 0)
         self.output += int(reported.get("output") or 0)
         self.cache_read += int(reported.get("cacheRead") or 0)

@@ -214,7 +214,7 @@ def _agent(ref: Ref[Any]) -> dict[str, Any] | None:
         "machine": label_of(actor.options.machine),
         "tools": actor.tools,
         "calls": actor.calls,
-        "usage": asdict(actor.usage),
+        "usage": actor.usage.totals(),
     }
 
 

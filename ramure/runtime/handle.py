@@ -66,6 +66,11 @@ class ProcessHandle(Generic[R]):
         return {name: Agent(agent) for name, agent in self._record.agents.items()}
 
     @property
+    def usage(self) -> Usage:
+        """Tokens and cost so far of its agents, and of those of the processes below it, by model too."""
+        return self._record.usage()
+
+    @property
     def ended(self) -> bool:
         """True when it has ended, and all of it is cleaned up."""
         return self._record.outcome is not None
@@ -266,7 +271,7 @@ class Agent:
 
     @property
     def usage(self) -> Usage:
-        """Tokens and cost so far."""
+        """Tokens and cost so far, by model too."""
         return self._record.usage
 
     def _actor(self) -> AgentActor | None:

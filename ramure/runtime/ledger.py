@@ -48,15 +48,16 @@ class Ledger:
     def agent_ended(self, record: AgentRecord) -> None:
         """Keep what is to be kept of an agent that is gone."""
         self.agents_ended += 1
-        _add(self._ended, record.usage)
+        self._ended.take(record.usage)
         self.connections = [each for each in self.connections if record not in (each.one, each.other)]
 
-    def usage(self, live: Mapping[str, AgentRecord]) -> dict[str, Any]:
+    def usage(self, live: Mapping[str, AgentRecord]) -> Usage:
         """Tokens and cost of the whole run."""
-        total = dataclasses.replace(self._ended)
+        total = Usage()
+        total.take(self._ended)
         for record in live.values():
-            _add(total, record.usage)
-        return dataclasses.asdict(total)
+            total.take(record.usage)
+        return total
 
     def ending(self, seconds: float, live: Mapping[str, AgentRecord], failure: object) -> dict[str, Any]:
         """The last entry of the run's log. ``failure`` is why the run could not go on, where it could not."""
@@ -73,10 +74,5 @@ class Ledger:
             "program": self.program,
             "seconds": round(seconds, 3),
             "agents": self.agents_ended + len(live),
-            "usage": self.usage(live),
+            "usage": self.usage(live).totals(),
         }
-
-
-def _add(total: Usage, more: Usage) -> None:
-    for field in dataclasses.fields(Usage):
-        setattr(total, field.name, getattr(total, field.name) + getattr(more, field.name))

@@ -77,6 +77,7 @@ class Ownership:
             name, address, self.record, EventStream(AGENT_EVENTS), on_idle=request.options.get("on_idle")
         )
         made.stream.on_wait = self.record.run.stalls.look
+        made.stream.clock = self.system.clock.wall
         made.made_at = request.options.get("made_at", "")
         self.record.agents[name] = made
         self.record.run.agents[address] = made

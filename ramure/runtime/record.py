@@ -208,6 +208,8 @@ class ProcessRecord:
     """How many processes it has started so far."""
     slots: Mapping[Any, Slot] = field(default_factory=dict)
     """The places of its children, where it is a tree."""
+    spent: Usage = field(default_factory=Usage)
+    """What its agents and children that have ended used."""
     passing: bool = False
     """True for what works on an item of an ``each``, and for all below it: there may be any number, and the run forgets each
     when it has ended."""
@@ -241,6 +243,14 @@ class ProcessRecord:
             path.append(record)
             record = record.awaits
         return [*path, self] if record is self else []
+
+    def usage(self) -> Usage:
+        """What its agents, and those of all below it, have used so far."""
+        total = Usage()
+        total.take(self.spent)
+        for each in (*(agent.usage for agent in self.agents.values()), *(child.usage() for child in self.offspring)):
+            total.take(each)
+        return total
 
     # -- endpoints ---------------------------------------------------------------------------------------
 
@@ -278,6 +288,7 @@ class ProcessRecord:
         if self.outcome is None:
             self.outcome = outcome
             if self.parent is not None:
+                self.parent.spent.take(self.usage())
                 self.parent.offspring.pop(self, None)
                 if outcome.kind == "failed":
                     child_failed(self)

@@ -47,6 +47,7 @@ from ramure.runtime.watchdog import Watchdog
 from ramure.supervisors import ChildSpec, DynamicSupervisor, FailedToStartChild, Supervisor, SupervisorEvent
 
 if TYPE_CHECKING:
+    from ramure.agents.requests import Usage
     from ramure.machines.base import Machine
 
 logger = get_logger("ramure.runtime")
@@ -239,6 +240,7 @@ class Run:
         record.passing = parent is not None and (parent.passing or parent.each is not None)
         self.processes[number] = record
         record.stream.on_wait = record.inbox.on_wait = self.stalls.look
+        record.stream.clock = self.system.clock.wall
         if len(self.processes) >= self._prune_at:
             ended = [number for number, record in self.processes.items() if record.outcome is not None]
             for old in ended[:-KEPT_ENDED]:
@@ -348,6 +350,7 @@ class Run:
         if self.agents.get(record.address) is record:
             del self.agents[record.address]
             self.ledger.agent_ended(record)
+            record.process.spent.take(record.usage)
 
     def _log_crash(self, type: str, data: Mapping[str, Any]) -> None:
         """Crash reports are for whoever looks for the cause; the program gets its exceptions."""
@@ -362,6 +365,11 @@ class Run:
         """Something that does not end the process at ``path``, but that its author should know."""
         logger.warning("%s: %s", path, text)
         self.log("problem", {"process": path, "text": text})
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and cost of all its agents, of those that have ended too."""
+        return self.ledger.usage(self.agents)
 
     # -- the log ----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors import Ref
@@ -31,7 +30,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "program": run.ledger.program,
         "paused": run.ledger.paused,
         "log_dir": str(run.paths.logs),
-        "usage": run.ledger.usage(run.agents),
+        "usage": run.usage.totals(),
         "agents": [_brief(record) for record in run.agents.values()],
     }
 
@@ -103,7 +102,7 @@ def _agent(record: AgentRecord, machines: Mapping[Ref[Any], str]) -> dict[str, A
         "machine": machines.get(record.machine) if record.machine is not None else None,
         "model": actor.options.model if actor else None,
         "restarts": actor.restarts if actor else 0,
-        "usage": asdict(record.usage),
+        "usage": record.usage.totals(),
     }
 
 

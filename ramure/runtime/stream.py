@@ -6,10 +6,11 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ramure.errors import OperationalError, UsageError
@@ -25,16 +26,20 @@ ENDINGS: Final = frozenset({"done", "failed", "cancelled"})
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened in a process. ``source`` is None for the process's own events; a bubbled one
-    has the tag that it was bubbled with."""
+    has the tag that it was bubbled with. Two events are equal if these three are."""
 
     type: str
     data: Any = None
     source: str | None = None
+    at: float = field(default=0.0, compare=False, repr=False)
+    """When it was emitted: seconds since 1970-01-01 UTC. A bubbled event keeps it."""
+    number: int = field(default=-1, compare=False, repr=False)
+    """Its place in the stream that it is read from: 0, 1, 2 …"""
 
 
 def tagged(event: Event, source: str) -> Event:
     """``event`` as it is bubbled: one that has a tag keeps it (an empty one too)."""
-    return event if event.source is not None else Event(event.type, event.data, source)
+    return event if event.source is not None else Event(event.type, event.data, source, event.at)
 
 
 class StreamClosed(OperationalError):
@@ -76,6 +81,8 @@ class EventStream:
         if retain is not None and retain < 1:
             raise UsageError(f"retain={retain!r}: keep at least 1 event, or None for all")
         self._retain = retain
+        self.clock: Callable[[], float] = time.time
+        """What says when an event was emitted that does not say so itself (runtime's own)."""
         self.tells_end = tells_end or is_ending
         """Which events say how it ended (runtime's own)."""
         self.function: Any = None
@@ -107,9 +114,10 @@ class EventStream:
     # -- writing (the runtime's side, on the event loop) ------------------------------------------------
 
     def publish(self, event: Event) -> None:
-        """Append ``event``; ignored once the stream is closed."""
+        """Append ``event``, with its number; ignored once the stream is closed."""
         if self._closed:
             return
+        event = Event(event.type, event.data, event.source, event.at or self.clock(), len(self))
         if len(self._events) == self._retain:
             self._first += 1
         self._events.append(event)
@@ -232,7 +240,7 @@ class EventStream:
                 if position < stream._first:
                     missed = stream._first - position
                     position = stream._first
-                    yield Event("missed", {"count": missed})
+                    yield Event("missed", {"count": missed}, None, stream.clock(), position - 1)
                     continue
                 if position < stream._first + len(stream._events):
                     event = stream._events[position - stream._first]

@@ -7,11 +7,26 @@ import gc
 import logging
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from ramure import Event, EventStream, UsageError, agent_process, done, emit, fail, spawn, wait
+from ramure import (
+    Event,
+    EventStream,
+    UsageError,
+    agent_process,
+    bubble,
+    child,
+    current_runtime,
+    done,
+    emit,
+    fail,
+    spawn,
+    supervise,
+    wait,
+)
 from ramure.runtime.stream import ListenTimeout, StreamClosed
 from ramure.testing import virtual_time
 
@@ -74,6 +89,56 @@ async def test_readers_do_not_take_events_from_each_other() -> None:
         return await asyncio.gather(read(0), read(4.5), read(100))
 
     assert await main() == [list(range(10))] * 3
+
+
+@virtual_time()
+async def test_events_say_when_they_were_emitted_and_their_place_in_the_stream_that_they_are_read_from() -> None:
+    @agent_process
+    async def worker(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        emit("n", seconds)
+
+    @agent_process
+    async def pool() -> None:
+        first, second = spawn(worker, 2), spawn(worker, 1)
+        bubble(second, source="b")
+        bubble(first, source="a")
+        emit("begun")
+        await asyncio.gather(first, second)
+
+    @agent_process
+    async def main() -> tuple[float, list[Event], list[Event]]:
+        handle = spawn(pool)
+        began = current_runtime().system.clock.wall()
+        await handle
+        handle.events.retain(2)
+        return began, [event async for event in handle.events], [*handle.events.snapshot()]
+
+    before = time.time()
+    began, events, last = await main()
+    assert [event.number for event in events] == [3, 4, 5]
+    assert [(event.type, event.source) for event in events] == [("missed", None), ("done", "a"), ("done", None)]
+    assert [event.number for event in last] == [4, 5]
+    assert before <= began <= last[0].at <= last[1].at <= time.time()
+    assert Event("n") == Event("n", at=1.0, number=7)  # which are no part of what it says
+
+
+@virtual_time()
+async def test_a_bubbled_event_keeps_its_time() -> None:
+    @agent_process
+    async def worker() -> None:
+        emit("n")
+
+    @agent_process
+    async def main() -> tuple[list[Event], list[Event]]:
+        tree = await supervise(child(worker, id="a"))
+        await tree
+        return [*tree["a"].events.snapshot()], [*tree.events.snapshot()]
+
+    of_child, of_tree = await main()
+    assert [event.type for event in of_child] == ["child_started", "n", "done"]
+    assert [event.number for event in of_child] == [event.number for event in of_tree] == [0, 1, 2]
+    assert of_child[1].at == of_tree[1].at > 0
 
 
 @virtual_time()
