@@ -170,6 +170,8 @@ class AgentActor(Actor):
         )
         self.burials = Burials(self.system.loop)
         self._welcomed = False
+        self._goes_on = False
+        """True when pi, as it connects, has something to go on with that an earlier life has left."""
         self._keeper: Ref[Supervisor] | None = None
         self.paused = False
         self.link(options.machine)
@@ -435,6 +437,7 @@ class AgentActor(Actor):
         self.connection = connection
         self._ack = None  # it may be about another launch's reports
         self.pi_version = hello.pi
+        self._goes_on = hello.state == "busy"
         state = "back" if self._welcomed else "new"
         self._append("connection", {"state": state, "pi": hello.pi, "pid": hello.pid}, "agent")
         if not self._welcomed:
@@ -471,7 +474,7 @@ class AgentActor(Actor):
         """pi has applied what there was at its start: it knows its tools."""
         self._welcomed = True
         if self.state in ("launching", "connecting", "restarting"):
-            self._to("idle")
+            self._to("busy" if self._goes_on else "idle")
         self.lives.on_ready()
         for caller in self._ready:
             caller.reply(None)
@@ -549,7 +552,10 @@ class AgentActor(Actor):
             case "tool_start" | "tool_end":
                 self.lives.on_tool(kind, data)
             case "problem":
-                self.model.on_problem(data, self.options.model)
+                told = self.model.on_problem(data, self.options.model)
+                if told is None:
+                    return
+                data = told
         self._event(kind, data)
 
     def _on_state(self, *, busy: bool) -> None:

@@ -18,7 +18,7 @@ from ramure.agents.calls import OwnTask, set_handled_agent
 from ramure.agents.errors import ModelError, NoModel
 from ramure.agents.model_errors import ModelFailure, classify
 from ramure.agents.model_retries import ANSWERS, Answer, Decision, Retries
-from ramure.agents.model_words import brief
+from ramure.agents.model_words import brief, unknown_model
 from ramure.clock import Clock
 from ramure.errors import UsageError
 from ramure.exits import Crashed, format_exit
@@ -84,6 +84,7 @@ class ModelWatch:
         self._luck = luck
         self._run: str | None = None  # which failed, and is held up
         self._final: ModelError | None = None  # of the run that is over, until that is reported
+        self._unknown: str | None = None  # the model that pi does not know, which was told
 
     # -- what pi reports ------------------------------------------------------------------------------------
 
@@ -139,13 +140,23 @@ class ModelWatch:
         self._run = None
         self._retries.reset()
 
-    def on_problem(self, data: dict[str, Any], model: str | None) -> None:
-        """pi has no model or no key for it, or takes messages and does not begin to work. ``model``: what was asked for."""
+    def on_problem(self, data: dict[str, Any], model: str | None) -> dict[str, Any] | None:
+        """pi has no model or no key for it, does not know it, or takes messages and does not begin to work. ``model``: what
+        was asked for. Returns what is told of it; None where that was told of an earlier life of pi."""
         why = masked(str(data.get("message")))
         if data.get("code") == "no_model":
             self._end(NoModel(self._name, why, model))
+        elif data.get("code") == "unknown_model":
+            return self._unknown_model(str(data.get("model")), data)
         elif data.get("given_up") is True:
             self._end(ModelError(self._name, ModelFailure("permanent", "not_started", why, None, None), model=model))
+        return data
+
+    def _unknown_model(self, model: str, data: dict[str, Any]) -> dict[str, Any] | None:
+        if model == self._unknown:
+            return None
+        self._unknown = model
+        return {**data, "message": unknown_model(model, data.get("near", []))}
 
     # -- decisions ------------------------------------------------------------------------------------------
 

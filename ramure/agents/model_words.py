@@ -1,12 +1,13 @@
-"""A provider's words about an error: the status and the wait in them, and what of them fits into a line. Pure."""
+"""Words about models: the status and the wait in a provider's error, what of it fits into a line, names that are near. Pure."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
-__all__ = ["brief", "http_status", "retry_after"]
+__all__ = ["brief", "http_status", "retry_after", "unknown_model"]
 
 _STATUS_PLACES: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -112,3 +113,13 @@ def _message_in(body: Any, depth: int = 0) -> str | None:
         if found:
             return found
     return None
+
+
+def unknown_model(model: str, near: Sequence[str]) -> str:
+    """A model that pi does not know, of a provider whose models it knows: what to do. ``near``: the ids that are nearest."""
+    provider, _, name = model.partition("/")
+    names = ", ".join(repr(f"{provider}/{each}") for each in near)
+    return (
+        f"pi does not know the model {model!r} of the provider {provider!r}; the nearest that it knows: {names}. Choose one "
+        f"with model=; `pi --list-models {provider}` shows all. The provider is asked for {name!r} all the same"
+    )

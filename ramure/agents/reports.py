@@ -17,6 +17,11 @@ __all__ = ["KINDS", "checked"]
 LONGEST_ID: Final = 4096
 """Characters of a call's id: every one is remembered for the agent's whole life."""
 
+LONGEST_NAME: Final = 512
+"""Characters of a model's name that goes into a warning."""
+
+MOST_NAMES: Final = 5
+
 COUNTED: Final = ("input", "output", "cacheRead", "cacheWrite", "totalTokens")
 MOST_TOKENS: Final = 10**12
 MOST_COST: Final = 1e9
@@ -55,6 +60,18 @@ def _calls(value: object) -> bool:
     )
 
 
+def _name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
+
+
+def _name_or_null(value: object) -> bool:
+    return value is None or _name(value)
+
+
+def _names(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= MOST_NAMES and all(map(_name, value))
+
+
 def _flag(value: object) -> bool:
     return isinstance(value, bool)
 
@@ -82,7 +99,14 @@ KINDS: Final[dict[str, dict[str, Check]]] = {
     "tool_cancel": {"call_id": _id},
     "tool_start": {"tool_call_id": _id, "name": _text, "arguments": _anything},
     "tool_end": {"tool_call_id": _id, "name": _text, "ok": _flag, "text": _text},
-    "problem": {"code": _text, "message": _text, "seq": _seq_or_null, "given_up": _flag},
+    "problem": {
+        "code": _text,
+        "message": _text,
+        "seq": _seq_or_null,
+        "given_up": _flag,
+        "model": _name_or_null,
+        "near": _names,
+    },
 }
 """The kinds of reports, and what each field must be where it is there."""
 

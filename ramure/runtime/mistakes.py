@@ -22,6 +22,7 @@ __all__ = [
     "explain",
     "idle_agents",
     "warn_of_idle",
+    "warn_of_model",
     "warn_of_tool",
     "wrong_arguments",
 ]
@@ -148,6 +149,11 @@ def warn_of_idle(record: ProcessRecord, agents: list[AgentRecord]) -> None:
             f"agent {agent.name!r} (made at {agent.made_at}) has tools ({tools}), but nobody has sent it anything, so it "
             f"does nothing: tell it what to do with `{agent.name}.send(...)`",
         )
+
+
+def warn_of_model(agent: AgentRecord, text: str) -> None:
+    """Its pi does not know the model that it is to ask."""
+    agent.process.run.warn(agent.process.path, f"agent {agent.name!r} (made at {agent.made_at}): {text}")
 
 
 # -- while it runs ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ramure.exits import KILLED
 from ramure.machines.actor import GetQuarters, MachineActor, stop_machine
 from ramure.machines.local import LocalImage
 from ramure.runtime.carriers import OURS
+from ramure.runtime.mistakes import warn_of_model
 from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
 from ramure.runtime.stream import Event, EventStream
 from ramure.supervisors import ChildSpec, DynamicSupervisor, SupervisorStopping
@@ -95,6 +96,8 @@ class Ownership:
             made.stream.publish(Event(type, data))
             if type in LOOKED_AT:
                 self.record.run.stalls.look()
+            elif type == "problem" and data["code"] == "unknown_model":
+                warn_of_model(made, data["message"])
 
         plan = AgentOptions(
             name=made.name,

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import thread as pool
 from types import FrameType
@@ -35,6 +36,7 @@ INPUT_ENDS: Final = 2.0
 """Seconds that threads get to see that there is no more input."""
 
 _STANDARD: Final = os.path.join(os.path.dirname(os.__file__), "")
+_WARNS: Final = warnings._warn_unawaited_coroutine.__code__  # type: ignore[attr-defined]
 _PACKAGES: Final = (os.path.join(_STANDARD, "site-packages", ""), os.path.join(_STANDARD, "dist-packages", ""))
 
 
@@ -70,11 +72,40 @@ class Nudge:
     def _interrupt(self, _number: int, frame: FrameType | None) -> None:
         if self._heard or not _in_program(frame):
             return
+        behind = _behind_warning(frame)
+        if behind is None:
+            self._cancel()
+        elif sys.gettrace() is None:  # else somebody debugs it
+            _at_next_line(behind, self._cancel)
+
+    def _cancel(self) -> None:
         with contextlib.suppress(RuntimeError):  # no loop runs
             task = asyncio.current_task(self._loop)
             if task is not None:
                 task.cancel()  # so that what is raised counts as its cancellation
                 raise asyncio.CancelledError("interrupted in a blocking call")
+
+
+def _behind_warning(frame: FrameType | None) -> FrameType | None:
+    """The frame that goes on after Python's warning of a coroutine that was never awaited. What is raised in that warning
+    is ignored, and a loop that lacks its ``await`` does hardly anything else."""
+    while frame is not None:
+        if frame.f_code is _WARNS:
+            return frame.f_back
+        frame = frame.f_back
+    return None
+
+
+def _at_next_line(place: FrameType, act: Callable[[], None]) -> None:
+    """Call ``act``, which may raise, when ``place`` comes to its next line."""
+
+    def trace(_frame: FrameType, _event: str, _argument: Any) -> None:
+        place.f_trace = None
+        sys.settrace(None)
+        act()
+
+    place.f_trace = trace
+    sys.settrace(lambda *_: None)
 
 
 def _in_program(frame: FrameType | None) -> bool:

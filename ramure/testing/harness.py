@@ -21,7 +21,7 @@ from ramure.machines.errors import MachineStopped, NoSuchFile
 from ramure.machines.framing import answered, asked
 from ramure.machines.process_tree import Daemons, EndedTree
 from ramure.machines.tmux import Ending, NoSuchSession, Pane, Reply, SessionExists, Tmux
-from ramure.testing.pi_config import model_reference
+from ramure.testing.pi_config import MODELS, model_reference
 from ramure.testing.scripts import Script, ScriptPlayer
 from ramure.testing.sim_memory import Memory
 from ramure.testing.sim_model import SimulatedModel
@@ -60,7 +60,7 @@ class InProcessHarness:
 
     def model(self, name: str | None) -> SimulatedModel:
         """The model that an agent which was launched with ``--model name`` asks."""
-        return SimulatedModel(self._player, name or model_reference("scripted-1"), self.requests, self.errors.append)
+        return SimulatedModel(self._player, name or model_reference(MODELS[0]), self.requests, self.errors.append)
 
     def pi(self, address: str) -> SimulatedPi:
         """The running pi of the agent at ``address``. Raises :class:`UsageError` if there is none."""

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["PRICES", "PROVIDER", "model_reference", "private_opener", "provider_entry", "write_pi_config"]
+__all__ = ["MODELS", "PRICES", "PROVIDER", "model_reference", "private_opener", "provider_entry", "write_pi_config"]
 
 PROVIDER: Final = "scripted"
 """The provider's name in pi."""
+
+MODELS: Final = ("scripted-1",)
+"""The ids of its models, where none are given."""
 
 PRICES: Final = {"input": 1.0, "output": 2.0, "cacheRead": 0.1, "cacheWrite": 0.0}
 """What a million tokens cost."""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ramure.errors import UsageError
 from ramure.testing import completions
 from ramure.testing.http1 import HttpRequest, Responder, http_server
-from ramure.testing.pi_config import model_reference, private_opener, provider_entry, write_pi_config
+from ramure.testing.pi_config import MODELS, model_reference, private_opener, provider_entry, write_pi_config
 from ramure.testing.scripts import Script, ScriptError, ScriptPlayer
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class ScriptedModel:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        models: Sequence[str] = ("scripted-1",),
+        models: Sequence[str] = MODELS,
         key: Callable[[Mapping[str, Any]], str] | None = None,
         record: Path | None = None,
     ) -> None:

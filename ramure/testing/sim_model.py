@@ -8,7 +8,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
-from ramure.testing.pi_config import PRICES
+from ramure.testing.pi_config import MODELS, PRICES, PROVIDER
 from ramure.testing.scripted_model import ModelRequest, Outcome
 from ramure.testing.scripts import ScriptError
 from ramure.testing.steps import Delay, DropConnection, Finish, Hang, HTTPError, Text, Thinking, ToolCall, Turn, Usage
@@ -61,6 +61,12 @@ class SimulatedModel:
         self._player = player
         self._requests = requests
         self._failed = failed
+
+    @property
+    def is_known(self) -> bool:
+        """False for a model that the provider of scripted ones does not have."""
+        provider, _, model = self.name.partition("/")
+        return provider != PROVIDER or model in MODELS
 
     def new_message(self) -> dict[str, Any]:
         """An assistant message of pi's with nothing in it yet: what it stays if it is interrupted now."""

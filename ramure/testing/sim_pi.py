@@ -33,6 +33,7 @@ from ramure.agents.wire import (
     Welcome,
 )
 from ramure.testing.conversation import text_of
+from ramure.testing.pi_config import MODELS
 from ramure.testing.sim_link import Link
 from ramure.testing.sim_memory import Memory, OpenCall, calls_of
 from ramure.testing.sim_model import SimulatedModel
@@ -92,6 +93,7 @@ class SimulatedPi:
         """Something may be left to go on with: of a killed pi, or of before a pause."""
         self._paused = False
         self._pausing = False
+        self._looked_up = False
         self._failed: str | None = None
         """The run that the model failed in, while the run's side has not said what becomes of it."""
         self._failures = 0
@@ -137,7 +139,7 @@ class SimulatedPi:
             pid=os.getpid(),
             session_file=self._session_file,
             model=self._model.name,
-            state="busy" if self._busy else "idle",
+            state="busy" if self._busy or (self._left and self._is_left()) else "idle",
             applied=self._applied,
             delivered=tuple(seq for seq, _ in markers),
             calls=tuple(self._waiting),
@@ -166,6 +168,10 @@ class SimulatedPi:
                     future.set_result(frame)
             case Shutdown():
                 self.quit(0)
+
+    def _is_left(self) -> bool:
+        left = self._memory.unsettled()
+        return bool(self._memory.open_calls()) or (left is not None and left.waiting)
 
     def _resend_reports(self, after: int) -> None:
         for report in self._reports:
@@ -270,6 +276,7 @@ class SimulatedPi:
     async def _run(self, seqs: list[int]) -> None:
         """From a prompt (or what was left) until the model has nothing more to do."""
         self._busy, self._interrupted, self._cut = True, self._cut, False
+        self._look_up_model()
         self._report("state", {"state": "busy"})
         retrying, self._retrying = self._retrying, False
         if self._inbox and not (retrying and self._inbox[0].how == "queue"):
@@ -303,6 +310,13 @@ class SimulatedPi:
             self._fail(seqs, last)
         else:
             self._settle(seqs, last, cut=last["stopReason"] == "error")
+
+    def _look_up_model(self) -> None:
+        if not self._looked_up and not self._model.is_known:
+            message = f"pi does not know the model {self._model.name}"
+            about = {"seq": None, "model": self._model.name, "near": list(MODELS)}
+            self._report("problem", {"code": "unknown_model", "message": message, **about})
+        self._looked_up = True
 
     def _fail(self, seqs: list[int], last: dict[str, Any]) -> None:
         """Whether the run goes on is for the run's side to say; meanwhile nothing begins."""

@@ -104,6 +104,20 @@ WAYS = {
 """Those that are a failure of the model."""
 
 
+async def too_large(stage: Stage, summary: Any, within: float) -> tuple[dict[str, Any], str]:
+    """What comes of a conversation that is too large until pi has compacted it; ``summary``: what pi's compaction gets."""
+
+    def script(conversation: Conversation) -> Any:
+        if "<conversation>" in conversation.last_user_text:
+            return summary
+        if "<summary>" not in json.dumps(conversation.messages):
+            return WAYS["overflow"].step
+        return "Done." if conversation.tool_results else ToolCall("submit_haiku", {"text": "Rebase in the night"})
+
+    ends, said = await _play(stage, script, [["overflow", 8]], within)
+    return ends["overflow"], said
+
+
 def corrected(conversation: Conversation) -> Any:
     """Calls a tool that does not exist, and the right one when it is told so."""
     if not conversation.tool_results:

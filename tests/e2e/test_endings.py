@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.testing import Hang, ScriptedModel
+from ramure.testing import Hang, HTTPError, ScriptedModel
 from tests.agents.toolchain import stubs
 from tests.e2e.kit import Stage, nothing_left
 
@@ -143,6 +143,16 @@ async def test_an_unknown_model_is_said_with_what_pi_shows(stage: Stage) -> None
         model.errors.clear()
     assert "worker" in said
     assert "nobody/nothing" in said or "nobody" in said, said
+
+
+async def test_an_unknown_model_of_a_known_provider_is_named_before_its_404(any_stage: Stage) -> None:
+    async with ScriptedModel([HTTPError(404, "no such model")] * 5, models=("scripted-1", "other")) as model:
+        any_stage.serve(model)
+        said = await fails(any_stage, arguments=', model="scripted/scriptd-1"')
+    warning = "pi does not know the model 'scripted/scriptd-1' of the provider 'scripted'"
+    assert said.count(warning) == 1, said
+    assert "the nearest that it knows: 'scripted/scripted-1', 'scripted/other'" in said
+    assert said.index(warning) < said.index("404 no such model")
 
 
 SLOW_TO_LOAD = """

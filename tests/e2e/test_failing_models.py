@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.failing_models import STOPS, WAYS, check, played
+from tests.e2e.failing_models import STOPS, WAYS, check, played, too_large
 from tests.e2e.kit import Stage
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(400)]
@@ -17,3 +17,9 @@ async def test_what_comes_of_each_way_in_which_a_model_fails(stage: Stage) -> No
     assert set(ends) == set(names), said
     for name, end in ends.items():
         check(name, end, said)
+
+
+async def test_a_conversation_that_is_too_large_goes_on_when_pi_has_compacted_it(oldest_stage: Stage) -> None:
+    end, said = await too_large(oldest_stage, "The user wants a haiku.", within=60)
+    assert end["result"] == ["Rebase in the night"], said
+    assert end["problems"] == [], said

@@ -14,6 +14,7 @@ import linecache
 import logging
 import random
 import re
+import signal
 import threading
 import traceback
 import types
@@ -35,6 +36,9 @@ VERBS: Final = frozenset(
 
 LIMIT: Final = 10.0
 """Seconds for a program: one that tries again until a try succeeds does so for ever when each lacks its `await`."""
+
+MOST: Final = 1000
+"""Warnings of a program that are kept."""
 
 REAL: Final = r"\b(Sandbox|Docker|SSH|Local)Image\("
 """A program that has this uses a real machine, whose processes know nothing of virtual time."""
@@ -144,20 +148,28 @@ def run(case: Case, directory: Path) -> tuple[Result, str]:
     handler = logging.StreamHandler(log)
     logging.getLogger().addHandler(handler)
     endless = threading.Timer(LIMIT, _thread.interrupt_main)  # as Ctrl-C of a person who has read enough
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
     endless.start()
-    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(out):
+    told: list[str] = []
+
+    def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        if len(told) < MOST:  # a loop without its await warns for ever
+            told.append(f"{message} at {filename}:{lineno}")
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(out):
         warnings.simplefilter("always")
+        warnings.showwarning = note
         try:
             exec(compile(code, str(file), "exec"), module.__dict__)
         except BaseException as raised:
             error = "".join(traceback.format_exception(raised))
             del raised
         endless.cancel()
+        signal.signal(signal.SIGINT, before)
         module.__dict__.clear()
         gc.collect()
     logging.getLogger().removeHandler(handler)
     linecache.checkcache()
-    told = [f"{each.message} at {each.filename}:{each.lineno}" for each in caught]
     said = "\n".join([log.getvalue(), *told, error]).replace('", line ', ":")
     return Result(out.getvalue(), said, error), f"{file}:{case.line}"
 

@@ -584,6 +584,44 @@ def test_a_pi_without_a_model_and_one_that_does_not_begin_are_failures_too(
     assert [event["cause"] for event in scene.of("model_error")] == [cause]
 
 
+def test_a_model_that_pi_does_not_know_is_named_before_it_is_asked(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene([HTTPError(404, "no such model")], model="scripted/scriptd-1")
+    with pytest.raises(AgentDied, match="404 no such model"):
+        scene.play()
+    unknown, failed = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "agent 'worker' (made at " in unknown
+    for said in (unknown, why(home)):
+        assert "pi does not know the model 'scripted/scriptd-1' of the provider 'scripted'" in said
+        assert "the nearest that it knows: 'scripted/scripted-1'" in said
+        assert "Choose one with model=" in said
+    assert "404 no such model" in failed
+    [problem] = scene.of("problem")
+    assert (problem["code"], problem["model"]) == ("unknown_model", "scripted/scriptd-1")
+    kinds = [kind for kind, _ in scene.events]
+    assert kinds.index("problem") < kinds.index("assistant")
+
+
+@pytest.mark.parametrize("model", [None, "scripted/scripted-1", "elsewhere/m1"])
+def test_a_model_that_pi_knows_and_one_of_a_provider_that_it_does_not_know_are_asked_without_a_word(
+    model: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Scene(FINISHES, **({} if model is None else {"model": model})).play() == "all green"
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_an_unknown_model_is_told_once_in_all_lives_of_pi(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(scene: Scene) -> Any:
+        assert await scene.worker.ask("First.") == "said"
+        scene.harness.kill("worker")
+        await scene.worker.events.listen_for("agent_restarted")
+        assert await scene.worker.ask("Second.") == "said"
+
+    Scene(lambda _: "said", body, model="scripted/scriptd-1").play()
+    assert sum("pi does not know the model" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_a_message_that_pi_did_not_take_at_once_is_no_failure() -> None:
     async def body(scene: Scene) -> Any:
         scene.harness.pi("worker")._report("problem", {"code": "not_started", "message": "x", "given_up": False})

@@ -47,6 +47,9 @@ WAYS: Final = {
     "input() in a child": "print('waiting', flush=True); await agent_process(work)()",
     "input() in a task": "start_task(work()); await asyncio.sleep(3600)",
     "sys.stdin.readline()": "print('waiting', flush=True); sys.stdin.readline()",
+    "a loop that lacks its await": "from ramure import receive; print('waiting', flush=True)\n"
+    "            while True:\n"
+    "                receive()",
     "a blocking sleep": "print('waiting', flush=True); time.sleep(3600)",
     "a command that is waited for": "print('waiting', flush=True); subprocess.run(['sleep', '3600'])",
     "to_thread(input)": "print('waiting', flush=True); await asyncio.to_thread(input, 'name? ')",

@@ -32,6 +32,7 @@ from ramure import (
 from ramure.agents.requests import Say
 from ramure.runtime.story import tell
 from ramure.testing import Conversation, Delay, Finish, HTTPError, InProcessHarness, Text, ToolCall, virtual_time
+from ramure.testing.sim_pi import SimulatedPi
 
 
 def now() -> float:
@@ -766,3 +767,57 @@ async def test_a_model_s_error_is_no_end_of_a_turn_that_is_reminded_of_for_ever(
     harness = InProcessHarness(lambda _: HTTPError(400, "bad request"))
     with pytest.raises(Exception, match="(?s)bad request|400"):
         await readme(harness)("x")
+
+
+# -- a pi that dies ---------------------------------------------------------------------------------------------------
+
+
+@virtual_time()
+async def test_an_agent_whose_pi_died_at_work_is_not_accused_before_the_next_one_says_whether_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    goes_on = SimulatedPi._go_on
+
+    async def later(pi: SimulatedPi) -> None:
+        await asyncio.sleep(5)  # a real one takes a moment from its connection to its first turn
+        await goes_on(pi)
+
+    def script(conversation: Conversation) -> Any:
+        if conversation.turn == 1:
+            return [Delay(20), "Never said."]
+        return ToolCall("finish", {"summary": "after all"}) if not conversation.tool_results else "Done."
+
+    harness = InProcessHarness(script)
+
+    @agent_process
+    async def main() -> tuple[Any, list[Event]]:
+        handle = spawn(readme(harness), "x")
+        while not harness.requests:
+            await asyncio.sleep(1)
+        monkeypatch.setattr(SimulatedPi, "_go_on", later)
+        harness.kill("worker")
+        return await handle, stalls(handle.events)
+
+    assert await main() == ("after all", [])
+    assert not [record for record in caplog.records if "is stalled" in record.getMessage()]
+
+
+@virtual_time()
+async def test_an_agent_whose_pi_died_as_its_turn_ended_is_accused_when_the_next_one_says_that_it_is_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settle = SimulatedPi._settle
+    killed = []
+
+    def dies(pi: SimulatedPi, seqs: list[int], last: dict[str, Any] | None, *, cut: bool = False) -> None:
+        if killed:
+            settle(pi, seqs, last, cut=cut)
+            return
+        pi._memory.add_run(seqs)  # it is written down, and not reported any more
+        killed.append(harness.kill("worker"))
+
+    harness = InProcessHarness(lambda _: "I am done.")
+    monkeypatch.setattr(SimulatedPi, "_settle", dies)
+    with pytest.raises(Stalled, match="without calling finish; its last words: 'I am done.'"):
+        await readme(harness)("a haiku")
+    assert killed

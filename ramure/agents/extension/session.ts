@@ -1,6 +1,7 @@
 // One pi session as the run sees it: the log applied to it, messages delivered into it, its runs reported.
 
 import type { ExtensionAPI, ExtensionContext } from "@earendil-works/pi-coding-agent";
+import { Compaction } from "./compaction.ts";
 import {
 	CALL_ENTRY,
 	callsOf,
@@ -22,6 +23,7 @@ import {
 	textOf,
 	unsettled,
 } from "./conversation.ts";
+import { nearest } from "./names.ts";
 import { SessionFile } from "./session_file.ts";
 import { Tools } from "./tools.ts";
 import { type Entry, fitted, type Frame, Inbox, PROTOCOL, Reports } from "./wire.ts";
@@ -42,8 +44,8 @@ export interface Host {
 /** Errors that pi 0.74 retries after a pause during which it looks idle; later versions say themselves when they settled. */
 const RETRIED = /overloaded|rate.?limit|too many requests|429|50[0234]|unavailable|(server|internal|network|connection|provider returned).?error|connection|socket|fetch failed|ended without|time?d? ?out|terminated|retry delay/i;
 const RETRY_PAUSES = [2000, 4000, 8000];
-/** How long a compaction may keep a run unsettled when pi never says how it ended (0.74 does not on failure). */
-const COMPACTION_LIMIT = 180_000;
+/** How long pi looks idle after a compaction before it goes on: with the run that was too large, or with what waited. */
+const GOES_ON = { failed: 2000, other: 400 };
 /** What ends a run of pi's that cannot write its session file. */
 const UNWRITTEN = /\b(ENOSPC|EDQUOT|EROFS|EIO)\b/;
 /**
@@ -88,11 +90,13 @@ export class Session {
 	private lastAssistant: Message | undefined;
 	private quietUntil = 0;
 	private retries = 0;
-	private compactingUntil = 0;
+	private readonly compacting = new Compaction();
 	/** Why pi's last compaction failed, if it did and says so. */
 	private compactionError: string | undefined;
 	private inFlight: (Marker & { at: number }) | undefined;
 	private problem = "";
+	/** The models that pi's list of models was searched for, and that are not in it. */
+	private readonly lookedUp = new Set<string>();
 	private fileTrouble = "";
 	/** A run ended since its conversation could not be written down: it goes on when that can be done again. */
 	private stalled = false;
@@ -160,7 +164,7 @@ export class Session {
 			pid: process.pid,
 			session_file: this.ctx.sessionManager.getSessionFile() ?? null,
 			model: modelName(this.ctx) ?? null,
-			state: this.phase === "idle" && !this.resuming && this.failed === undefined ? "idle" : "busy",
+			state: this.phase === "idle" && !this.resuming && this.failed === undefined && !this.goesOn() ? "idle" : "busy",
 			applied: this.inbox.applied,
 			delivered: delivered.map(({ seq }) => seq),
 			marks: delivered.map(({ mark }) => mark),
@@ -319,6 +323,7 @@ export class Session {
 
 	/** This instance is over; pi refuses what belongs to a session that it has left. `quits`: pi ends. */
 	close(quits: boolean): void {
+		this.compacting.end();
 		// A person who leaves for another session has ended what went on here.
 		if (!quits && (this.phase === "settling" || this.failed !== undefined)) this.settle(true);
 		this.closed = true;
@@ -344,6 +349,11 @@ export class Session {
 		setTimeout(() => {
 			if (!this.closed) void this.resume();
 		}); // what it has pi do comes after pi's own start
+	}
+
+	/** Whether there is something to go on with that an earlier life has left, before that begins. */
+	private goesOn(): boolean {
+		return !this.resumed && (openCalls(this.branch()).length > 0 || unsettled(this.branch())?.waiting === true);
 	}
 
 	private async resume(): Promise<void> {
@@ -442,7 +452,19 @@ export class Session {
 			this.trouble("no_model", `pi has no key for ${model}: set its provider's key in the environment, or log in with pi's /login`);
 			return false;
 		}
+		this.lookUp(model);
 		return true;
+	}
+
+	/** Reported once for each model: pi asks one that it does not know all the same, and the provider may answer 404. */
+	private lookUp(model: string): void {
+		const registry = this.ctx.modelRegistry as Partial<ExtensionContext["modelRegistry"]>;
+		const { provider, id } = this.ctx.model as { provider: string; id: string };
+		if (this.lookedUp.has(model) || registry.find?.(provider, id)) return;
+		this.lookedUp.add(model);
+		const known = (registry.getAll?.() ?? []).filter((one) => one.provider === provider).map((one) => one.id);
+		if (known.length === 0) return;
+		this.report("problem", { code: "unknown_model", message: `pi does not know the model ${model}`, seq: null, model, near: nearest(id, known) });
 	}
 
 	private trouble(code: string, message: string, more: Record<string, unknown> = {}): void {
@@ -453,7 +475,7 @@ export class Session {
 
 	/** A message that was sent, and neither started pi nor came into the session: sent again, or flushed out of its queue. */
 	private unstick(time: number): void {
-		if (!this.inFlight || this.phase !== "idle" || this.failed !== undefined || time < this.compactingUntil || !this.ctx.isIdle()) return;
+		if (!this.inFlight || this.phase !== "idle" || this.failed !== undefined || this.compacting.running() || !this.ctx.isIdle()) return;
 		if (time - this.inFlight.at < 300) return;
 		if (this.ctx.hasPendingMessages()) {
 			// An abort, or the end of a run, left it in pi's queue, which only a prompt empties.
@@ -479,7 +501,7 @@ export class Session {
 		const time = now();
 		this.keepFile();
 		this.scan();
-		if (this.phase === "settling" && time >= this.quietUntil && time >= this.compactingUntil && this.ctx.isIdle()) this.settle();
+		if (this.phase === "settling" && time >= this.quietUntil && !this.compacting.running() && this.ctx.isIdle()) this.settle();
 		this.unstick(time);
 		if (this.problem === "no_model") this.pump();
 	}
@@ -637,7 +659,14 @@ export class Session {
 
 	compaction(running: boolean, error?: string): void {
 		this.compactionError = error;
-		this.compactingUntil = running ? now() + COMPACTION_LIMIT : 0;
+		if (running) {
+			this.compacting.start();
+			return;
+		}
+		this.compacting.end();
+		if (error === undefined && this.phase === "settling") {
+			this.quietUntil = now() + (this.lastAssistant?.stopReason === "error" ? GOES_ON.failed : GOES_ON.other);
+		}
 	}
 
 	messageEnd(message: Message): void {

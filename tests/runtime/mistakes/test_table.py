@@ -292,6 +292,16 @@ async def once_by_an_argument_that_is_none() -> None:
         """Pay."""
 
 
+@a_mistake(
+    "warning",
+    "pi does not know the model 'scripted/scriptd-1' of the provider 'scripted'",
+    "the nearest that it knows: 'scripted/scripted-1'.*model=",
+)
+async def misspelt_a_model() -> None:
+    worker = await agent("worker", model="scripted/scriptd-1")  # here
+    await worker.ask("What is it?")
+
+
 # -- agents and machines ----------------------------------------------------------------------------------------------
 
 
