@@ -24,6 +24,7 @@ from tests.docs.programs import Program, blocks, programs
 from tests.docs.scripts import SCRIPTS
 from tests.machines.engine import docker_engine
 from tests.machines.morph_fake import MorphFake
+from tests.subprocesses import ended
 
 
 def parameters() -> list[object]:
@@ -94,7 +95,7 @@ async def run(program: Program, environ: dict[str, str], directory: Path) -> tup
         said, _ = await asyncio.wait_for(process.communicate(), float(program.needs.get("seconds", 20)))
     except TimeoutError:
         os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        await ended(process)
         pytest.fail(f"{program} did not end within {program.needs.get('seconds', 20)} s")
     return process.returncode or 0, said.decode()
 

@@ -22,6 +22,7 @@ from ramure.agents.toolchain.models import PROVIDER_VARIABLES
 from ramure.testing import ScriptedModel
 from ramure.testing.leaks import LeakCheck
 from tests.conftest import ROOT, lend_toolchain, share_caches
+from tests.subprocesses import ended
 
 START = 40.0
 """Seconds that a program has to come to where a test wants it: pi starts cold, beside other tests."""
@@ -119,9 +120,7 @@ class Program:
         os.write(self._master, keys)
 
     async def close(self) -> None:
-        if self.process.returncode is None:
-            self.process.kill()
-            await self.process.wait()
+        await ended(self.process)
         self._reading.cancel()
         await asyncio.wait([self._reading])
         if self._master is not None:

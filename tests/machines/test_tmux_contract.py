@@ -24,6 +24,7 @@ from ramure.machines.tmux import (
 from ramure.machines.tmux_exec import ExecTmux
 from ramure.machines.tmux_local import LocalTmux
 from tests.machines.processes import alive
+from tests.subprocesses import started
 
 pytestmark = pytest.mark.real
 
@@ -357,19 +358,14 @@ async def test_the_terminals_that_show_a_session_are_counted(tmux):
     await tmux.new_session("w", FOREVER, cwd="/")
     assert await tmux.clients("w.1") == 0
     first, second = os.openpty()
-    looking = await asyncio.create_subprocess_exec(
-        *tmux.attach_command("w.1"), stdin=second, stdout=second, stderr=second, env={**os.environ, "TERM": "xterm"}
-    )
-    os.close(second)
-    try:
+    terminal = {"stdin": second, "stdout": second, "stderr": second, "env": {**os.environ, "TERM": "xterm"}}
+    async with started(*tmux.attach_command("w.1"), **terminal):
+        os.close(second)
         async with asyncio.timeout(NOTICE):
             while await tmux.clients("w.1") != 1:
                 await asyncio.sleep(0.05)
         assert await tmux.clients("w") == 0
-    finally:
-        looking.kill()
-        await looking.wait()
-        os.close(first)
+    os.close(first)
     async with asyncio.timeout(NOTICE):
         while await tmux.clients("w.1"):
             await asyncio.sleep(0.05)

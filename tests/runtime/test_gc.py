@@ -26,6 +26,7 @@ from ramure.runtime.lease import Lease, leases
 from ramure.runtime.log_files import entries
 from ramure.testing.leaks import LeakCheck
 from tests.conftest import ROOT
+from tests.subprocesses import started
 
 PROGRAM = """
 import asyncio
@@ -76,20 +77,12 @@ def repository(leak_check: LeakCheck) -> Path:
 @contextlib.asynccontextmanager
 async def program(leak_check: LeakCheck) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, list[int]]]:
     """The program, when its tool runs; its run's id, and its keepers."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM),
-        cwd=leak_check.directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-    )
-    try:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = {"cwd": leak_check.directory, "env": environment, "stdout": subprocess.PIPE}
+    async with started(sys.executable, "-c", PROGRAM, **options) as process:
         assert process.stdout is not None
         words = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().split()
         yield process, words[1], [int(word) for word in words[2:]]
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 def gc(*options: str) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from ramure.life import Program, hold
 from ramure.runtime.gc import sweep
 from ramure.testing.leaks import LeakCheck
 from tests.conftest import ROOT
+from tests.subprocesses import started
 
 LIVES = """
     import asyncio, os, sys
@@ -52,21 +53,19 @@ async def test_a_program_in_another_pid_namespace_with_the_same_home_is_not_buri
     """Nor does it bury what runs here, though there is no such process there."""
     command = [sys.executable, "-c", textwrap.dedent(LIVES)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    programs = []
-    for prefix in (inside, []):
-        program = await asyncio.create_subprocess_exec(
-            *prefix, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
-        assert program.stdout is not None
-        programs.append((program, (await asyncio.wait_for(program.stdout.readline(), 60)).decode().split()))
-    gc = [sys.executable, "-m", "ramure.cli", "gc"]
-    for prefix in (inside, []):
-        swept = await asyncio.to_thread(subprocess.run, [*prefix, *gc], env=environment, capture_output=True, text=True)
-        assert swept.stdout == "nothing is left of killed runs\n", swept.stdout + swept.stderr
-    for program, (run, workdir) in programs:
-        assert (leak_check.home / "runtimes" / f"{run}.sock").is_socket()
-        said, _ = await asyncio.wait_for(program.communicate(b"\n"), 60)
-        assert said.decode() == f"{workdir}\n"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
+    async with started(*inside, *command, **pipes) as first, started(*command, **pipes) as second:
+        lines = [await asyncio.wait_for(program.stdout.readline(), 60) for program in (first, second) if program.stdout]
+        gc = [sys.executable, "-m", "ramure.cli", "gc"]
+        for prefix in (inside, []):
+            argv = [*prefix, *gc]
+            swept = await asyncio.to_thread(subprocess.run, argv, env=environment, capture_output=True, text=True)
+            assert swept.stdout == "nothing is left of killed runs\n", swept.stdout + swept.stderr
+        for program, line in zip((first, second), lines, strict=True):
+            run, workdir = line.decode().split()
+            assert (leak_check.home / "runtimes" / f"{run}.sock").is_socket()
+            said, _ = await asyncio.wait_for(program.communicate(b"\n"), 60)
+            assert said.decode() == f"{workdir}\n"
 
 
 def _sleeps(ready: str) -> None:

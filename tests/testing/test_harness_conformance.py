@@ -21,6 +21,7 @@ from ramure.testing.scripts import ScriptPlayer
 from ramure.testing.sim_memory import Memory
 from ramure.testing.sim_model import SimulatedModel
 from ramure.testing.sim_pi import SimulatedPi
+from tests.subprocesses import started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,20 +140,9 @@ async def real(
         environment = {**os.environ, **model.write_config(session.parent / "agent")}
         environment[CONFIG_VARIABLE] = str(session.parent / "config.json")
         words = ["--mode", "rpc", "-ne", "-e", str(extension_path()), "--session", str(session), "--model", model.model]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            *words,
-            cwd=session.parent,
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        try:
+        pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.DEVNULL}
+        async with started(*command, *words, cwd=session.parent, env=environment, **pipes):
             await scenario
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
 
 
 def each_pi(tmp_path: Path, command: tuple[str, ...]) -> Iterator[tuple[Any, tuple[Any, ...], Path]]:
