@@ -51,7 +51,7 @@ test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= t
 	@tools/need.sh tmux ps erl erlc sshd ssh bwrap git dockerd docker ip zsh fish tcsh
 	$(BIN)/pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
-quick: $(VENV)/.stamp  ## the tests without real pi, tmux, sshd, Docker and Erlang, in a minute and a half
+quick: $(VENV)/.stamp  ## the tests that start no real pi, tmux, sshd, Docker or Erlang, nor many programs: 90 s
 	@tools/need.sh ps git bwrap
 	$(BIN)/pytest -n 3 --dist worksteal --quick $(PYTEST_ARGS)
 

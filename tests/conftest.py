@@ -45,7 +45,9 @@ exit 97
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--quick", action="store_true", help="leave out the tests that need pi, tmux, sshd, Docker or Erlang"
+        "--quick",
+        action="store_true",
+        help="leave out the tests that start pi, tmux, sshd, Docker, Erlang, or many whole programs",
     )
 
 
@@ -63,11 +65,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Whoever asks for an installed pi needs the real one; with ``--quick``, leave out what needs real programs."""
+    """Whoever asks for an installed pi needs the real one; with ``--quick``, leave out what starts real programs."""
     for item in items:
         if VERSIONS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real_pi)
-        if "ssh" in item.name.partition("[")[2]:  # a backend's row
+        row = item.name.partition("[")[2]
+        if "ssh" in row or "morph" in row or item.path.parent.name == "edges":
             item.add_marker(pytest.mark.real)
     if not scale.SOAK:
         _leave_out(config, items, [item for item in items if item.get_closest_marker("edges")])

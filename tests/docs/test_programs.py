@@ -26,6 +26,8 @@ from tests.machines.engine import docker_engine
 from tests.machines.morph_fake import MorphFake
 from tests.subprocesses import ended
 
+pytestmark = pytest.mark.real
+
 
 def parameters() -> list[object]:
     found = []

@@ -30,6 +30,8 @@ from ramure.machines.morph_cloud import CloudError
 from ramure.testing.blocking import detect_blocking_calls
 from tests.machines.morph_fake import KEY, Fault, MorphFake
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture
 def fake(monkeypatch, tmp_path):

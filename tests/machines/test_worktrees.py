@@ -26,6 +26,8 @@ from ramure.runtime.gc import sweep
 from tests.conftest import ROOT
 from tests.e2e.kit import until
 
+pytestmark = pytest.mark.real
+
 WHO = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "core.hooksPath=/dev/null")
 COMMIT = "git -c user.name=a -c user.email=a@a commit -q"
 

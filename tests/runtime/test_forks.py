@@ -16,6 +16,8 @@ import pytest
 
 from tests.machines.processes import alive
 
+pytestmark = pytest.mark.real
+
 WITHIN = 30.0
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.real, pytest.mark.timeout(90)]
 
 LIMIT: Final = 30.0
 BASE: Final = """

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.real
+
 ROOT = Path(__file__).parent.parent.parent
 USE = Path(__file__).parent / "typed_verbs.py"
 CHECKERS = {

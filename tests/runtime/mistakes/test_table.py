@@ -48,6 +48,8 @@ from ramure.runtime.story import tell
 from ramure.testing import InProcessHarness, run_virtual
 from tests.runtime.mistakes.kit import Mistake, Mistakes, calls, told
 
+pytestmark = pytest.mark.real
+
 MISTAKES = Mistakes()
 a_mistake = MISTAKES.add
 
