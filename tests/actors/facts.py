@@ -1,26 +1,19 @@
 """Erlang's single facts as tests: what a test returns must be what ``facts.erl`` observed on real Erlang.
 
-A test is ``@fact("the fact's name")`` on a function of that name; it runs as an actor of its own, in virtual
-time, and returns what it observed, written as the oracle writes terms (``otp_oracle/README.md``).
+A test is ``@fact("the fact's name", what_erlang_does)`` on a function of that name; it runs as an actor of its own, in
+virtual time, and returns what it observed, written as the oracle writes terms (``otp_oracle/README.md``).
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from ramure.actors import Actor, ActorSystem, Ask, Down, Exit, ReceiveTimeout, Ref, Stop, receive
 from ramure.errors import ActorDied, AskTimeout, UsageError, WouldDeadlock
 from ramure.exits import Crashed
 from ramure.testing import run_virtual
-
-OBSERVED: dict[str, Any] = json.loads(
-    (Path(__file__).parent.parent / "conformance" / "recorded" / "facts.json").read_text()
-)
-"""Fact name -> what Erlang did; ``tests/actors/test_facts_complete.py`` says how it is recorded."""
 
 Body = Callable[[ActorSystem], Awaitable[Any]]
 
@@ -33,16 +26,16 @@ def test_name(name: str) -> str:
 test_name.__test__ = False  # type: ignore[attr-defined]
 
 
-def fact(name: str) -> Callable[[Body], Callable[[], None]]:
-    """Make the decorated function the test of the fact."""
+def fact(name: str, observed: Any) -> Callable[[Body], Callable[[], None]]:
+    """Make the decorated function the test of the fact: it returns what Erlang was ``observed`` to do."""
 
     def decorate(body: Body) -> Callable[[], None]:
         assert body.__name__ == test_name(name), f"call it {test_name(name)}"
 
         def test() -> None:
-            assert run_virtual(_observe(body)) == OBSERVED[name]
+            assert run_virtual(_observe(body)) == observed
 
-        test.fact = name  # type: ignore[attr-defined]
+        test.facts = {name: observed}  # type: ignore[attr-defined]
         test.__doc__ = name
         return test
 

@@ -36,22 +36,22 @@ async def start_link(system: ActorSystem, how: str) -> Any:
     return (started, await next_message(0.05))
 
 
-@fact("gen_server start_link, init stop")
+@fact("gen_server start_link, init stop", [["error", "why"], ["EXIT", "pid", "why"]])
 async def test_gen_server_start_link_init_stop(system: ActorSystem) -> Any:
     return await start_link(system, "stop")
 
 
-@fact("gen_server start_link, init ignore")
+@fact("gen_server start_link, init ignore", ["ignore", ["EXIT", "pid", "normal"]])
 async def test_gen_server_start_link_init_ignore(system: ActorSystem) -> Any:
     return await start_link(system, "ignore")
 
 
-@fact("gen_server start_link, init exits")
+@fact("gen_server start_link, init exits", [["error", "why"], ["EXIT", "pid", "why"]])
 async def test_gen_server_start_link_init_exits(system: ActorSystem) -> Any:
     return await start_link(system, "exit")
 
 
-@fact("gen_server start, init too slow")
+@fact("gen_server start, init too slow", ["error", "timeout"])
 async def test_gen_server_start_init_too_slow(system: ActorSystem) -> Any:
     try:
         return await system.options(timeout=0.02).start(Starts, "sleep")
@@ -60,7 +60,7 @@ async def test_gen_server_start_init_too_slow(system: ActorSystem) -> Any:
         return ("error", "timeout")
 
 
-@fact("gen_server start, name taken")
+@fact("gen_server start, name taken", ["error", ["already_started", "pid"]])
 async def test_gen_server_start_name_taken(system: ActorSystem) -> Any:
     await system.options(name="fact_s").start(Server)
     try:
@@ -76,42 +76,42 @@ async def server(system: ActorSystem, state: Any = "x") -> Ref[Server]:
 # -- ask --------------------------------------------------------------------------------------------------
 
 
-@fact("call a dead pid")
+@fact("call a dead pid", ["exit", ["noproc", "call"]])
 async def test_call_a_dead_pid(system: ActorSystem) -> Any:
     return await call(await dead(system), "x")
 
 
-@fact("call self")
+@fact("call self", "calling_self")
 async def test_call_self(system: ActorSystem) -> Any:
     return await (await server(system)).ask("self_call")
 
 
-@fact("call, server crashes with exit")
+@fact("call, server crashes with exit", ["exit", ["crashed", "call"]])
 async def test_call_server_crashes_with_exit(system: ActorSystem) -> Any:
     return await call(await server(system), ("stop", "crashed"))
 
 
-@fact("call, server crashes with error")
+@fact("call, server crashes with error", ["exit", [["oops", "<stack>"], "call"]])
 async def test_call_server_crashes_with_error(system: ActorSystem) -> Any:
     return await call(await server(system), "error")
 
 
-@fact("call, {stop, R, Reply, S}")
+@fact("call, {stop, R, Reply, S}", ["returns", "reply"])
 async def test_call_stop_r_reply_s(system: ActorSystem) -> Any:
     return await call(await server(system), ("stop", "bye", "reply"))
 
 
-@fact("call, {stop, R, S}")
+@fact("call, {stop, R, S}", ["exit", ["bye", "call"]])
 async def test_call_stop_r_s(system: ActorSystem) -> Any:
     return await call(await server(system), ("stop", "bye"))
 
 
-@fact("call, {stop, normal, S}")
+@fact("call, {stop, normal, S}", ["exit", ["normal", "call"]])
 async def test_call_stop_normal_s(system: ActorSystem) -> Any:
     return await call(await server(system), ("stop", "normal"))
 
 
-@fact("call, reply/2 then noreply")
+@fact("call, reply/2 then noreply", ["returns", "early"])
 async def test_call_reply_2_then_noreply(system: ActorSystem) -> Any:
     class Later(Actor):
         def handle_call(self, request: Any, caller: Ask) -> Any:
@@ -121,20 +121,20 @@ async def test_call_reply_2_then_noreply(system: ActorSystem) -> Any:
     return await call(await system.start(Later), "x")
 
 
-@fact("call times out: exit, and no late reply in the mailbox")
+@fact("call times out: exit, and no late reply in the mailbox", [["exit", ["timeout", "call"]], "nothing"])
 async def test_call_times_out_exit_and_no_late_reply_in_the_mailbox(system: ActorSystem) -> Any:
     called = await call(await server(system), ("sleep", 0.06), 0.01)
     return (called, await next_message(0.2))
 
 
-@fact("a timed-out call leaves the server running")
+@fact("a timed-out call leaves the server running", ["returns", "alive"])
 async def test_a_timed_out_call_leaves_the_server_running(system: ActorSystem) -> Any:
     ref = await server(system)
     await call(ref, ("sleep", 0.03), 0.005)
     return await call(ref, ("reply", "alive"))
 
 
-@fact("cast to a dead pid")
+@fact("cast to a dead pid", "ok")
 async def test_cast_to_a_dead_pid(system: ActorSystem) -> Any:
     (await dead(system)).cast("x")
     return "ok"
@@ -143,13 +143,13 @@ async def test_cast_to_a_dead_pid(system: ActorSystem) -> Any:
 # -- the callbacks' timeout ---------------------------------------------------------------------------------
 
 
-@fact("timeout return value, no message")
+@fact("timeout return value, no message", "timed_out")
 async def test_timeout_return_value_no_message(system: ActorSystem) -> Any:
     await (await server(system, me())).ask(("timeout", 0.01))
     return await next_message()
 
 
-@fact("timeout return value cancelled by a message")
+@fact("timeout return value cancelled by a message", "nothing")
 async def test_timeout_return_value_cancelled_by_a_message(system: ActorSystem) -> Any:
     ref = await server(system, me())
     await ref.ask(("timeout", 0.04))
@@ -160,7 +160,7 @@ async def test_timeout_return_value_cancelled_by_a_message(system: ActorSystem) 
 # -- endings ------------------------------------------------------------------------------------------------
 
 
-@fact("non-trapping server: parent shuts it down, terminate not called")
+@fact("non-trapping server: parent shuts it down, terminate not called", [["EXIT", "pid", "shutdown"], "nothing"])
 async def test_non_trapping_server_parent_shuts_it_down_terminate_not_called(system: ActorSystem) -> Any:
     trap_exit()
     ref = await system.start_link(Server, me())
@@ -175,17 +175,19 @@ async def parent_exits(system: ActorSystem, reason: str) -> Any:
     return (await next_message(), await next_message())
 
 
-@fact("trapping server: EXIT from its parent calls terminate")
+@fact("trapping server: EXIT from its parent calls terminate", [["terminate", "why"], ["EXIT", "pid", "why"]])
 async def test_trapping_server_exit_from_its_parent_calls_terminate(system: ActorSystem) -> Any:
     return await parent_exits(system, "why")
 
 
-@fact("trapping server: EXIT normal from its parent also stops it")
+@fact(
+    "trapping server: EXIT normal from its parent also stops it", [["terminate", "normal"], ["EXIT", "pid", "normal"]]
+)
 async def test_trapping_server_exit_normal_from_its_parent_also_stops_it(system: ActorSystem) -> Any:
     return await parent_exits(system, "normal")
 
 
-@fact("trapping server: EXIT from another process goes to handle_info")
+@fact("trapping server: EXIT from another process goes to handle_info", ["info_exit", "why"])
 async def test_trapping_server_exit_from_another_process_goes_to_handle_info(system: ActorSystem) -> Any:
     trap_exit()
     ref = await system.start_link(Server, me(), trap=True)
@@ -197,7 +199,7 @@ async def test_trapping_server_exit_from_another_process_goes_to_handle_info(sys
     return await next_message()
 
 
-@fact("gen_server:stop default reason")
+@fact("gen_server:stop default reason", ["ok", ["terminate", "normal"], ["DOWN", "ref", "process", "pid", "normal"]])
 async def test_gen_server_stop_default_reason(system: ActorSystem) -> Any:
     ref = await server(system, me())
     ref.monitor()
@@ -205,7 +207,7 @@ async def test_gen_server_stop_default_reason(system: ActorSystem) -> Any:
     return ("ok", await next_message(), await next_message())
 
 
-@fact("gen_server:stop of a dead pid")
+@fact("gen_server:stop of a dead pid", ["exit", "noproc"])
 async def test_gen_server_stop_of_a_dead_pid(system: ActorSystem) -> Any:
     try:
         return await (await dead(system)).stop()
@@ -213,7 +215,7 @@ async def test_gen_server_stop_of_a_dead_pid(system: ActorSystem) -> Any:
         return ("exit", error.reason)
 
 
-@fact("gen_server:stop times out")
+@fact("gen_server:stop times out", ["exit", "timeout"])
 async def test_gen_server_stop_times_out(system: ActorSystem) -> Any:
     ref = await server(system)
     ref.cast(("sleep", 0.2))
@@ -237,16 +239,25 @@ async def signal(ref: Ref[Any], reason: str) -> None:
     ref.exit(reason)
 
 
-@fact("gen_server:stop waits behind queued messages")
+@fact(
+    "gen_server:stop waits behind queued messages",
+    {"list": [["note", 1], ["note", 2], ["terminate", "normal"], ["EXIT", "pid", "normal"], "nothing"]},
+)
 async def test_gen_server_stop_waits_behind_queued_messages(system: ActorSystem) -> Any:
     return await behind_two_casts(system, lambda ref: ref.stop())
 
 
-@fact("exit(P, shutdown) to a trapping server waits behind queued messages")
+@fact(
+    "exit(P, shutdown) to a trapping server waits behind queued messages",
+    {"list": [["note", 1], ["note", 2], ["terminate", "shutdown"], ["EXIT", "pid", "shutdown"], "nothing"]},
+)
 async def test_exit_p_shutdown_to_a_trapping_server_waits_behind_queued_messages(system: ActorSystem) -> Any:
     return await behind_two_casts(system, lambda ref: signal(ref, "shutdown"))
 
 
-@fact("exit(P, kill) to a trapping server does not wait behind queued messages")
+@fact(
+    "exit(P, kill) to a trapping server does not wait behind queued messages",
+    {"list": [["EXIT", "pid", "killed"], "nothing", "nothing", "nothing", "nothing"]},
+)
 async def test_exit_p_kill_to_a_trapping_server_does_not_wait_behind_queued_messages(system: ActorSystem) -> Any:
     return await behind_two_casts(system, lambda ref: signal(ref, "kill"))

@@ -11,7 +11,7 @@ import pytest
 from ramure import actors
 from ramure.actors import ActorSystem, Exit, Stop, receive, self_ref, trap_exit
 from ramure.testing import run_virtual
-from tests.actors.facts import OBSERVED, _observe, dead, fact, idle, next_message, raises, reason_of
+from tests.actors.facts import _observe, dead, fact, idle, next_message, raises, reason_of
 
 
 async def signalled(system: ActorSystem, trap: bool, reason: str) -> Any:
@@ -29,21 +29,31 @@ async def signalled(system: ActorSystem, trap: bool, reason: str) -> Any:
     return await ref.wait()
 
 
-@pytest.mark.parametrize("trap", [False, True])
-@pytest.mark.parametrize("reason", ["normal", "shutdown", "crash", "kill"])
+SIGNALS: dict[tuple[bool, str], Any] = {
+    (False, "normal"): "survived",
+    (False, "shutdown"): "shutdown",
+    (False, "crash"): "crash",
+    (False, "killed"): "kill",
+    (True, "normal"): ["got", "normal"],
+    (True, "shutdown"): ["got", "shutdown"],
+    (True, "crash"): ["got", "crash"],
+    (True, "kill"): "killed",
+}
+"""Whether the process traps exits, and the reason of the signal: what becomes of it."""
+
+
+@pytest.mark.parametrize(("trap", "reason"), SIGNALS)
 def test_signal_to_a_process(trap: bool, reason: str) -> None:
-    name = f"signal to a process, trap {str(trap).lower()}, reason {reason}"
-    assert run_virtual(_observe(lambda system: signalled(system, trap, reason))) == OBSERVED[name]
+    assert run_virtual(_observe(lambda system: signalled(system, trap, reason))) == SIGNALS[trap, reason]
 
 
-test_signal_to_a_process.facts = [  # type: ignore[attr-defined]
-    f"signal to a process, trap {trap}, reason {reason}"
-    for trap in ("false", "true")
-    for reason in ("normal", "shutdown", "crash", "kill")
-]
+test_signal_to_a_process.facts = {  # type: ignore[attr-defined]
+    f"signal to a process, trap {str(trap).lower()}, reason {reason}": observed
+    for (trap, reason), observed in SIGNALS.items()
+}
 
 
-@fact("exit(self(), normal) not trapping")
+@fact("exit(self(), normal) not trapping", "normal")
 async def test_exit_self_normal_not_trapping(system: ActorSystem) -> Any:
     async def body() -> None:
         self_ref().exit("normal")
@@ -52,7 +62,7 @@ async def test_exit_self_normal_not_trapping(system: ActorSystem) -> Any:
     return await reason_of(system, body)
 
 
-@fact("exit(self(), kill) trapping")
+@fact("exit(self(), kill) trapping", "killed")
 async def test_exit_self_kill_trapping(system: ActorSystem) -> Any:
     async def body() -> None:
         trap_exit()
@@ -62,14 +72,14 @@ async def test_exit_self_kill_trapping(system: ActorSystem) -> Any:
     return await reason_of(system, body)
 
 
-@fact("exit(self(), crash) trapping gives a message")
+@fact("exit(self(), crash) trapping gives a message", ["EXIT", "pid", "crash"])
 async def test_exit_self_crash_trapping_gives_a_message(system: ActorSystem) -> Any:
     trap_exit()
     self_ref().exit("crash")
     return await next_message()
 
 
-@fact("exit(kill) by the process itself: reason")
+@fact("exit(kill) by the process itself: reason", "kill")
 async def test_exit_kill_by_the_process_itself_reason(system: ActorSystem) -> Any:
     async def body() -> None:
         actors.exit("kill")
@@ -77,7 +87,7 @@ async def test_exit_kill_by_the_process_itself_reason(system: ActorSystem) -> An
     return await reason_of(system, body)
 
 
-@fact("exit(kill) can be caught")
+@fact("exit(kill) can be caught", ["exit", "kill"])
 async def test_exit_kill_can_be_caught(system: ActorSystem) -> Any:
     try:
         actors.exit("kill")
@@ -85,7 +95,7 @@ async def test_exit_kill_can_be_caught(system: ActorSystem) -> Any:
         return ("exit", stop.reason)
 
 
-@fact("error(oops): reason")
+@fact("error(oops): reason", ["oops", "<stack>"])
 async def test_error_oops_reason(system: ActorSystem) -> Any:
     async def body() -> None:
         raise RuntimeError("oops")
@@ -93,7 +103,7 @@ async def test_error_oops_reason(system: ActorSystem) -> Any:
     return await reason_of(system, body)
 
 
-@fact("function returns: reason")
+@fact("function returns: reason", "normal")
 async def test_function_returns_reason(system: ActorSystem) -> Any:
     async def body() -> None:
         return None
@@ -118,7 +128,7 @@ async def partner(system: ActorSystem, body: Callable[[], Awaitable[None]]) -> A
     return ("plain", reason, "trapping", await next_message())
 
 
-@fact("link partner exits normal")
+@fact("link partner exits normal", ["plain", "survived", "trapping", ["EXIT", "pid", "normal"]])
 async def test_link_partner_exits_normal(system: ActorSystem) -> Any:
     async def body() -> None:
         return None
@@ -126,7 +136,7 @@ async def test_link_partner_exits_normal(system: ActorSystem) -> Any:
     return await partner(system, body)
 
 
-@fact("link partner exits crash")
+@fact("link partner exits crash", ["plain", "crash", "trapping", ["EXIT", "pid", "crash"]])
 async def test_link_partner_exits_crash(system: ActorSystem) -> Any:
     async def body() -> None:
         actors.exit("crash")
@@ -134,7 +144,7 @@ async def test_link_partner_exits_crash(system: ActorSystem) -> Any:
     return await partner(system, body)
 
 
-@fact("link partner exits itself with kill")
+@fact("link partner exits itself with kill", ["plain", "kill", "trapping", ["EXIT", "pid", "kill"]])
 async def test_link_partner_exits_itself_with_kill(system: ActorSystem) -> Any:
     async def body() -> None:
         actors.exit("kill")
@@ -142,7 +152,7 @@ async def test_link_partner_exits_itself_with_kill(system: ActorSystem) -> Any:
     return await partner(system, body)
 
 
-@fact("link partner killed by signal")
+@fact("link partner killed by signal", ["plain", "killed", "trapping", ["EXIT", "pid", "killed"]])
 async def test_link_partner_killed_by_signal(system: ActorSystem) -> Any:
     async def body() -> None:
         self_ref().exit("kill")
@@ -150,7 +160,7 @@ async def test_link_partner_killed_by_signal(system: ActorSystem) -> Any:
     return await partner(system, body)
 
 
-@fact("link to a dead process, trapping")
+@fact("link to a dead process, trapping", [["returns", True], ["EXIT", "pid", "noproc"]])
 async def test_link_to_a_dead_process_trapping(system: ActorSystem) -> Any:
     trap_exit()
     ref = await dead(system)
@@ -158,7 +168,7 @@ async def test_link_to_a_dead_process_trapping(system: ActorSystem) -> Any:
     return (tried, await next_message())
 
 
-@fact("link to a dead process, not trapping")
+@fact("link to a dead process, not trapping", ["error", "noproc"])
 async def test_link_to_a_dead_process_not_trapping(system: ActorSystem) -> Any:
     return raises((await dead(system)).link)
 
@@ -168,7 +178,7 @@ async def crashes_on_go() -> None:
     actors.exit("crash")
 
 
-@fact("link twice, unlink once, partner crashes")
+@fact("link twice, unlink once, partner crashes", "nothing")
 async def test_link_twice_unlink_once_partner_crashes(system: ActorSystem) -> Any:
     ref = system.spawn(crashes_on_go)
     trap_exit()
@@ -179,7 +189,7 @@ async def test_link_twice_unlink_once_partner_crashes(system: ActorSystem) -> An
     return await next_message()
 
 
-@fact("link twice, partner crashes: messages")
+@fact("link twice, partner crashes: messages", [["EXIT", "pid", "crash"], "nothing"])
 async def test_link_twice_partner_crashes_messages(system: ActorSystem) -> Any:
     ref = system.spawn(crashes_on_go)
     trap_exit()
@@ -189,14 +199,14 @@ async def test_link_twice_partner_crashes_messages(system: ActorSystem) -> Any:
     return (await next_message(), await next_message())
 
 
-@fact("link to self")
+@fact("link to self", [["returns", True], ["links", "[]"]])
 async def test_link_to_self(system: ActorSystem) -> Any:
     tried = raises(lambda: self_ref().link() is None)
     assert not system.info(self_ref()).links
     return (tried, ("links", "[]"))
 
 
-@fact("trap_exit turned on after the signal was delivered")
+@fact("trap_exit turned on after the signal was delivered", "crash")
 async def test_trap_exit_turned_on_after_the_signal_was_delivered(system: ActorSystem) -> Any:
     async def crash() -> None:
         actors.exit("crash")

@@ -14,12 +14,12 @@ async def state(ref: Any) -> Any:
     return (await inspection.get_state(ref))["state"]
 
 
-@fact("sys:get_state")
+@fact("sys:get_state", "hello")
 async def test_sys_get_state(system: ActorSystem) -> Any:
     return await state(await system.start(Server, "hello"))
 
 
-@fact("sys:get_state of a dead pid")
+@fact("sys:get_state of a dead pid", ["exit", "noproc"])
 async def test_sys_get_state_of_a_dead_pid(system: ActorSystem) -> Any:
     try:
         return await state(await dead(system))
@@ -27,7 +27,7 @@ async def test_sys_get_state_of_a_dead_pid(system: ActorSystem) -> Any:
         return ("exit", error.reason)
 
 
-@fact("sys:get_state waits behind queued messages")
+@fact("sys:get_state waits behind queued messages", 1)
 async def test_sys_get_state_waits_behind_queued_messages(system: ActorSystem) -> Any:
     ref = await system.start(Server, 0)
     ref.cast(("sleep", 0.03))
@@ -35,14 +35,14 @@ async def test_sys_get_state_waits_behind_queued_messages(system: ActorSystem) -
     return await state(ref)
 
 
-@fact("sys:replace_state")
+@fact("sys:replace_state", [2, 2])
 async def test_sys_replace_state(system: ActorSystem) -> Any:
     ref = await system.start(Server, 1)
     replaced = await inspection.replace_state(ref, lambda attributes: {**attributes, "state": attributes["state"] + 1})
     return (replaced["state"], await state(ref))
 
 
-@fact("sys:replace_state with a crashing function keeps the state")
+@fact("sys:replace_state with a crashing function keeps the state", ["error", 1])
 async def test_sys_replace_state_with_a_crashing_function_keeps_the_state(system: ActorSystem) -> Any:
     ref = await system.start(Server, 1)
     try:
@@ -51,7 +51,10 @@ async def test_sys_replace_state_with_a_crashing_function_keeps_the_state(system
         return ("error", await state(ref))
 
 
-@fact("suspended server: call times out, and is served after resume")
+@fact(
+    "suspended server: call times out, and is served after resume",
+    [["exit", ["timeout", "call"]], "nothing", ["terminate", "normal"], ["DOWN", "ref", "process", "pid", "normal"]],
+)
 async def test_suspended_server_call_times_out_and_is_served_after_resume(system: ActorSystem) -> Any:
     ref = await system.start(Server, me())
     await inspection.suspend(ref)
@@ -63,14 +66,14 @@ async def test_suspended_server_call_times_out_and_is_served_after_resume(system
     return (called, quiet, await next_message(), await next_message())
 
 
-@fact("suspended server still answers sys:get_state")
+@fact("suspended server still answers sys:get_state", "hello")
 async def test_suspended_server_still_answers_sys_get_state(system: ActorSystem) -> Any:
     ref = await system.start(Server, "hello")
     await inspection.suspend(ref)
     return await state(ref)
 
 
-@fact("suspend twice, resume twice")
+@fact("suspend twice, resume twice", ["ok", "ok", "ok", "ok"])
 async def test_suspend_twice_resume_twice(system: ActorSystem) -> Any:
     ref = await system.start(Server)
     for change in (inspection.suspend, inspection.suspend, inspection.resume, inspection.resume):
@@ -78,7 +81,7 @@ async def test_suspend_twice_resume_twice(system: ActorSystem) -> Any:
     return ("ok",) * 4
 
 
-@fact("suspended trapping server: parent EXIT stops it")
+@fact("suspended trapping server: parent EXIT stops it", [["terminate", "shutdown"], ["EXIT", "pid", "shutdown"]])
 async def test_suspended_trapping_server_parent_exit_stops_it(system: ActorSystem) -> Any:
     trap_exit()
     ref = await system.start_link(Server, me(), trap=True)
@@ -87,7 +90,10 @@ async def test_suspended_trapping_server_parent_exit_stops_it(system: ActorSyste
     return (await next_message(), await next_message())
 
 
-@fact("suspended server: gen_server:stop ends it, before what is queued")
+@fact(
+    "suspended server: gen_server:stop ends it, before what is queued",
+    ["ok", ["terminate", "normal"], ["DOWN", "ref", "process", "pid", "normal"], "nothing"],
+)
 async def test_suspended_server_gen_server_stop_ends_it_before_what_is_queued(system: ActorSystem) -> Any:
     ref = await system.start(Server, me())
     await inspection.suspend(ref)

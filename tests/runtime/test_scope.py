@@ -342,11 +342,17 @@ def test_a_process_is_an_async_function() -> None:
 
 @virtual_time()
 async def test_a_bubble_needs_a_process() -> None:
+    made = []
+
     @agent_process
     async def main() -> None:
-        bubble(spawn(leaf))
+        made.append(spawn(leaf))
+        bubble(made[0])
+        await made[0]
 
     await main()
+    with pytest.raises(NoProcess, match=r"bubble\(\)"):
+        bubble(made[0])
 
 
 # -- messages -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ramure.machines.base import Image
 from ramure.runtime.errors import ProcessCancelled
 from ramure.testing import InProcessHarness, Text, run_virtual
 from ramure.testing.harness import InProcessMachine
+from ramure.testing.virtual import VirtualLoop
 
 
 class SlowImage(Image):
@@ -81,23 +82,41 @@ def test_a_timed_out_agent_ends_on_the_machine_that_it_was_given_which_stays(mon
     assert harness.machines[0].tmux.lives == {}
 
 
-@pytest.mark.parametrize("turns", range(40))
-def test_an_agent_that_is_left_at_any_step_of_its_start_ends(turns: int) -> None:
-    harness = InProcessHarness(lambda _: Text("Hello."))
+MOST_STEPS = 1000
+"""No start takes as many."""
 
-    @agent_process(image=harness.image)
-    async def main() -> None:
-        asked = asyncio.ensure_future(agent("w"))
-        for _ in range(turns):
+
+async def steps(made: asyncio.Future[Any], count: int) -> bool:
+    """Let the loop go on by that many steps; whether what is made was ready before the last of them."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    for _ in range(count):
+        if made.done():
+            return True
+        await asyncio.sleep(0)
+        while not loop._ready and not made.done():  # a socket or a thread has the next step: turns until then are none
             await asyncio.sleep(0)
+    return False
+
+
+def test_an_agent_that_is_left_at_any_step_of_its_start_ends() -> None:
+    async def main(count: int) -> bool:
+        asked = asyncio.ensure_future(agent("w"))
+        ready = await steps(asked, count)
         asked.cancel()
         await asyncio.wait([asked])
+        assert not (ready and asked.cancelled())
         if asked.cancelled():
             await agent("w")
         await asyncio.sleep(10)
         there_is(agents=1, machines=1)
+        return ready
 
-    run_virtual(main())
+    for count in range(MOST_STEPS):
+        harness = InProcessHarness(lambda _: Text("Hello."))
+        if run_virtual(agent_process(image=harness.image)(main)(count)):
+            break
+    assert 20 < count < MOST_STEPS - 1  # each step of a start was tried, up to its end
 
 
 def test_an_agent_that_is_ready_in_the_turn_in_which_it_is_left_ends() -> None:
@@ -138,21 +157,21 @@ def test_timed_out_machines_do_not_stay() -> None:
     run_virtual(main())
 
 
-@pytest.mark.parametrize("turns", range(20))
-def test_a_machine_that_is_left_at_any_step_of_its_start_ends(turns: int) -> None:
-    harness = InProcessHarness([])
-
-    @agent_process(image=harness.image)
-    async def main() -> None:
+def test_a_machine_that_is_left_at_any_step_of_its_start_ends() -> None:
+    async def main(count: int) -> bool:
         asked = asyncio.ensure_future(machine())
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        ready = await steps(asked, count)
         asked.cancel()
         await asyncio.wait([asked])
+        assert not (ready and asked.cancelled())
         await asyncio.sleep(10)
         there_is(agents=0, machines=0 if asked.cancelled() else 1)
+        return ready
 
-    run_virtual(main())
+    for count in range(MOST_STEPS):
+        if run_virtual(agent_process(image=InProcessHarness([]).image)(main)(count)):
+            break
+    assert 3 < count < MOST_STEPS - 1  # each step of a start was tried, up to its end
 
 
 @pytest.mark.parametrize("what", ["agent", "machine"])
