@@ -33,7 +33,7 @@ SIGNALS: dict[tuple[bool, str], Any] = {
     (False, "normal"): "survived",
     (False, "shutdown"): "shutdown",
     (False, "crash"): "crash",
-    (False, "killed"): "kill",
+    (False, "kill"): "killed",
     (True, "normal"): ["got", "normal"],
     (True, "shutdown"): ["got", "shutdown"],
     (True, "crash"): ["got", "crash"],
