@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         agent,
         agent_process,
         bubble,
-        child,
         connect,
         current_runtime,
         done,
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
         self_ref,
         spawn,
         start_task,
-        supervise,
         trap_exit,
         wait,
     )
@@ -112,13 +110,14 @@ if TYPE_CHECKING:
         WrongArguments,
     )
     from ramure.runtime.gateway import GatewayUnavailable
-    from ramure.runtime.handle import Agent, ChildHandle, ProcessHandle, TreeHandle
+    from ramure.runtime.handle import Agent, ProcessHandle
     from ramure.runtime.logs import DiskFull
     from ramure.runtime.machine_handle import MachineHandle
     from ramure.runtime.ownership import AgentNameTaken
     from ramure.runtime.run import RunFailed
     from ramure.runtime.stream import Event, EventStream, ListenTimeout, StreamClosed, Subscription
     from ramure.runtime.supervision import ChildrenFailed, GaveUp
+    from ramure.runtime.trees import ChildHandle, TreeHandle, child, supervise
     from ramure.supervisors.backoff import Backoff
     from ramure.supervisors.errors import (
         AlreadyPresent,
@@ -294,7 +293,7 @@ _MODULES = {
     "ramure.agents.requests": "Usage",
     "ramure.agents.schema": "BadTool InvalidArguments UnsupportedParameter",
     "ramure.agents.toolchain.errors": "SetupBusy SetupFailed ToolError ToolMissing ToolTooOld",
-    "ramure.api": "AgentProcess agent agent_process bubble child connect current_runtime done emit expose fail machine receive self_ref spawn start_task supervise trap_exit wait",
+    "ramure.api": "AgentProcess agent agent_process bubble connect current_runtime done emit expose fail machine receive self_ref spawn start_task trap_exit wait",
     "ramure.executor": "NoThread",
     "ramure.errors": "ActorDied AskTimeout ExecutionFailed InternalError MailboxFull NameTaken NoSuchName NotInActor OperationalError RamureError RequestRefused StartFailed StopTimeout UnsupportedPlatform UsageError WouldDeadlock",
     "ramure.faults": "ExitRaised",
@@ -309,13 +308,14 @@ _MODULES = {
     "ramure.runtime.each": "Each ItemResult each",
     "ramure.runtime.errors": "AgentDied BodyStuck EndpointError NoProcess NoSuchEndpoint NotAwaited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout Stalled WaitsForItself WrongArguments",
     "ramure.runtime.gateway": "GatewayUnavailable",
-    "ramure.runtime.handle": "Agent ChildHandle ProcessHandle TreeHandle",
+    "ramure.runtime.handle": "Agent ProcessHandle",
     "ramure.runtime.logs": "DiskFull",
     "ramure.runtime.machine_handle": "MachineHandle",
     "ramure.runtime.ownership": "AgentNameTaken",
     "ramure.runtime.run": "RunFailed",
     "ramure.runtime.stream": "Event EventStream ListenTimeout StreamClosed Subscription",
     "ramure.runtime.supervision": "ChildrenFailed GaveUp",
+    "ramure.runtime.trees": "ChildHandle TreeHandle child supervise",
     "ramure.supervisors.backoff": "Backoff",
     "ramure.supervisors.errors": "AlreadyPresent AlreadyStarted ChildNotFound ChildRestarting ChildRunning ChildStartFailed ChildStopping ChildTemporary InvalidSpec NotForDynamic SupervisorError SupervisorStopping TooManyChildren",
     "ramure.supervisors.tasks": "TaskFailed",

@@ -21,7 +21,6 @@ from ramure.machines.errors import MachineDown
 from ramure.places import here, missing_await, names_its_line, place_of_call
 from ramure.runtime.checks import (
     check_agent,
-    check_count,
     check_endpoint,
     check_event,
     check_files,
@@ -34,7 +33,7 @@ from ramure.runtime.connections import connect_agents
 from ramure.runtime.each import Each
 from ramure.runtime.eager import Eager
 from ramure.runtime.errors import NoProcess, ProcessFailed
-from ramure.runtime.handle import Agent, ChildHandle, ProcessHandle, TreeHandle
+from ramure.runtime.handle import Agent, ProcessHandle
 from ramure.runtime.machine_handle import MachineHandle
 from ramure.runtime.messages import (
     Bubble,
@@ -53,23 +52,22 @@ from ramure.runtime.retry import note_spawn
 from ramure.runtime.run import Run, RunOptions, cancel_and_wait
 from ramure.runtime.scope import ask_process, current_process, live_process, process_here
 from ramure.runtime.signals import interruptible
-from ramure.runtime.stream import Event, EventStream
-from ramure.runtime.supervision import Child, Slot, TreePlan, check_children, run_tree, tells_failure
-from ramure.supervisors import Backoff, Flags
+from ramure.runtime.stream import Event
+from ramure.runtime.trees import ChildHandle
+from ramure.supervisors import Backoff
 from ramure.tracebacks import fold
 
 if TYPE_CHECKING:
     import os
 
     from ramure.machines.base import Image
-    from ramure.supervisors.spec import Restart, RestartIf
+    from ramure.supervisors.spec import Restart
 
 __all__ = [
     "AgentProcess",
     "agent",
     "agent_process",
     "bubble",
-    "child",
     "connect",
     "current_runtime",
     "done",
@@ -81,7 +79,6 @@ __all__ = [
     "self_ref",
     "spawn",
     "start_task",
-    "supervise",
     "trap_exit",
     "wait",
 ]
@@ -412,7 +409,7 @@ def emit(type: str, data: Any = None) -> None:
     record.recorder.tell(Emit(next(record.emitted), Event(type, data, None, record.run.system.clock.wall())))
 
 
-def bubble(handle: ProcessHandle[Any] | ChildHandle | Each[Any, Any], source: str | None = None) -> None:
+def bubble(handle: ProcessHandle[Any] | ChildHandle[Any] | Each[Any, Any], source: str | None = None) -> None:
     """Make a process's events this one's too, tagged with ``source`` (default: the process's name).
 
     An event that was bubbled before keeps the tag that it has. Asked for twice with one tag, it is done once.
@@ -447,84 +444,6 @@ def spawn(function: AgentProcess[P, R], *args: P.args, **kwargs: P.kwargs) -> Pr
     if parent.retries:
         note_spawn(parent, record)
     return ProcessHandle(record)
-
-
-def child(
-    function: AgentProcess[P, Any],
-    /,
-    *args: Any,
-    id: Any = None,
-    restart: Restart = "transient",
-    restart_if: RestartIf | None = None,
-    **kwargs: Any,
-) -> Child:
-    """One child for :func:`supervise`: ``child(run_task, spec, id=spec)``.
-
-    ``id`` is what results, events and calls are bound to (default: the function's name). ``restart``:
-    ``"transient"`` (after a failure), ``"permanent"`` (always) or ``"temporary"`` (never). ``restart_if``:
-    exception types, or a predicate on the exit reason: restart only then.
-    """
-    if not isinstance(function, AgentProcess):
-        raise UsageError(f"child({function!r}): give a function that is decorated with @agent_process")
-    return Child(function, args, kwargs, function.name if id is None else id, restart, restart_if)
-
-
-@names_its_line
-async def supervise(
-    *children: Child,
-    strategy: str = "one_for_one",
-    max_restarts: int = 3,
-    within: float = 600,
-    backoff: Backoff | None = None,
-    name: str = "supervise",
-    retain: int | None = None,
-) -> TreeHandle:
-    """Start ``children`` in a supervision tree of their own, and return its handle when all have been started::
-
-        workers = await supervise(child(run_task, "a", id="a"), child(run_task, "b", id="b"))
-        results = await workers
-
-    ``await handle`` gives their results by id, when all have ended; it raises GaveUp after more than
-    ``max_restarts`` restarts within ``within`` seconds, and ChildrenFailed for children that failed and are
-    not restarted. ``handle[id]`` is one child's place: its ``call``, ``attach`` and events go on across
-    restarts. ``strategy`` is a supervisor's: one_for_one, one_for_all, rest_for_one.
-
-    The stream has ``child_started``, ``restarted``, ``done``, ``failed`` and ``gave_up``, and what the
-    children emit, each with the child's id as its source; a child has one ``done``, ``failed`` or ``cancelled``,
-    its last end. The tree's own end closes the stream, and adds no event. ``retain``: how many events it keeps for late
-    readers (default: all); the stream of a child's place keeps as many as its function's own ``retain`` says.
-    """
-    parent = process_here("supervise()")
-    check_children(children)
-    check_count("supervise()", "retain", retain)
-    options = {"strategy": strategy, "intensity": max_restarts, "period": within, "backoff": backoff}
-    Flags(strategy, max_restarts, within, backoff=backoff)  # what is wrong with them is said here
-    stream = EventStream(retain, tells_end=tells_failure)
-    record = parent.run.new_process(name, parent, None, of_tree=True, stream=stream)
-    slots = {each.id: Slot(each.id, record, EventStream(each.function.retain), each) for each in children}
-    record.slots = slots
-    for slot in slots.values():
-        slot.stream.on_wait = parent.run.stalls.look
-    tree = TreePlan(children, options, slots)
-    parent.run.start_process(ProcessPlan(record, run_tree, (tree,), {}, None, contextvars.copy_context()))
-    await _running(record, tree)
-    return TreeHandle(record, tree.slots)
-
-
-async def _running(record: ProcessRecord, tree: TreePlan) -> None:
-    """Return when all children of a tree have been started. Raises what it failed with before."""
-    running, ended = asyncio.ensure_future(tree.running.wait()), asyncio.ensure_future(record.wait_ended())
-    try:
-        await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        await cancel_and_wait(record)
-        raise
-    finally:
-        running.cancel()
-        ended.cancel()
-    if not tree.running.is_set():
-        record.retrieved = True
-        ended.result().result(record.label)
 
 
 @overload

@@ -12,8 +12,9 @@ from ramure.places import here, missing_await
 from ramure.runtime.checks import check_count, check_limit
 from ramure.runtime.fanout import EachPlan, ItemResult, Work
 from ramure.runtime.scope import process_here
+from ramure.runtime.slots import ProcessFunction
 from ramure.runtime.stream import EventStream
-from ramure.runtime.supervision import ChildrenFailed, ProcessFunction, tells_failure
+from ramure.runtime.supervision import ChildrenFailed, tells_failure
 from ramure.supervisors import ChildSpec, Flags
 
 if TYPE_CHECKING:

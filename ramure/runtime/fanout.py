@@ -24,8 +24,9 @@ from ramure.runtime.process import ProcessPlan
 from ramure.runtime.record import Outcome, ProcessRecord
 from ramure.runtime.run import cancel_and_wait
 from ramure.runtime.scope import current_process
+from ramure.runtime.slots import Child, ProcessFunction, Slot
 from ramure.runtime.stream import EventStream
-from ramure.runtime.supervision import Child, ProcessFunction, Slot, Tree
+from ramure.runtime.supervision import Tree
 from ramure.supervisors import ChildSpec, DynamicSupervisor, StartWith, SupervisorError, SupervisorEvent
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Work(Generic[I, R]):
                 )
             self._keys.add(key)
         self._read += 1
-        child = Child(plan.function, (item,), {}, key, plan.restart)
+        child: Child[Any] = Child(plan.function, (item,), {}, key, plan.restart)
         return ItemSlot(key, self.record, EventStream(plan.function.retain), child, number=number)
 
     async def _begin(self, slot: ItemSlot, tree: _EachTree, supervisor: Ref[Any]) -> None:
@@ -246,8 +247,9 @@ class Work(Generic[I, R]):
             )
             self._changed()
 
-    def freed(self, tree: _EachTree, slot: ItemSlot) -> None:
+    def freed(self, tree: _EachTree, slot: Slot) -> None:
         """There is room for another child."""
+        assert isinstance(slot, ItemSlot)
         if tree.places.pop(slot.number, None) is not None:
             self.under_way -= 1
             self._changed()
@@ -292,7 +294,7 @@ class _EachTree(Tree):
     """The bookkeeping of the tree: its children are known by the numbers of their items."""
 
     def __init__(self, record: ProcessRecord, work: Work[Any, Any]) -> None:
-        self.places: dict[Any, ItemSlot] = {}
+        self.places: dict[Any, Slot] = {}
         super().__init__(record, self.places)
         self.work = work
         self.context = work.context
@@ -314,7 +316,6 @@ class _EachTree(Tree):
 
     async def _start(self, slot: Slot) -> Ref[Any]:
         if slot.outcome is not None:  # its process was killed after its last word
-            assert isinstance(slot, ItemSlot)
             self.work.freed(self, slot)
             raise Ignore
         return await super()._start(slot)

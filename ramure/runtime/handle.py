@@ -29,10 +29,9 @@ from ramure.runtime.scope import current_process, process_here
 
 if TYPE_CHECKING:
     from ramure.runtime.stream import EventStream
-    from ramure.runtime.supervision import Slot
     from ramure.types import ExecResult
 
-__all__ = ["Agent", "ChildHandle", "ProcessHandle", "TreeHandle"]
+__all__ = ["Agent", "ProcessHandle"]
 
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -171,69 +170,6 @@ async def _ended(record: ProcessRecord, waiting: ProcessRecord) -> Outcome:
         return await record.wait_ended()
     finally:
         waiting.awaits = None
-
-
-class TreeHandle(ProcessHandle[dict[Any, Any]]):
-    """A tree made by ``supervise``. ``await handle`` gives the children's results by id."""
-
-    def __init__(self, record: ProcessRecord, slots: dict[Any, Slot]) -> None:
-        super().__init__(record)
-        self._slots = slots
-
-    def __getitem__(self, id: Any) -> ChildHandle:
-        """The place of the child ``id``: it goes on across restarts. Raises KeyError."""
-        return ChildHandle(self._slots[id])
-
-    @property
-    def children(self) -> dict[Any, ChildHandle]:
-        """Every child's place, by id."""
-        return {id: ChildHandle(slot) for id, slot in self._slots.items()}
-
-
-class ChildHandle:
-    """A child's place in a tree: whatever process runs in it now."""
-
-    def __init__(self, slot: Slot) -> None:
-        self._slot = slot
-
-    @property
-    def name(self) -> str:
-        """The child's id, as text."""
-        return str(self._slot.id)
-
-    @property
-    def events(self) -> EventStream:
-        """What the child emits, across restarts, with ``restarted`` between; one ending, the last."""
-        return self._slot.stream
-
-    @property
-    def agents(self) -> dict[str, Agent]:
-        """The live agents of the process that runs here now, by name."""
-        record = self._slot.record
-        return {} if record is None else {name: Agent(agent) for name, agent in record.agents.items()}
-
-    @property
-    def restarts(self) -> int:
-        """How often it was started again."""
-        return max(0, self._slot.incarnations - 1)
-
-    @names_its_line
-    async def call(self, name: str, /, **arguments: Any) -> Any:
-        """As :meth:`ProcessHandle.call`; during a restart it waits for the next process. A call that was in
-        flight when the process died raises ProcessEnded, and is never sent again."""
-        return await self._slot.call(name, arguments)
-
-    @names_its_line
-    async def attach(self, agent: Agent, *, only: Iterable[str] | None = None, prefix: str = "") -> None:
-        """As :meth:`ProcessHandle.attach`; goes on across restarts."""
-        record = await self._slot.process()
-        attachment = Attachment(agent._record, self.call, only, prefix)
-        answers = attachment.present(record)
-        self._slot.on_expose(attachment)
-        await asyncio.gather(*answers)
-
-    def __repr__(self) -> str:
-        return f"<child {self._slot.id!r} of {self._slot.tree.path}>"
 
 
 class Agent:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ramure.runtime.fanout import Work
     from ramure.runtime.retry import Retry
     from ramure.runtime.run import Run
-    from ramure.runtime.supervision import Slot
+    from ramure.runtime.slots import Slot
 
 __all__ = ["AgentRecord", "MachineRecord", "OnIdle", "Outcome", "ProcessRecord"]
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["AgentView", "ProcessView", "Snapshot", "WaitView", "deciders", "stalled"]
+__all__ = ["AgentView", "ProcessView", "Snapshot", "WaitKind", "WaitView", "deciders", "stalled"]
 
 WaitKind = Literal["wait", "events", "agent_events", "receive", "each", "handle"]
 

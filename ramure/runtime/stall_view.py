@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.runtime.carriers import OURS, Carriers, Frontier
 from ramure.runtime.scope import process_of
-from ramure.runtime.stall import AgentView, ProcessView, Snapshot, WaitView
+from ramure.runtime.stall import AgentView, ProcessView, Snapshot, WaitKind, WaitView
 from ramure.runtime.status import agent_actor
 
 if TYPE_CHECKING:
@@ -147,11 +147,8 @@ def _waits(run: Run, live: Iterable[ProcessRecord]) -> dict[int, Place]:
             note(ask.future, WaitView("wait"), ask.fail)
         for future in record.stream.readers:
             note(future, WaitView("events", record.number))
-        for future in record.each.waits if record.each is not None else ():
-            note(future, WaitView("each", record.number))
-        for slot in record.slots.values():
-            for future in slot.stream.readers:
-                note(future, WaitView("events", record.number))
+        for future, kind in _of_tree(record):
+            note(future, WaitView(kind, record.number))
         for future in record.waiters:
             note(future, WaitView("handle", record.number))
         reader = record.inbox.reader
@@ -161,6 +158,17 @@ def _waits(run: Run, live: Iterable[ProcessRecord]) -> dict[int, Place]:
         for future in agent.stream.readers:
             note(future, WaitView("agent_events", agent.address))
     return found
+
+
+def _of_tree(record: ProcessRecord) -> Iterator[tuple[asyncio.Future[Any], WaitKind]]:
+    """What those wait for who wait for a child of a tree, or for the items or results of an ``each``."""
+    for future in record.each.waits if record.each is not None else ():
+        yield future, "each"
+    for slot in record.slots.values():
+        for future in slot.stream.readers:
+            yield future, "events"
+        for future in slot.waits:
+            yield future, "handle"
 
 
 def _failing(future: asyncio.Future[Any]) -> Callable[[BaseException], None]:

@@ -10,38 +10,32 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
 from ramure.actors import Call, Ref
-from ramure.errors import ActorDied, ExecutionFailed, UsageError
+from ramure.errors import ActorDied, ExecutionFailed
 from ramure.exits import SHUTDOWN, Crashed, format_exit
 from ramure.runtime.errors import ProcessEnded
-from ramure.runtime.messages import Bubbled, CallEndpoint
+from ramure.runtime.messages import Bubbled
 from ramure.runtime.process import Process, ProcessPlan
-from ramure.runtime.record import OnIdle, Outcome, ProcessRecord
+from ramure.runtime.record import Outcome, ProcessRecord
 from ramure.runtime.scope import current_process
-from ramure.runtime.stream import ENDINGS, Event, EventStream, tagged
-from ramure.supervisors import ChildSpec, StartWith, Supervisor, SupervisorEvent
+from ramure.runtime.slots import Slot
+from ramure.runtime.stream import ENDINGS, Event, tagged
+from ramure.supervisors import (
+    ChildRestarting,
+    ChildRunning,
+    ChildSpec,
+    StartWith,
+    Supervisor,
+    SupervisorError,
+    SupervisorEvent,
+)
 
-if TYPE_CHECKING:
-    from ramure.machines.base import Image
-    from ramure.runtime.attachment import Attachment
-    from ramure.supervisors.spec import Restart, RestartIf
-
-__all__ = [
-    "Child",
-    "ChildrenFailed",
-    "GaveUp",
-    "ProcessFunction",
-    "Slot",
-    "Tree",
-    "TreePlan",
-    "check_children",
-    "run_tree",
-    "tells_failure",
-]
+__all__ = ["ChildrenFailed", "GaveUp", "Tree", "TreePlan", "run_tree", "tells_failure"]
 
 
 NAMED: Final = 20
@@ -89,92 +83,17 @@ class ChildrenFailed(ExecutionFailed, ExceptionGroup[Exception]):
         return ChildrenFailed, (self.failures, self.results, self.stopped_by)  # a group is made with its parts
 
 
-class ProcessFunction(Protocol):
-    """A decorated function, as far as a tree needs to know it."""
-
-    name: str
-    function: Callable[..., Awaitable[Any]]
-    image: Image | None
-    timeout: float | None
-    retain: int | None
-    on_idle: OnIdle
-
-
-@dataclass(frozen=True)
-class Child:
-    """One child of a tree; made by :func:`ramure.child`."""
-
-    function: ProcessFunction
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    id: Any = None
-    restart: Restart = "transient"
-    restart_if: RestartIf | None = None
-
-
-@dataclass(eq=False)
-class Slot:
-    """A child's place: its present process, its stream across restarts, how it ended for good."""
-
-    id: Any
-    tree: ProcessRecord
-    stream: EventStream
-    child: Child
-    record: ProcessRecord | None = None
-    outcome: Outcome | None = None
-    incarnations: int = 0
-    attachments: list[Attachment] = field(default_factory=list)
-    """What is to be shown the endpoints of each process in this place."""
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def changed(self) -> None:
-        """Somebody may wait for another process, or for the end."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    @property
-    def is_between(self) -> bool:
-        """True while no process runs here, and one will."""
-        return self.outcome is None and (self.record is None or self.record.outcome is not None)
-
-    def on_expose(self, attachment: Attachment) -> None:
-        """Show it each endpoint to come, of the process that runs here now and of those after it. Those of agents that
-        have ended are forgotten."""
-        assert self.record is not None  # it has endpoints
-        self.record.on_expose(attachment)
-        self.attachments = [*(each for each in self.attachments if not each.over), attachment]
-
-    async def process(self) -> ProcessRecord:
-        """The process that runs in this place now; during a restart, the next one."""
-        while True:
-            record = self.record
-            if record is not None and record.outcome is None:
-                await record.wait_started()
-                if record.ref is not None and record.ref.is_alive():
-                    return record
-            if self.outcome is not None or self.tree.outcome is not None:
-                raise ProcessEnded(str(self.id), "calling it", self.outcome.exit_reason() if self.outcome else None)
-            await self._changed.wait()
-
-    async def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Call an endpoint. What was in flight when the process died raises, and is never sent again."""
-        record = await self.process()
-        assert record.ref is not None
-        try:
-            return await record.ref.ask(CallEndpoint(name, arguments), timeout=None)
-        except ActorDied as died:
-            raise ProcessEnded(record.label, f"calling {name!r}", died.reason) from died
-
-
 @dataclass
 class TreePlan:
     """What a tree is made from."""
 
-    children: tuple[Child, ...]
+    slots: dict[Any, Slot]
     options: Mapping[str, Any]
-    slots: dict[Any, Slot] = field(default_factory=dict)
+    limit: int | None = None
+    tree: Tree | None = None
+    """Since it began."""
     running: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when all children have been started."""
+    """Set when all children have been started, or as many as may run at once."""
 
 
 async def run_tree(plan: TreePlan) -> dict[Any, Any]:
@@ -182,18 +101,16 @@ async def run_tree(plan: TreePlan) -> dict[Any, Any]:
     record = current_process()
     assert record is not None
     assert record.children is not None
-    tree = Tree(record, plan.slots, held=plan.options["strategy"] != "one_for_one")
-    specs = [tree.spec(slot) for slot in plan.slots.values()]
-    # The tree ends by itself when its last child has; one that has permanent children never does.
-    lasting = any(child.restart == "permanent" for child in plan.children)
+    held = plan.options["strategy"] != "one_for_one"
+    tree = plan.tree = Tree(record, plan.slots, held=held, limit=plan.limit)
     start: Call[Any] = Call(
         "start_child",
         (
             ChildSpec(
                 "supervisor",
                 Supervisor,
-                (specs,),
-                {**plan.options, "auto_shutdown": "never" if lasting else "all_significant", "on_event": tree.on_event},
+                ([tree.spec(slot) for slot in tree.first()],),
+                {**plan.options, "on_event": tree.on_event},
                 restart="temporary",
                 shutdown="infinity",
                 type="supervisor",
@@ -201,9 +118,9 @@ async def run_tree(plan: TreePlan) -> dict[Any, Any]:
         ),
     )
     try:
-        supervisor: Ref[Any] = await record.children.ask(start, timeout=None)
+        tree.supervisor = await record.children.ask(start, timeout=None)
         plan.running.set()
-        await supervisor.wait()
+        await tree.keep()
     finally:
         tree.close()
     return tree.result()
@@ -215,13 +132,108 @@ class Tree:
     context: contextvars.Context | None = None
     """What its children run in; None: what their supervisor does."""
 
-    def __init__(self, record: ProcessRecord, slots: Mapping[Any, Slot], *, held: bool = False) -> None:
+    def __init__(
+        self, record: ProcessRecord, slots: dict[Any, Slot], *, held: bool = False, limit: int | None = None
+    ) -> None:
         self.record = record
         self.slots = slots
+        self.supervisor: Ref[Any] | None = None
         self.gave_up: GaveUp | None = None
         self._held: dict[Slot, Outcome] | None = {} if held else None
         """How children ended that may be started again with another one; None: none is, or not any more."""
+        self._limit = limit
+        self._queue: deque[Slot] = deque()
+        """Those that have not been started yet."""
+        self._taken: set[Slot] = set()
+        """Those that count for the limit."""
+        self._news = asyncio.Event()
         self._closing = False
+
+    # -- who runs -----------------------------------------------------------------------------------------------
+
+    def first(self) -> list[Slot]:
+        """Those that the supervisor begins with; the others wait for room."""
+        slots = list(self.slots.values())
+        for slot in slots[self._limit :] if self._limit is not None else ():
+            slot.queued = True
+            self._queue.append(slot)
+        first = slots[: self._limit]
+        self._taken.update(first)
+        return first
+
+    async def keep(self) -> None:
+        """Start what waits for room. Return when all children have ended for good, or the supervisor has."""
+        assert self.supervisor is not None
+        ended = asyncio.ensure_future(self.supervisor.wait())
+        try:
+            while not ended.done():
+                self._news.clear()
+                while self._queue and (self._limit is None or len(self._taken) < self._limit):
+                    await self._start_next(self.supervisor)
+                if self._is_over():
+                    self._closing = True
+                    await self.supervisor.stop(SHUTDOWN)
+                    return
+                news = asyncio.ensure_future(self._news.wait())
+                await asyncio.wait([ended, news], return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+        finally:
+            ended.cancel()
+
+    def _is_over(self) -> bool:
+        held = self._held or {}
+        return not self._queue and all(slot.outcome is not None or slot in held for slot in self.slots.values())
+
+    async def _start_next(self, supervisor: Ref[Any]) -> None:
+        slot = self._queue.popleft()
+        slot.queued = False
+        self._taken.add(slot)
+        try:
+            await supervisor.ask(Call("start_child", (self.spec(slot),)), timeout=None)
+        except (ActorDied, SupervisorError) as error:
+            self.settle(slot, Outcome("failed", error=error))
+        slot.begun.set()
+
+    async def add(self, slot: Slot) -> None:
+        """Have it started, when there is room; returns when it runs, has failed to, or waits for room. Raises ProcessEnded
+        where the tree ends."""
+        if self._closing or self.record.outcome is not None:
+            raise ProcessEnded(self.record.label, f"adding {slot.id!r}")
+        slot.queued = True
+        self._queue.append(slot)
+        self.slots[slot.id] = slot
+        self._news.set()
+        if self._limit is None or len(self._taken) + len(self._queue) <= self._limit:
+            await slot.begun.wait()
+
+    async def end(self, slot: Slot) -> None:
+        """End a child for good; returns when it has ended."""
+        if slot in self._queue:
+            self._queue.remove(slot)
+            slot.queued = False
+        else:
+            await self._forget(slot)
+            if slot.record is not None:
+                await slot.record.wait_ended()
+        held = self._held.pop(slot, None) if self._held is not None else None
+        self.settle(slot, held or Outcome("cancelled", reason=SHUTDOWN))
+        self._news.set()
+
+    async def _forget(self, slot: Slot) -> None:
+        """Have the supervisor end it, and forget it."""
+        assert self.supervisor is not None
+        target = (slot.child.id,)
+        while True:
+            try:
+                await self.supervisor.ask(Call("terminate_child", target), timeout=None)
+                await self.supervisor.ask(Call("delete_child", target), timeout=None)
+            except (ChildRunning, ChildRestarting):  # started again meanwhile, with another one
+                continue
+            except (ActorDied, SupervisorError):  # it is forgotten already, or all of the tree ends
+                return
+            return
+
+    # -- what becomes of them -------------------------------------------------------------------------------------
 
     def spec(self, slot: Slot) -> ChildSpec:
         child = slot.child
@@ -231,7 +243,6 @@ class Tree:
             (slot,),
             restart=child.restart,
             restart_if=child.restart_if,
-            significant=child.restart != "permanent",
             shutdown="infinity",
             type="supervisor",
         )
@@ -313,6 +324,7 @@ class Tree:
         """A child's process has ended, and is not started again for its own sake."""
         if self._held is not None and slot.child.restart != "temporary":
             self._held[slot] = outcome
+            self._news.set()
         else:
             self.settle(slot, outcome)
 
@@ -338,11 +350,21 @@ class Tree:
         if slot.outcome is not None or self._goes_on(slot, outcome):
             return
         slot.outcome = outcome
+        slot.begun.set()
+        if slot.record is None or slot.record.outcome is not None:
+            self._left(slot)
+        else:  # it was killed, and what it owned is ending
+            slot.record.when_ended(lambda: self._left(slot))
         ending = outcome.ending()
         slot.stream.publish(ending)
         slot.stream.close()
         slot.changed()
         self._publish(slot, Event(ending.type, ending.data, str(slot.id)))
+
+    def _left(self, slot: Slot) -> None:
+        """There is room for another one."""
+        self._taken.discard(slot)
+        self._news.set()
 
     def _goes_on(self, slot: Slot, outcome: Outcome) -> bool:
         """A permanent child's good end is not its last."""
@@ -377,16 +399,3 @@ class Tree:
 def tells_failure(event: Event) -> bool:
     """True for an event of a tree that says why ``await handle`` will raise."""
     return event.type == "gave_up" or (event.source is not None and event.type in ("failed", "cancelled"))
-
-
-def check_children(children: tuple[Child, ...]) -> None:
-    """Raise UsageError for what cannot be a tree."""
-    if not children:
-        raise UsageError("supervise() needs at least one child(...)")
-    seen: set[Any] = set()
-    for child in children:
-        if not isinstance(child, Child):
-            raise UsageError(f"supervise({child!r}): give child(function, ..., id=...)")
-        if child.id in seen:
-            raise UsageError(f"supervise(): two children have the id {child.id!r}; give each one of its own")
-        seen.add(child.id)

@@ -25,7 +25,7 @@ from ramure import (
     supervise,
     wait,
 )
-from ramure.runtime.handle import TreeHandle
+from ramure.runtime.trees import TreeHandle
 from ramure.supervisors import Backoff
 from ramure.testing import Conversation, ScriptedModel, Step, Text, ToolCall
 
@@ -155,12 +155,12 @@ async def test_a_farm_whose_agents_are_killed_beyond_their_limit(ramure_home: Pa
             finisher(conversation) if conversation.new_tool_results else ToolCall("finish", {"summary": spec.upper()})
         )
 
-    async def life(workers: TreeHandle, spec: str, number: int) -> None:
+    async def life(workers: TreeHandle[Any], spec: str, number: int) -> None:
         await workers.events.listen_for(
             "ready", timeout=90, where=lambda event: event.source == spec and event.data == number
         )
 
-    async def begin(workers: TreeHandle, spec: str) -> None:
+    async def begin(workers: TreeHandle[Any], spec: str) -> None:
         await life(workers, spec, 1)
         await workers[spec].call("begin")
         if spec in "bd":

@@ -35,8 +35,9 @@ from ramure import (
 from ramure.actors import Ask, Call, Down, Exit
 from ramure.actors.tracing import TraceEvent
 from ramure.machines.errors import NotSupported
-from ramure.runtime.handle import ChildHandle, ProcessHandle, TreeHandle
+from ramure.runtime.handle import ProcessHandle
 from ramure.runtime.tree import run_tree
+from ramure.runtime.trees import ChildHandle, TreeHandle
 from ramure.testing import InProcessHarness, ToolCall, virtual_time
 
 Uses = Callable[..., AbstractContextManager[None]]
@@ -132,7 +133,14 @@ async def use_processes(uses: Uses) -> None:
     with uses("agent_process"):
         assert await part(3) == 3
     with uses("supervise", "child"):
-        workers = await supervise(child(part, id="a"), child(part, 2, id="b"))
+        workers = await supervise(child(part, id="a"), child(part, 2, id="b"), child(serves, id="s"))
+    with uses("handle.restart"):
+        await workers["s"].restart()
+    with uses("handle.add"):
+        await workers.add(child(serves, id="t"))
+    with uses("handle.remove"):
+        await workers.remove("t")
+        await workers.remove("s")
         assert await workers == {"a": 1, "b": 2}
     with uses("fail"):
         assert (await spawn(fails).events.listen_for("failed")).data

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, assert_type
 
 from ramure import (
     Agent,
+    ChildHandle,
     Each,
     ItemResult,
     MachineHandle,
+    TreeHandle,
     agent,
     agent_process,
     bubble,
+    child,
     connect,
     done,
     each,
     machine,
     spawn,
     start_task,
+    supervise,
     wait,
 )
 
@@ -82,6 +87,30 @@ async def the_others() -> None:
 @agent_process
 async def size(path: str | Path, unit: str = "bytes") -> str:
     return f"{path} {unit}"
+
+
+@agent_process
+async def trees() -> None:
+    tree = await supervise(child(half, 1), child(half, 2, id="b", restart="temporary"), child(half, n=3), limit=2)
+    assert_type(tree, TreeHandle[int])
+    assert_type(await tree, dict[Any, int])
+    assert_type(tree["b"], ChildHandle[int])
+    assert_type(await tree["b"], int)
+    assert_type(await (await tree.add(child(half, 4, id="c"))), int)
+    tree["b"].cancel()
+    await tree["b"].cancel()
+    await supervise(child(half, 1), child(size, "a", id="a"), child(size, "a", "MB", id="b"))
+    await supervise(*(child(size, text, id=text, restart="transient", restart_if=OSError) for text in ("a", "b")))
+    replace(child(size, "a", unit="MB"), id="c")
+    child(half, "a")  # wrong: it takes a number
+    child(half, "a", id="a")  # wrong: it takes a number
+    child(half, id="a")  # wrong: it takes an argument
+    child(half, 1, 2, id="a")  # wrong: it takes one
+    child(numbers)  # wrong: it is no process
+    child(half, 1, id="a", restart="never")  # wrong: there is no such choice
+    await tree.add(child(size, "a"))  # wrong: its results are texts
+    tree["b"].restart()  # wrong: its await is missing
+    tree.remove("b")  # wrong: its await is missing
 
 
 async def numbers() -> AsyncIterator[int]:
