@@ -9,7 +9,7 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check lint types extension format test quick lowest edges bench conformance chaos links delivery soak coverage mutants clean
+.PHONY: help venv demo check lint types extension format test quick lowest edges hostile crowd bench conformance chaos links delivery soak coverage mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -66,6 +66,14 @@ edges: $(VENV)/.stamp  ## random trials of what must not touch what is yours: gi
 	@tools/need.sh tmux ps git sshd ssh bwrap
 	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/edges tests/e2e/test_stalled.py \
 		tests/chaos/test_table.py tests/testing/test_harness_conformance.py $(PYTEST_ARGS)
+
+hostile: $(VENV)/.stamp  ## attacks from each position, also the slow ones: tests/hostile/README.md lists them (N=: size of the fuzz)
+	@tools/need.sh tmux ps git sshd ssh bwrap dockerd docker
+	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/hostile tests/machines/test_sandbox.py tests/machines/test_removal.py \
+		tests/control/test_server.py tests/control/test_fuzz.py tests/edges/test_files.py $(PYTEST_ARGS)
+
+crowd: $(VENV)/.stamp  ## 1,000 agents for half an hour: what must not grow (N=: how many seconds)
+	$(BIN)/python -m benchmarks.runtime.soak $(if $(N),--seconds $(N))
 
 bench: $(VENV)/.stamp  ## figures, printed and compared with the recorded ones
 	@tools/need.sh tmux ps sshd bwrap dockerd docker

@@ -42,15 +42,16 @@ async def opened(url: str, *protocols: str) -> ClientConnection:
 
 class Agent:
     """One agent. ``calls``: this many, timed, each followed by the same text to the bare websockets server at ``echo``,
-    which sends it back. ``pause``: for ever, a call and such a pause."""
+    which sends it back. ``pause``: for ever, a call and such a pause; before that ``fill`` reports that are only events."""
 
     def __init__(self, command: dict[str, Any]) -> None:
         self.config = command["config"]
         self.calls = command.get("calls", 0)
         self.pause = command.get("pause")
+        self.fill = command.get("fill", 0)
         self.echo = command.get("echo", "")
         self.text = command["text"]
-        self.applied = self.made = 0
+        self.applied = self.made = self.n = 0
         self.read_at = 0.0
         self.answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.has_tool = asyncio.Event()
@@ -100,13 +101,16 @@ class Agent:
 
     async def call(self) -> None:
         self.made += 1
-        await self.socket.send(json.dumps(self.report()))
+        await self.socket.send(self.calls_echo())
         answer = await self.answers.get()
         if not answer["ok"] or answer["call_id"] != str(self.made) or answer["text"] != self.text:
             tell(failed=self.config["agent"], error=f"the answer {answer}")
 
     async def work(self) -> None:
         await self.has_tool.wait()
+        for number in range(self.fill):
+            await self.socket.send(self.report("tool_end", tool_call_id=str(number), text=self.text))
+            await asyncio.sleep(0)
         if self.pause is not None:
             await asyncio.sleep(self.pause * (hash(self.config["launch"]) % 100) / 100)  # not all at once
             while True:
@@ -119,15 +123,19 @@ class Agent:
                 await self.call()
                 times[0].append(self.read_at - began)  # both until the answer is read: what comes then is the client's
                 began = time.perf_counter()
-                await socket.send(json.dumps(self.report()))
+                await socket.send(self.calls_echo(again=True))
                 json.loads(await socket.recv())
                 times[1].append(time.perf_counter() - began)
         ours, bare = (statistics.median(each[CALM:]) for each in times)
         tell(done=self.config["agent"], ours=ours, bare=bare)
 
-    def report(self) -> dict[str, Any]:
-        data = {"call_id": str(self.made), "name": "echo", "arguments": {"text": self.text}}
-        return {"type": "report", "n": self.made, "kind": "tool_call", "data": data}
+    def calls_echo(self, *, again: bool = False) -> str:
+        self.n -= again  # that one goes elsewhere
+        return self.report("tool_call", call_id=str(self.made), name="echo", arguments={"text": self.text})
+
+    def report(self, kind: str, **data: Any) -> str:
+        self.n += 1
+        return json.dumps({"type": "report", "n": self.n, "kind": kind, "data": data})
 
 
 async def main() -> None:

@@ -585,7 +585,8 @@ class AgentActor(Actor):
 
     def _begin(self, call: BeginCall) -> None:
         """A call is in the log before it is carried out: if this program is killed, the log says what was under way."""
-        self.turns.on_call(call.name)
+        if call.name in self._tools:  # what it calls otherwise is its own invention
+            self.turns.on_call(call.name)
         data = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
         written = self._write("tool_call", data, "agent", _CallWritten(call))
         self.options.on_event("tool_call", data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ramure.actors import Ref
 from ramure.actors.reports import path_of
@@ -17,6 +17,9 @@ from ramure.supervisors import SupervisorEvent
 __all__ = ["Lives"]
 
 logger = get_logger("ramure.agents")
+
+MOST_TOOLS: Final = 1000
+"""Calls under way that are remembered, to be told of when pi dies."""
 
 
 class Lives:
@@ -47,9 +50,9 @@ class Lives:
     def on_tool(self, kind: str, data: Mapping[str, Any]) -> None:
         """pi has begun or ended a call of a tool, its own or the run's."""
         call_id = str(data.get("tool_call_id"))
-        if kind == "tool_start":
+        if kind == "tool_start" and len(self._tools) < MOST_TOOLS:
             self._tools[call_id] = str(data.get("name"))
-        else:
+        elif kind == "tool_end":
             self._tools.pop(call_id, None)
 
     def on_ready(self) -> None:

@@ -16,7 +16,7 @@ The rules, in short:
 
 from __future__ import annotations
 
-from collections import deque
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat, takewhile
@@ -69,7 +69,10 @@ MOST_CALLS: Final = 1000
 """Calls of one agent that may be under way at a time; each is a task, and a model makes a few dozen at most."""
 
 KEPT_RESULTS: Final = 100
-"""Results of finished calls that are kept to be told again; of older ones only the id is remembered."""
+"""Results of finished calls that are kept to be told again; of older ones only a digest of the id is remembered."""
+
+MOST_FORGED: Final = 1000
+"""Messages of another origin in one launch's session that are told of, each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,11 @@ class Reported:
 Effect = Send | Refuse | InSession | MissingFromSession | Forged | BeginCall | CancelCall | Reported
 
 
+def _digest(call_id: str) -> int:
+    """Of a call id that may be long: there may be millions of them in an agent's life."""
+    return int.from_bytes(hashlib.blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
 class Delivery:
     """The delivery state of one agent, across connections and launches. ``marks`` tell its messages from others in its
     session."""
@@ -157,8 +165,8 @@ class Delivery:
         self._sent = 0
         self._reports = 0
         self._running: set[str] = set()
-        self._results: dict[str, ToolResult | None] = {}
-        self._kept: deque[str] = deque()
+        self._results: dict[str, ToolResult] = {}
+        self._older: set[int] = set()
 
     # ---- what the run does ----
 
@@ -211,9 +219,10 @@ class Delivery:
             return []
         self._running.discard(call_id)
         result = self._results[call_id] = ToolResult(call_id, ok, text)
-        self._kept.append(call_id)
-        if len(self._kept) > KEPT_RESULTS:
-            self._results[self._kept.popleft()] = None
+        if len(self._results) > KEPT_RESULTS:
+            oldest = next(iter(self._results))
+            del self._results[oldest]
+            self._older.add(_digest(oldest))
         return [Send(result)] if self._connected else []
 
     # ---- what the connection brings ----
@@ -248,7 +257,7 @@ class Delivery:
         entries = self._offer(hello.applied)
         upto = self._sent
         effects += [Send(Welcome(self._reports, upto)), *entries]
-        return effects + [Send(self._result(call)) for call in hello.calls if call in self._results]
+        return effects + [Send(self._result(call)) for call in hello.calls if self._was_made(call)]
 
     def on_ack(self, applied: int) -> list[Effect]:
         """The extension has applied what it was sent up to ``applied``."""
@@ -291,7 +300,7 @@ class Delivery:
             return [Send(ErrorFrame("call", f"a {report.kind} report needs a call_id, which is a text"))]
         if report.kind == "tool_cancel":
             return [CancelCall(call_id)] if call_id in self._running else []
-        if call_id in self._results:
+        if self._was_made(call_id):
             return [Send(self._result(call_id))]
         if call_id in self._running:
             return []
@@ -303,8 +312,12 @@ class Delivery:
         self._running.add(call_id)
         return [BeginCall(call_id, name, arguments)]
 
+    def _was_made(self, call_id: str) -> bool:
+        """Whether it has ended before."""
+        return call_id in self._results or (bool(self._older) and _digest(call_id) in self._older)
+
     def _result(self, call_id: str) -> ToolResult:
-        kept = self._results[call_id]
+        kept = self._results.get(call_id)
         return kept or ToolResult(call_id, False, "This call was made before, and its result is no longer kept.")
 
     def _told_apart(self, seqs: Sequence[int], marks: Sequence[str]) -> tuple[list[int], list[Effect]]:
@@ -312,9 +325,9 @@ class Delivery:
         found = list(zip(seqs, chain(marks, repeat("")), strict=False))
         others = set(self._marks.others(found))
         own = [seq for seq, mark in found if (seq, mark) not in others]
-        new = sorted(seq for seq, _ in others - self._forged)
-        self._forged |= others
-        return own, [Forged(tuple(dict.fromkeys(new)))] if new else []
+        new = sorted(others - self._forged)[: MOST_FORGED - len(self._forged)]
+        self._forged.update(new)
+        return own, [Forged(tuple(dict.fromkeys(seq for seq, _ in new)))] if new else []
 
     def _known_in_session(self, seqs: Iterable[int]) -> list[Effect]:
         new = tuple(sorted(seq for seq in set(seqs) if seq in self._messages))

@@ -15,7 +15,10 @@ from ramure.agents.wire import MalformedFrame, is_whole
 __all__ = ["KINDS", "checked"]
 
 LONGEST_ID: Final = 4096
-"""Characters of a call's id: every one is remembered for the agent's whole life."""
+"""Characters of a call's id, and of a tool's name: those under way are kept."""
+
+LONGEST_ERROR: Final = 16_384
+"""Characters of an error's or a problem's words that are taken; they are searched for secrets and reasons on the event loop."""
 
 LONGEST_NAME: Final = 512
 """Characters of a model's name that goes into a warning."""
@@ -92,13 +95,19 @@ KINDS: Final[dict[str, dict[str, Check]]] = {
         "provider": _text_or_null,
         "usage": _anything,
     },
-    "run_failed": {**_OUTCOME, "seqs": _seqs, "run": _text_or_null, "model": _text_or_null},
+    "run_failed": {
+        **_OUTCOME,
+        "seqs": _seqs,
+        "run": _text_or_null,
+        "model": _text_or_null,
+        "compaction": _text_or_null,
+    },
     "run_end": {**_OUTCOME, "seqs": _seqs},
     # A call with a wrong name or arguments is answered to the model: agents/protocol.py.
     "tool_call": {"call_id": _id, "tool_call_id": _text_or_null, "name": _anything, "arguments": _anything},
     "tool_cancel": {"call_id": _id},
-    "tool_start": {"tool_call_id": _id, "name": _text, "arguments": _anything},
-    "tool_end": {"tool_call_id": _id, "name": _text, "ok": _flag, "text": _text},
+    "tool_start": {"tool_call_id": _id, "name": _id, "arguments": _anything},
+    "tool_end": {"tool_call_id": _id, "name": _id, "ok": _flag, "text": _text},
     "problem": {
         "code": _text,
         "message": _text,
@@ -109,6 +118,11 @@ KINDS: Final[dict[str, dict[str, Check]]] = {
     },
 }
 """The kinds of reports, and what each field must be where it is there."""
+
+WORDS: Final = {
+    "assistant": ("error",), "run_end": ("error",), "run_failed": ("error", "compaction"), "problem": ("code", "message")
+}  # fmt: skip
+"""The fields that are words of an error."""
 
 NEEDED: Final[dict[str, frozenset[str]]] = {
     "state": frozenset({"state"}),
@@ -133,7 +147,14 @@ def checked(kind: str, data: dict[str, Any]) -> dict[str, Any]:
     for name, check in fields.items():
         if name in data and not check(data[name]):
             raise MalformedFrame("report", f"{kind} report: {name} is {repr(data[name])[:80]}")
-    return {**data, "usage": _usage(data["usage"])} if "usage" in data and kind == "assistant" else data
+    long = {name: _shortened(data[name]) for name in WORDS[kind] if name in data} if kind in WORDS else {}
+    usage = {"usage": _usage(data["usage"])} if "usage" in data and kind == "assistant" else {}
+    return {**data, **long, **usage} if long or usage else data
+
+
+def _shortened(words: Any) -> Any:
+    """Of an error that is longer than any is."""
+    return words if words is None or len(words) <= LONGEST_ERROR else f"{words[:LONGEST_ERROR]}…"
 
 
 def _usage(reported: object) -> dict[str, Any] | None:

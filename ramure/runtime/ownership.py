@@ -30,6 +30,7 @@ __all__ = ["AgentNameTaken", "Ownership"]
 
 
 AGENT_EVENTS: Final = 1000
+AGENT_TEXT: Final = 16 << 20
 """Events of an agent that its stream keeps; its log has them all. An agent may live for weeks."""
 
 
@@ -75,7 +76,11 @@ class Ownership:
             raise AgentNameTaken(self.record.label, name)
         address = self.record.run.take_address(name)
         made = AgentRecord(
-            name, address, self.record, EventStream(AGENT_EVENTS), on_idle=request.options.get("on_idle")
+            name,
+            address,
+            self.record,
+            EventStream(AGENT_EVENTS, most_text=AGENT_TEXT),
+            on_idle=request.options.get("on_idle"),
         )
         made.stream.on_wait = self.record.run.stalls.look
         made.stream.clock = self.system.clock.wall

@@ -56,6 +56,21 @@ class ListenTimeout(OperationalError, TimeoutError):
         super().__init__(f"no event of type {type!r} within {seconds:g} s")
 
 
+def text_in(value: object) -> int:
+    """The characters of the texts in a value of dicts and lists."""
+    found, ahead = 0, [value]
+    while ahead:
+        part = ahead.pop()
+        if isinstance(part, str):
+            found += len(part)
+        elif isinstance(part, dict):
+            ahead += part
+            ahead += part.values()
+        elif isinstance(part, list | tuple):
+            ahead += part
+    return found
+
+
 class Subscription:
     """A callback on a stream; ``cancel()`` ends it."""
 
@@ -74,10 +89,17 @@ class EventStream:
     process that the same task spawned from the same function while it handled that event (the last, of several).
 
     ``retain`` bounds how many events are kept; a reader that comes (or falls) behind them first gets an
-    event of type ``"missed"`` whose data is ``{"count": n}``. Readers never hold up who emits.
+    event of type ``"missed"`` whose data is ``{"count": n}``. Readers never hold up who emits. ``most_text`` bounds the
+    characters of text in the events that are kept, until :meth:`retain` is called; the newest is kept, however large it is.
     """
 
-    def __init__(self, retain: int | None = None, tells_end: Callable[[Event], bool] | None = None) -> None:
+    def __init__(
+        self,
+        retain: int | None = None,
+        tells_end: Callable[[Event], bool] | None = None,
+        *,
+        most_text: int | None = None,
+    ) -> None:
         if retain is not None and retain < 1:
             raise UsageError(f"retain={retain!r}: keep at least 1 event, or None for all")
         self._retain = retain
@@ -95,6 +117,9 @@ class EventStream:
         # A deque drops its oldest at no cost; a list is read from its middle at no cost.
         self._events: list[Event] | deque[Event] = [] if retain is None else deque(maxlen=retain)
         self._first = 0  # the number of the oldest event kept
+        self._most_text = most_text
+        self._sizes: deque[int] = deque()  # of the events kept, where that is bounded
+        self._text = 0
         self._closed = False
         self._wakers: set[asyncio.Future[None]] = set()
         self._subscriptions: dict[Subscription, None] = {}
@@ -107,7 +132,8 @@ class EventStream:
         if limit is not None and limit < 1:
             raise UsageError(f"retain({limit!r}): keep at least 1 event, or None for all")
         end = len(self)
-        self._retain = limit
+        self._retain, self._most_text = limit, None
+        self._sizes.clear()
         self._events = list(self._events) if limit is None else deque(self._events, maxlen=limit)
         self._first = end - len(self._events)
 
@@ -118,13 +144,25 @@ class EventStream:
         if self._closed:
             return
         event = Event(event.type, event.data, event.source, event.at or self.clock(), len(self))
-        if len(self._events) == self._retain:
+        if self._most_text is not None:
+            self._make_room(text_in(event.data), self._most_text)
+        elif len(self._events) == self._retain:
             self._first += 1
         self._events.append(event)
         self._wake()
         for subscription in list(self._subscriptions):
             if subscription in self._subscriptions:
                 subscription.callback(event)
+
+    def _make_room(self, size: int, most: int) -> None:
+        """Drop the oldest events until one with so much text can be kept as well."""
+        assert isinstance(self._events, deque)
+        while self._sizes and (len(self._sizes) == self._retain or self._text + size > most):
+            self._text -= self._sizes.popleft()
+            self._events.popleft()
+            self._first += 1
+        self._sizes.append(size)
+        self._text += size
 
     def take_from(self, source: EventStream) -> bool:
         """Note that what ``source`` gets comes here too (runtime's own). False, and nothing noted, where what comes here

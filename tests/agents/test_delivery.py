@@ -135,6 +135,16 @@ def test_marks_of_two_agents_differ() -> None:
     assert len({MARKS.of(seq) for seq in range(100)}) == 100
 
 
+def test_of_other_origins_messages_so_many_are_told_of_and_remembered() -> None:
+    delivery = Delivery(MARKS)
+    delivery.on_hello(hello())
+    told = 0
+    for n in range(30):
+        [*effects] = delivery.on_delivered(range(n * 100, (n + 1) * 100), ["aaaaaaaa"] * 100)
+        told += sum(len(effect.seqs) for effect in effects if isinstance(effect, protocol.Forged))
+    assert told == protocol.MOST_FORGED
+
+
 def test_what_waits_is_visible() -> None:
     delivery = Delivery(MARKS)
     delivery.append("message", {"text": "a"}, "run", 0.0)

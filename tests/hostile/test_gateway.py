@@ -19,7 +19,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from ramure.agents.reports import KINDS, checked
+from ramure.agents.reports import KINDS, LONGEST_ERROR, checked
 from ramure.agents.requests import Usage
 from ramure.agents.wire import CLOSE_PROTOCOL, MAX_DEPTH, MAX_VALUES, Frame, MalformedFrame, Report, Shutdown, decode
 from ramure.runtime import gateway as module
@@ -80,13 +80,25 @@ def test_a_usage_that_is_one_counts() -> None:
         ("assistant", {"text": 7}), ("assistant", {"tool_calls": [{"id": 1, "name": "x"}]}), ("assistant", {"tool_calls": 1}),
         ("run_end", {"seqs": "1"}), ("run_end", {"seqs": [-1]}), ("run_end", {"seqs": [2**60]}), ("run_end", {}),
         ("tool_call", {"call_id": 1}), ("tool_call", {"call_id": "x" * 5000}), ("tool_cancel", {}),
-        ("tool_start", {"tool_call_id": []}), ("tool_end", {"ok": "yes"}), ("problem", {"code": "x"}),
+        ("tool_start", {"tool_call_id": []}), ("tool_start", {"tool_call_id": "t", "name": "x" * 5000}), ("tool_end", {"ok": "yes"}), ("problem", {"code": "x"}),
         ("problem", {"code": {}, "message": ""}), ("user", {"seq": 1.5, "text": ""}), ("run_failed", {"seqs": [], "run": 7}),
     ],
 )  # fmt: skip
 def test_a_report_that_is_none_is_refused(kind: str, data: dict[str, Any]) -> None:
     with pytest.raises(MalformedFrame):
         checked(kind, data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [("assistant", "error"), ("run_end", "error"), ("run_failed", "error"), ("run_failed", "compaction"), ("problem", "message")],
+)  # fmt: skip
+def test_the_words_of_an_error_are_no_longer_than_an_error_is(kind: str, field: str) -> None:
+    """They are searched for secrets and for what went wrong: 15 MiB of them would stop all agents for seconds."""
+    data: dict[str, Any] = {"seqs": [], "code": "c", "message": "m", "text": "t", field: "x" * 15_000_000}
+    assert len(checked(kind, data)[field]) == LONGEST_ERROR + 1
+    short = {**data, field: "x" * LONGEST_ERROR}
+    assert checked(kind, short) == short
 
 
 def test_every_kind_of_report_passes_as_the_extension_makes_it() -> None:

@@ -181,6 +181,20 @@ async def test_a_handle_s_stream_can_be_bounded_later() -> None:
     assert read == [Event("missed", {"count": 4}), Event("n", 4), Event("cancelled", "shutdown")]
 
 
+def test_the_text_of_what_is_kept_can_be_bounded_too() -> None:
+    stream = EventStream(3, most_text=100)
+    for n, size in enumerate((40, 40, 30, 1, 1, 1, 500, 2)):
+        stream.publish(Event("n", {"x": ["y" * (size - 1)]}))
+        kept = [len(event.data["x"][0]) + 1 for event in stream.snapshot()]
+        assert kept == [[40], [40, 40], [40, 30], [40, 30, 1], [30, 1, 1], [1, 1, 1], [500], [2]][n]
+        assert len(stream) == n + 1
+    stream.retain(2)
+    for size in (300, 300, 300):
+        stream.publish(Event("n", "y" * size))
+    assert [len(event.data) for event in stream.snapshot()] == [300, 300]
+    assert len(stream) == 11
+
+
 def test_retain_keeps_one_event_at_least() -> None:
     with pytest.raises(UsageError, match="at least 1"):
         EventStream(retain=0)
