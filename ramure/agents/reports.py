@@ -91,15 +91,15 @@ KINDS: Final[dict[str, dict[str, Check]]] = {
     "assistant": {
         **_OUTCOME,
         "tool_calls": _calls,
-        "model": _text_or_null,
-        "provider": _text_or_null,
+        "model": _name_or_null,
+        "provider": _name_or_null,
         "usage": _anything,
     },
     "run_failed": {
         **_OUTCOME,
         "seqs": _seqs,
         "run": _text_or_null,
-        "model": _text_or_null,
+        "model": _name_or_null,
         "compaction": _text_or_null,
     },
     "run_end": {**_OUTCOME, "seqs": _seqs},
