@@ -60,7 +60,8 @@ lowest: $(VENV)/.stamp  ## a fast part of the tests on the lowest versions of ea
 	@tools/lowest.sh $(BIN)/uv $(VENV)-lowest
 	$(VENV)-lowest/bin/pytest -n 3 --dist worksteal -p no:cacheprovider tests/cli tests/control tests/testing/test_leaks.py \
 		tests/testing/test_names.py tests/machines/test_tmux_contract.py tests/machines/test_ssh.py tests/agents/test_gateway.py \
-		tests/agents/test_extension.py tests/e2e/test_imports.py tests/runtime/test_facade.py $(PYTEST_ARGS)
+		tests/agents/test_extension.py tests/agents/test_schema.py tests/agents/test_accepted.py tests/agents/test_types.py \
+		tests/e2e/test_imports.py tests/runtime/test_facade.py tests/runtime/test_typed_calls.py $(PYTEST_ARGS)
 
 edges: $(VENV)/.stamp  ## random trials of what must not touch what is yours: git, mounts, daemons (N=3: three times as many)
 	@tools/need.sh tmux ps git sshd ssh bwrap

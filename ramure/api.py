@@ -32,6 +32,7 @@ from ramure.runtime.checks import (
 from ramure.runtime.connections import connect_agents
 from ramure.runtime.each import Each
 from ramure.runtime.eager import Eager
+from ramure.runtime.endpoints import Endpoint
 from ramure.runtime.errors import NoProcess, ProcessFailed
 from ramure.runtime.handle import Agent, ProcessHandle
 from ramure.runtime.machine_handle import MachineHandle
@@ -453,12 +454,15 @@ def expose(*, name: str) -> Callable[[F], F]: ...
 def expose(function: Any = None, /, *, name: str | None = None) -> Any:
     """Make a function an endpoint of the process: ``await handle.call("its_name", argument=...)`` runs it here.
 
-    It may be plain or async; calls run concurrently. An exception is raised in the caller as EndpointError.
+    It may be plain or async; calls run concurrently. Arguments are checked and converted by its annotations: what does not
+    fit raises WrongArguments in the caller. An exception is raised in the caller as EndpointError.
+
+    Raises UnsupportedParameter for an annotation that is not known or that no value can have.
     """
 
     def decorate(function: Any) -> Any:
         called = check_endpoint(function, name)
-        _process("expose()").tell(Expose(called, function))
+        _process("expose()").tell(Expose(called, Endpoint.of(function, called)))
         return function
 
     return decorate if function is None else decorate(function)

@@ -68,6 +68,7 @@ from ramure.tracebacks import fold, format_traceback
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ramure.agents.results import Picture
     from ramure.agents.services import Connection
     from ramure.agents.wire import Hello
     from ramure.machines.quarters import Quarters
@@ -516,7 +517,7 @@ class AgentActor(Actor):
                     self._begin(effect)
                 case CancelCall(call_id=call_id):
                     if not self._calls.cancel(call_id):  # the log does not have it yet: it never begins
-                        self._call_done(call_id, False, CANCELLED, call_id)
+                        self._call_done(call_id, False, CANCELLED, call_id, ())
                 case Reported(kind=kind, data=data):
                     self._on_report(kind, data)
 
@@ -604,13 +605,14 @@ class AgentActor(Actor):
         told = fold(error) if trace else None
         logger.warning("agent %r: the handler of its tool %r failed: %s", self.address, tool, text, exc_info=told)
 
-    def _call_done(self, call_id: str, ok: bool, text: str, by: str) -> None:
+    def _call_done(self, call_id: str, ok: bool, text: str, by: str, pictures: tuple[Picture, ...]) -> None:
         """The call's answer goes out at once: a turn of the mailbox would only make the model wait."""
         if not self.ref.is_alive():
             return
-        self._carry_out(self.delivery.call_done(call_id, ok, text))
+        self._carry_out(self.delivery.call_done(call_id, ok, text, pictures))
         repeats = {} if by == call_id else {"repeats": by}
-        self._event("tool_result", {"call_id": call_id, "ok": ok, "text": text, **repeats})
+        images = {"images": [picture.mime_type for picture in pictures]} if pictures else {}
+        self._event("tool_result", {"call_id": call_id, "ok": ok, "text": text, **images, **repeats})
 
     # -- endings ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from ramure.agents.errors import HandlerTimeout, ResultTooLarge
 from ramure.agents.once import Done
 from ramure.agents.protocol import BeginCall
 from ramure.agents.requests import AddTool
+from ramure.agents.results import Picture, Result
 from ramure.agents.schema import InvalidArguments
 from ramure.agents.wire import fits
 from ramure.exits import format_exit
@@ -47,14 +48,14 @@ class OwnTask(Protocol):
 
 
 class Calls:
-    """``done(call_id, ok, text, by)`` is told what each call came to, and which call's doing that was; ``failed(tool,
-    error)`` what went wrong in a handler."""
+    """``done(call_id, ok, text, by, pictures)`` is told what each call came to, and which call's doing that was;
+    ``failed(tool, error)`` what went wrong in a handler."""
 
     def __init__(
         self,
         address: str,
         own_task: OwnTask,
-        done: Callable[[str, bool, str, str], None],
+        done: Callable[[str, bool, str, str, tuple[Picture, ...]], None],
         failed: Callable[[str, BaseException], None],
         agent: Ref[Any],
     ) -> None:
@@ -76,7 +77,7 @@ class Calls:
         entry = self.tools.get(call.name)
         if entry is None:
             have = ", ".join(sorted(self.tools)) or "none"
-            self._done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.", call.call_id)
+            self._done(call.call_id, False, f"There is no tool {call.name!r}; the tools: {have}.", call.call_id, ())
             return
         name = f"tool {call.name} of {self._address}"
         self._running[call.call_id] = self._own_task(self._run(entry, call), name, entry.context.copy())
@@ -91,7 +92,7 @@ class Calls:
 
     def _cancelled(self, call_id: str) -> None:
         if self._running.pop(call_id, None) is not None:
-            self._done(call_id, False, CANCELLED, call_id)
+            self._done(call_id, False, CANCELLED, call_id, ())
 
     async def _run(self, entry: AddTool, call: BeginCall) -> None:
         try:
@@ -101,13 +102,14 @@ class Calls:
         if not ok and not fits(done.text):  # an error's text can be as large as a result's
             ok, done = False, Done(format_exit(ResultTooLarge(call.name, len(done.text))), call.call_id)
         self._running.pop(call.call_id, None)
-        self._done(call.call_id, ok, done.text, done.by)
+        self._done(call.call_id, ok, done.text, done.by, done.pictures)
 
     async def _outcome(self, entry: AddTool, call: BeginCall) -> tuple[bool, Done]:
         set_handled_agent(self._agent)
         try:
             if entry.once is None:
-                return True, Done(await self._handled(entry, call), call.call_id)
+                result = await self._handled(entry, call)
+                return True, Done(result.text, call.call_id, result.pictures)
             return True, await entry.once.call(call.call_id, call.arguments, lambda: self._handled(entry, call))
         except InvalidArguments as error:
             return False, Done(f"Bad arguments: {error}", call.call_id)
@@ -116,11 +118,11 @@ class Calls:
             self._failed(call.name, failure)
             return False, Done(format_exit(failure), call.call_id)
 
-    async def _handled(self, entry: AddTool, call: BeginCall) -> str:
-        text = await entry.tool.call(call.arguments)
-        if not fits(text):
-            raise ResultTooLarge(call.name, len(text))
-        return text
+    async def _handled(self, entry: AddTool, call: BeginCall) -> Result:
+        result = await entry.tool.call(call.arguments)
+        if not fits("".join([result.text, *(picture.data for picture in result.pictures)])):
+            raise ResultTooLarge(call.name, result.size)
+        return result
 
     async def _timed(self, entry: AddTool, call: BeginCall) -> tuple[bool, Done]:
         """A task of its own: the model does not wait for a handler that does not let itself be cancelled either."""

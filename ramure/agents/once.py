@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ramure.agents.results import Picture, Result
 from ramure.agents.schema import Tool
 from ramure.errors import UsageError
 
@@ -32,6 +33,7 @@ class Done:
 
     text: str
     by: str
+    pictures: tuple[Picture, ...] = ()
 
 
 class Once:
@@ -46,7 +48,7 @@ class Once:
         self._done: dict[str, Done] = {}
         self._running: dict[str, asyncio.Event] = {}
 
-    async def call(self, call_id: str, arguments: dict[str, Any], work: Callable[[], Awaitable[str]]) -> Done:
+    async def call(self, call_id: str, arguments: dict[str, Any], work: Callable[[], Awaitable[Result]]) -> Done:
         """What the first call with the same key came to, or, as this is the first, what ``work()`` gives.
 
         A call beside the first one waits for it. Raises what ``work`` raises, InvalidArguments, and what the key
@@ -58,7 +60,8 @@ class Once:
             return self._done[key]
         ended = self._running[key] = asyncio.Event()
         try:
-            done = self._done[key] = Done(await work(), call_id)
+            result = await work()
+            done = self._done[key] = Done(result.text, call_id, result.pictures)
             return done
         finally:
             del self._running[key]

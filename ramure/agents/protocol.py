@@ -23,6 +23,7 @@ from itertools import chain, repeat, takewhile
 from typing import Any, Final
 
 from ramure.agents.message_marks import MessageMarks
+from ramure.agents.results import Picture
 from ramure.agents.wire import (
     PROTOCOL,
     Entry,
@@ -213,12 +214,13 @@ class Delivery:
         self._written = max(self._written, min(upto, self._last_seq))
         return self._offer(self._sent) if self._connected else []
 
-    def call_done(self, call_id: str, ok: bool, text: str) -> list[Effect]:
+    def call_done(self, call_id: str, ok: bool, text: str, pictures: Iterable[Picture] = ()) -> list[Effect]:
         """A call that :class:`BeginCall` began has ended. The result of one that had ended before is ignored."""
         if call_id not in self._running:
             return []
         self._running.discard(call_id)
-        result = self._results[call_id] = ToolResult(call_id, ok, text)
+        images = tuple({"mime_type": each.mime_type, "data": each.data} for each in pictures)
+        result = self._results[call_id] = ToolResult(call_id, ok, text, images)
         if len(self._results) > KEPT_RESULTS:
             oldest = next(iter(self._results))
             del self._results[oldest]

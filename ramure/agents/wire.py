@@ -179,11 +179,13 @@ class ReportsAck:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call came to: the text for the model, as a result or as an error."""
+    """What a tool call came to: the text for the model, as a result or as an error. ``images`` stand beside it, each with
+    ``mime_type`` and ``data`` (base64)."""
 
     call_id: str
     ok: bool
     text: str
+    images: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +278,10 @@ _CHECKS: Final = {
     "bool": ("true or false", lambda v: isinstance(v, bool)),
     "dict[str, Any]": ("an object", lambda v: isinstance(v, dict)),
     "tuple[int, ...]": ("a list of whole numbers", lambda v: isinstance(v, list) and all(map(is_whole, v))),
+    "tuple[dict[str, Any], ...]": (
+        "a list of objects",
+        lambda v: isinstance(v, list) and all(isinstance(x, dict) for x in v),
+    ),
     "tuple[str, ...]": ("a list of texts", lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v)),
 }
 

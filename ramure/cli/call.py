@@ -73,12 +73,13 @@ def command(
 ) -> None:
     """Call ENDPOINT of a process, and print what it returns.
 
-    A VALUE is taken as JSON if it is some (3, true, [1, 2], "3"), else as text. A result that is a text is printed
-    as it is, any other as JSON.
+    The endpoint's annotations say what a VALUE is: for a text, its characters (or a JSON string); for true or false, also yes, no, on, off,
+    1 and 0; for a list or an object, JSON; for a date, 2024-05-31. Where there is no annotation, it is JSON if it is some
+    (3, true, [1, 2], "3"), else a text. A result that is a text is printed as it is, any other as JSON.
     """
     given = dict(map(_argument, arguments))
     with find(run) as client:
-        value = _called(client, timeout, endpoint=endpoint, arguments=given, process=process)
+        value = _called(client, timeout, endpoint=endpoint, texts=given, process=process)
         execution_id = client.execution_id
     if json_wanted:
         as_json("call", {"execution_id": execution_id, "endpoint": endpoint, "value": plain(value)})
@@ -99,11 +100,8 @@ def _called(client: RunClient, limit: float | None, **request: Any) -> Any:
         raise
 
 
-def _argument(text: str) -> tuple[str, Any]:
+def _argument(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         usage_error(f"{text!r} is no argument; write NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    return name, value

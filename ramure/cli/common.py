@@ -79,7 +79,7 @@ def exit_code(error: RamureError) -> int:
         return EXIT_NO_RUN
     if kind in ("NoSuchAgent", "NoSuchActor", "AmbiguousActor", "NoSuchProcess"):
         return EXIT_NO_ACTOR
-    if isinstance(error, AmbiguousRun) or kind == "BadRequest":
+    if isinstance(error, AmbiguousRun) or kind in ("BadRequest", "WrongArguments"):
         return EXIT_USAGE
     return EXIT_FAILED
 

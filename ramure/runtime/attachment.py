@@ -14,6 +14,7 @@ from ramure.errors import ActorDied
 from ramure.runtime.errors import AgentDied
 
 if TYPE_CHECKING:
+    from ramure.runtime.endpoints import Endpoint
     from ramure.runtime.record import AgentRecord, ProcessRecord
 
 __all__ = ["Attachment"]
@@ -51,10 +52,10 @@ class Attachment:
     def present(self, record: ProcessRecord) -> list[asyncio.Future[Any]]:
         """The endpoints that ``record`` has; the agent's answers, to be awaited. Raises UnsupportedParameter or BadTool,
         before any is added."""
-        tools = {name: self._tool(name, function) for name, function in record.endpoints.items() if self._wants(name)}
+        tools = {name: self._tool(name, endpoint) for name, endpoint in record.endpoints.items() if self._wants(name)}
         return [self._add(name, tool) for name, tool in tools.items()]
 
-    def exposed(self, record: ProcessRecord, name: str, function: Callable[..., Any]) -> None:
+    def exposed(self, record: ProcessRecord, name: str, endpoint: Endpoint) -> None:
         """A further endpoint. What cannot be a tool is the attacher's affair, not that of ``record``, whose code this is
         called in: it is told, and raises nothing."""
 
@@ -72,18 +73,20 @@ class Attachment:
         if not self._wants(name):
             return
         try:
-            self._add(name, self._tool(name, function)).add_done_callback(answered)
+            self._add(name, self._tool(name, endpoint)).add_done_callback(answered)
         except Exception as error:
             told(error)
 
     def _wants(self, name: str) -> bool:
         return name not in self._attached and (self._only is None or name in self._only)
 
-    def _tool(self, name: str, function: Callable[..., Any]) -> Tool:
+    def _tool(self, name: str, endpoint: Endpoint) -> Tool:
         async def through(**arguments: Any) -> Any:
             return await self._call(name, **arguments)
 
-        return dataclasses.replace(Tool.of(function, check_tool(function, self._prefix + name)), function=through)
+        hints = endpoint.signature.hints if endpoint.signature is not None else None
+        made = Tool.of(endpoint.function, check_tool(endpoint.function, self._prefix + name), hints)
+        return dataclasses.replace(made, function=through, converts=False)
 
     def _add(self, name: str, tool: Tool) -> asyncio.Future[Any]:
         self._attached.add(name)

@@ -101,10 +101,15 @@ class NoSuchEndpoint(UsageError):
 
 
 class WrongArguments(UsageError):
-    """An endpoint was called with arguments that it does not take. It has not run."""
+    """An endpoint was called with arguments that it does not take. It has not run. For a value that does not fit, ``field``
+    is where (``items[2].name``) and ``reason`` is why."""
 
-    def __init__(self, label: str, name: str, signature: str, problem: str) -> None:
+    def __init__(
+        self, label: str, name: str, signature: str, problem: str, field: str | None = None, reason: str | None = None
+    ) -> None:
         self.name = name
+        self.field = field
+        self.reason = reason
         super().__init__(f"endpoint {name!r} of the process {label}: {problem}; it takes {name}{signature}")
 
 

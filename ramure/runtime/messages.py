@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ramure.runtime.endpoints import Endpoint
     from ramure.runtime.record import Outcome
     from ramure.runtime.stream import Event, EventStream
 
@@ -44,15 +45,17 @@ class Expose:
     """``expose(function)``."""
 
     name: str
-    function: Callable[..., Any]
+    endpoint: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class CallEndpoint:
-    """``handle.call(name, **arguments)``: answered with what the endpoint returned."""
+    """``handle.call(name, **arguments)``: answered with what the endpoint returned. ``texts``: arguments as a person has
+    written them, for ``ramure call``."""
 
     name: str
     arguments: Mapping[str, Any]
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ramure.agents.fields import InvalidArguments
 from ramure.places import missing_await, place_of
 from ramure.runtime.eager import Eager
 from ramure.runtime.errors import NotAwaited, WrongArguments
@@ -21,6 +22,7 @@ __all__ = [
     "child_failed",
     "explain",
     "idle_agents",
+    "unfit_value",
     "warn_of_idle",
     "warn_of_model",
     "warn_of_tool",
@@ -59,6 +61,21 @@ def wrong_arguments(
     inside = error.__traceback__ is not None and error.__traceback__.tb_next is not None
     if not isinstance(error, TypeError) or inside:
         return None
+    return _misnamed(label, name, function, arguments)
+
+
+def unfit_value(
+    label: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any], error: InvalidArguments
+) -> WrongArguments:
+    """The error of an endpoint's call with a value that does not fit, or with a name that it does not have."""
+    return _misnamed(label, name, function, arguments) or WrongArguments(
+        label, name, str(inspect.signature(function)), str(error), error.field, error.reason
+    )
+
+
+def _misnamed(
+    label: str, name: str, function: Callable[..., Any], arguments: Mapping[str, Any]
+) -> WrongArguments | None:
     try:
         signature = inspect.signature(function)
         signature.bind(**arguments)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Monitor, Ref
+from ramure.agents.fields import InvalidArguments
 from ramure.agents.requests import Ready
 from ramure.errors import ActorDied, UsageError
 from ramure.exits import NORMAL, SHUTDOWN, Crashed, format_exit, is_clean
@@ -54,6 +55,7 @@ from ramure.runtime.mistakes import (
     check_result,
     explain,
     idle_agents,
+    unfit_value,
     warn_of_idle,
     wrong_arguments,
 )
@@ -63,6 +65,7 @@ from ramure.tracebacks import fold
 
 if TYPE_CHECKING:
     from ramure.machines.base import Image
+    from ramure.runtime.endpoints import Endpoint
     from ramure.runtime.run import Run
 
 __all__ = ["Process", "ProcessPlan"]
@@ -360,10 +363,10 @@ class Process(Actor):
     # -- endpoints ------------------------------------------------------------------------------------------
 
     def _on_call(self, request: CallEndpoint, caller: Ask) -> None:
-        function = self.record.endpoints.get(request.name)
-        if function is not None:
+        endpoint = self.record.endpoints.get(request.name)
+        if endpoint is not None:
             context = contextvars.copy_context()
-            self._at_work(self._cell.own_task(self._run_endpoint(function, request, caller), request.name, context))
+            self._at_work(self._cell.own_task(self._run_endpoint(endpoint, request, caller), request.name, context))
         elif self._has_waited:
             self._no_endpoint(caller)
         else:
@@ -371,7 +374,7 @@ class Process(Actor):
 
     def _on_expose(self, message: Expose) -> None:
         name = message.name
-        self.record.expose(name, message.function)
+        self.record.expose(name, message.endpoint)
         ready = [caller for caller in self._early_calls if _wanted(caller) == name]
         for caller in ready:
             self._early_calls.remove(caller)
@@ -381,9 +384,16 @@ class Process(Actor):
         name = _wanted(caller)
         caller.fail(NoSuchEndpoint(self.record.label, name, list(self.record.endpoints)))
 
-    async def _run_endpoint(self, function: Callable[..., Any], request: CallEndpoint, caller: Ask) -> None:
+    async def _run_endpoint(self, endpoint: Endpoint, request: CallEndpoint, caller: Ask) -> None:
+        label, function = self.record.label, endpoint.function
+        given = {**request.texts, **request.arguments}
         try:
-            value = function(**request.arguments)
+            try:
+                arguments = endpoint.bind(request.arguments, request.texts)
+            except InvalidArguments as error:
+                caller.fail(unfit_value(label, request.name, function, given, error))
+                return
+            value = function(**arguments)
             if asyncio.iscoroutine(value) or isinstance(value, asyncio.Future):
                 value = await value
             caller.reply(value)
@@ -393,8 +403,8 @@ class Process(Actor):
                 raise
             caller.fail(EndpointError(self.record.label, request.name, error))  # the endpoint's own: the process lives
         except BaseException as error:
-            misfit = wrong_arguments(self.record.label, request.name, function, request.arguments, error)
-            wrapped = misfit or EndpointError(self.record.label, request.name, failure_of(error))
+            misfit = wrong_arguments(label, request.name, function, given, error)
+            wrapped = misfit or EndpointError(label, request.name, failure_of(error))
             wrapped.__cause__ = None if misfit else fold(error)
             caller.fail(wrapped)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ramure.places import Place
     from ramure.runtime.attachment import Attachment
     from ramure.runtime.eager import Answer
+    from ramure.runtime.endpoints import Endpoint
     from ramure.runtime.fanout import Work
     from ramure.runtime.retry import Retry
     from ramure.runtime.run import Run
@@ -173,7 +174,7 @@ class ProcessRecord:
     """The process whose end its function waits for now."""
     outcome: Outcome | None = None
     agents: dict[str, AgentRecord] = field(default_factory=dict)
-    endpoints: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
     image: Any = None
     of_tree: bool = False
     """True for the process that ``supervise`` makes: its stream is its children's, and closes without an ending."""
@@ -254,11 +255,11 @@ class ProcessRecord:
 
     # -- endpoints ---------------------------------------------------------------------------------------
 
-    def expose(self, name: str, function: Callable[..., Any]) -> None:
+    def expose(self, name: str, endpoint: Endpoint) -> None:
         """Add an endpoint, and show it to who is attached."""
-        self.endpoints[name] = function
+        self.endpoints[name] = endpoint
         for attachment in list(self._attachments):
-            attachment.exposed(self, name, function)
+            attachment.exposed(self, name, endpoint)
 
     def on_expose(self, attachment: Attachment) -> None:
         """Show it each endpoint to come. Those of agents that have ended are forgotten."""

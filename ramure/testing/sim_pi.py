@@ -409,7 +409,7 @@ class SimulatedPi:
                 "role": "toolResult",
                 "toolCallId": call["id"],
                 "toolName": call["name"],
-                "content": [{"type": "text", "text": result.text}],
+                "content": [{"type": "text", "text": result.text}, *map(_image, result.images)],
                 "isError": not result.ok,
                 "timestamp": _now(),
             }
@@ -475,6 +475,10 @@ class SimulatedPi:
                 work.close()  # cancelled before its first step, the task has not awaited it
         if not future.cancelled():
             future.result()
+
+
+def _image(image: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "image", "mimeType": image["mime_type"], "data": image["data"]}
 
 
 def _outcome(seqs: list[int], last: dict[str, Any] | None) -> dict[str, Any]:

@@ -28,38 +28,58 @@ def sent(tool: Tool) -> Any:
 
 
 @pytest.mark.parametrize(
-    "default",
+    ("default", "why"),
     [
-        math.inf,
-        -math.inf,
-        math.nan,
-        10**5000,
-        1 << 60,
-        "\udc80",
-        [math.inf],
-        {"a": math.nan},
-        {"b": ["\ud800"]},
-        (1, 2),
+        (math.inf, "is inf, which JSON does not have"),
+        (-math.inf, "is -inf, which JSON does not have"),
+        (math.nan, "is nan, which JSON does not have"),
+        (10**5000, "a whole number beyond 2"),
+        (1 << 60, "a whole number beyond 2"),
+        ("\udc80", "which no UTF-8 has"),
+        ([math.inf], "is inf"),
+        ({"a": math.nan}, "is nan"),
+        ({"b": ["\ud800"]}, "which no UTF-8 has"),
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_a_default_that_json_does_not_have_is_a_default_all_the_same(default: Any) -> None:
-    async def tool(limit: Any = default) -> bool:
+def test_a_default_that_json_does_not_have_is_refused_where_it_is_written(default: Any, why: str) -> None:
+    def tool(limit: Any = default) -> None:
         """A tool."""
-        return limit is default
+
+    place = rf"\(at .*test_accepted\.py:{tool.__code__.co_firstlineno}\)"
+    with pytest.raises(UnsupportedParameter, match=rf"the parameter 'limit' {place}: its default .*{why}.*; use None"):
+        Tool.of(tool)
+
+
+def test_a_default_of_a_class_of_the_user_s_own_is_not_shown() -> None:
+    absent = object()
+
+    def tool(limit: Any = absent) -> bool:
+        """A tool."""
+        return limit is absent
 
     made = Tool.of(tool)
     definition = sent(made)["parameters"]
     assert definition["required"] == [] and "default" not in definition["properties"]["limit"]
-    assert await made.call({}) == "true"
+    assert made.function(**made.bind({})) is True
 
 
-@pytest.mark.parametrize("default", [1.5, 7, -3, "é", None, True, [1, "a"], {"a": [None]}])
+def test_a_default_that_its_annotation_refuses_is_refused() -> None:
+    def tool(limit: int = "many") -> None:  # type: ignore[assignment]
+        """A tool."""
+
+    with pytest.raises(UnsupportedParameter, match=r"its default does not fit its annotation: must be a whole number"):
+        Tool.of(tool)
+
+
+@pytest.mark.parametrize("default", [1.5, 7, -3, "é", None, True, [1, "a"], {"a": [None]}, (1, 2)])
 def test_any_other_default_is_shown(default: Any) -> None:
     def tool(limit: Any = default) -> None:
         """A tool."""
 
-    assert sent(Tool.of(tool))["parameters"]["properties"]["limit"]["default"] == default
+    assert sent(Tool.of(tool))["parameters"]["properties"]["limit"]["default"] == (
+        list(default) if isinstance(default, tuple) else default
+    )
 
 
 def test_a_docstring_that_no_utf_8_has_is_refused_with_the_place() -> None:

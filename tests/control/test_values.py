@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import uuid
 from collections import OrderedDict, namedtuple
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,9 +96,24 @@ def test_subclasses_arrive_as_what_they_are_and_strangers_as_their_repr() -> Non
         b"x",
         True,
     ]
-    opaque = unpack(pack(Colour.RED))
-    assert opaque == Opaque(f"{__name__}.Colour", "<Colour.RED: 'red'>")
+    opaque = unpack(pack(len))
+    assert opaque == Opaque("builtin_function_or_method", "<built-in function len>")
     assert len(unpack(pack(type("Long", (), {"__repr__": lambda self: "x" * 10_000})())).text) == 1000
+
+
+def test_values_that_a_text_stands_for_arrive_as_that() -> None:
+    number = uuid.UUID(int=7)
+    assert unpack(pack([Colour.RED, Decimal("1.50"), number, Path("a/b")])) == ["red", "1.50", str(number), "a/b"]
+
+
+def test_a_pydantic_model_arrives_with_its_fields() -> None:
+    class Order(pydantic.BaseModel):
+        id: int
+        at: datetime.date
+
+    arrived = unpack(pack(Order(id=2**70, at=datetime.date(2026, 11, 22))))
+    assert (arrived.id, arrived.at) == (2**70, datetime.date(2026, 11, 22))
+    assert arrived.type.endswith(".Order")
 
 
 def test_what_cannot_be_sent_is_refused_with_the_reason() -> None:

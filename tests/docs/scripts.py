@@ -44,6 +44,11 @@ SCRIPTS: dict[str, Any] = {
     "invoices": invoices,
     "pool": pool,
     "quiet": [],
+    "orders": [
+        ToolCall("place", {"order": {"customer": "Ann", "by": "Christmas", "boxes": 2}}),
+        ToolCall("place", {"order": {"customer": "Ann", "by": "2026-12-24", "boxes": 2}}),
+        Text("It is placed."),
+    ],
     "pays": [
         ToolCall("pay", {"order": "A7", "amount": 5}),
         ToolCall("pay", {"order": "A7", "amount": 5}),

@@ -10,7 +10,7 @@ import pytest
 
 import ramure
 
-HEAVY = ("paramiko", "libtmux", "rich", "hypothesis", "morphcloud")
+HEAVY = ("paramiko", "pydantic", "libtmux", "rich", "hypothesis", "morphcloud")
 
 
 def loaded_after(code: str) -> set[str]:

@@ -25,7 +25,7 @@ import {
 } from "./conversation.ts";
 import { nearest } from "./names.ts";
 import { SessionFile } from "./session_file.ts";
-import { Tools } from "./tools.ts";
+import { imagesIn, Tools } from "./tools.ts";
 import { type Entry, fitted, type Frame, Inbox, PROTOCOL, Reports } from "./wire.ts";
 
 const HOWS = ["steer", "queue", "interrupt", "note"] as const;
@@ -191,7 +191,11 @@ export class Session {
 				for (const report of this.reports.after(frame.after as number)) this.host.send({ type: "report", ...report });
 				break;
 			case "tool_result":
-				this.tools.answered(frame.call_id as string, { ok: frame.ok as boolean, text: frame.text as string });
+				this.tools.answered(frame.call_id as string, {
+					ok: frame.ok as boolean,
+					text: frame.text as string,
+					images: imagesIn(frame.images),
+				});
 				break;
 			case "shutdown":
 				this.host.end(frame.reason as string, 0);

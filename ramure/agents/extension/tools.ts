@@ -9,6 +9,19 @@ type ToolDefinition = Parameters<ExtensionAPI["registerTool"]>[0];
 export interface Answer {
 	ok: boolean;
 	text: string;
+	/** Beside the text, each in base64. */
+	images?: Picture[];
+}
+
+interface Picture {
+	mime_type: string;
+	data: string;
+}
+
+/** The images of a `tool_result` frame, without what is none. */
+export function imagesIn(value: unknown): Picture[] {
+	const all: Partial<Picture>[] = Array.isArray(value) ? value.filter((each) => typeof each === "object" && each !== null) : [];
+	return all.filter((each): each is Picture => typeof each.mime_type === "string" && typeof each.data === "string");
 }
 
 interface Waiting {
@@ -50,7 +63,8 @@ export class Tools {
 				const key = callKey(ctx.sessionManager.getEntries() as unknown as SessionEntry[], toolCallId, this.launch);
 				const answer = await this.call(key, toolCallId, name, params, signal);
 				if (!answer.ok) throw new Error(answer.text);
-				return { content: [{ type: "text" as const, text: answer.text }], details: {} };
+				const images = (answer.images ?? []).map(({ mime_type, data }) => ({ type: "image" as const, mimeType: mime_type, data }));
+				return { content: [{ type: "text" as const, text: answer.text }, ...images], details: {} };
 			},
 		});
 		if (!this.pi.getActiveTools().includes(name)) this.pi.setActiveTools([...this.pi.getActiveTools(), name]);
@@ -69,7 +83,7 @@ export class Tools {
 			return { timestamp, toolCallId, ok: false, text };
 		}
 		const answer = await this.call(call.key, toolCallId, call.name, call.arguments, signal);
-		return { timestamp, toolCallId, ...answer };
+		return { timestamp, toolCallId, ok: answer.ok, text: answer.text };
 	}
 
 	answered(key: string, answer: Answer): void {

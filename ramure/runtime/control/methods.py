@@ -1,7 +1,7 @@
 """What marks a method of the control socket, and what a stream is made with.
 
 A class of methods is made once for each run, with the run. A request's arguments are checked and converted by the
-method's signature, as a tool's are (:mod:`ramure.agents.schema`): annotate with what JSON has::
+method's signature, as a tool's are (:mod:`ramure.agents.signatures`): annotate with what JSON has::
 
     class ActorMethods:
         def __init__(self, run: Run) -> None: ...
@@ -22,13 +22,15 @@ RamureError is an answer, anything else is also written into the run's log.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from ramure.agents.schema import InvalidArguments, Tool
+from ramure.agents.fields import InvalidArguments
+from ramure.agents.signatures import Signature
 from ramure.runtime.control.errors import BadRequest
 from ramure.runtime.control.flow import ITEM, WINDOW
 
@@ -53,21 +55,26 @@ def stream(function: F) -> F:
     return function
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Method:
     """A method that can be requested."""
 
     name: str
     kind: Literal["method", "stream"]
-    tool: Tool
+    function: Callable[..., Any]
+
+    @functools.cached_property
+    def _signature(self) -> Signature:
+        """Read when it is needed: a run has some forty methods."""
+        return Signature.of(self.function, of_python=True)
 
     def bind(self, arguments: dict[str, Any]) -> Callable[[], Any]:
         """The call that the arguments make. Raises :class:`BadRequest` with the field and the reason."""
         try:
-            bound = self.tool.bind(arguments)
+            bound = self._signature.bind_python(arguments)
         except InvalidArguments as error:
             raise BadRequest(error.field, error.reason) from None
-        return lambda: self.tool.function(**bound)
+        return lambda: self.function(**bound)
 
 
 def methods_of(*objects: object) -> dict[str, Method]:
@@ -77,7 +84,7 @@ def methods_of(*objects: object) -> dict[str, Method]:
         for name, function in inspect.getmembers(owner, inspect.ismethod):
             kind = getattr(function, _MARK, None)
             if kind is not None:
-                found[name] = Method(name, kind, Tool.of(function, name))
+                found[name] = Method(name, kind, function)
     return found
 
 

@@ -16,6 +16,7 @@ from ramure.machines.local import LocalMachine
 from ramure.runtime.control.errors import BadRequest, NoAnswer, NoSuchAgent, NoSuchProcess
 from ramure.runtime.control.flow import PIECE
 from ramure.runtime.control.methods import Window, method, stream
+from ramure.runtime.control.values import opened
 from ramure.runtime.control.wire import PROTOCOL
 from ramure.runtime.messages import CallEndpoint, Cancel
 from ramure.runtime.status import agent_actor, machine_of, run_status, run_summary
@@ -192,14 +193,15 @@ class RunMethods:
         arguments: dict[str, Any] | None = None,
         process: str | None = None,
         limit: float | None = None,
+        texts: dict[str, str] | None = None,
     ) -> Any:
         """Call an endpoint of a process: of the only one that has it, or of the one named (its path, its name with
-        its number, or its name alone). What it does goes on when there is no answer within ``limit`` seconds."""
+        its number, or its name alone). ``texts`` are arguments as a person has written them. What it does goes on when there is no answer within ``limit`` seconds."""
         record = self._with_endpoint(endpoint) if process is None else self._process(process)
         if record.ref is None:
             raise NoSuchProcess(f"the process {record.path} does not run yet")
         try:
-            return await record.ref.ask(CallEndpoint(endpoint, arguments or {}), timeout=limit)
+            return await record.ref.ask(CallEndpoint(endpoint, opened(arguments or {}), texts or {}), timeout=limit)
         except AskTimeout:
             went_on = f"endpoint {endpoint!r} of {record.path} has not answered within {limit:g} s; it goes on there"
             raise NoAnswer(went_on) from None

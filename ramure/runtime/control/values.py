@@ -1,14 +1,18 @@
 """Values over the control socket: msgpack, and extension types for what msgpack itself has not. Pure.
 
-Whatever an endpoint returns can be sent. Big integers, tuples, sets, dates and times arrive as what they were; a
-dataclass arrives as a :class:`Record` and an exception as a :class:`RemoteError`, since the client may not have the
-class; anything else as an :class:`Opaque`, which shows it.
+Whatever an endpoint returns can be sent. Big integers, tuples, sets, dates and times arrive as what they were; a member of
+an Enum as its value, a Decimal, a UUID and a path as texts; a dataclass and a pydantic model arrive as a :class:`Record` and
+an exception as a :class:`RemoteError`, since the client may not have the class; anything else as an :class:`Opaque`, which
+shows it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any, Final
 
 import msgpack
@@ -16,7 +20,7 @@ import msgpack
 from ramure.exits import safe_repr
 from ramure.runtime.control.errors import NotSendable
 
-__all__ = ["MAX_DEPTH", "Opaque", "Record", "RemoteError", "pack", "plain", "unpack", "unpacker"]
+__all__ = ["MAX_DEPTH", "Opaque", "Record", "RemoteError", "opened", "pack", "plain", "unpack", "unpacker"]
 
 MAX_DEPTH: Final = 64
 """How deep extension types may be nested in each other; lists and maps may be a few hundred deep."""
@@ -80,6 +84,17 @@ class Opaque:
         return self.text
 
 
+def opened(value: Any) -> Any:
+    """A client's value with a dict in place of each :class:`Record`: the run takes it for what its own code says."""
+    if isinstance(value, Record):
+        return opened(value.fields)
+    if type(value) is dict:
+        return {key: opened(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(opened, value))
+    return value
+
+
 # -- to bytes -------------------------------------------------------------------------------------------------
 
 
@@ -114,9 +129,13 @@ def _extend(value: Any, depth: int) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
         return msgpack.ExtType(RECORD, _pack([_name(value), fields], depth))
-    moment = _moment(value)
-    if moment is not None:
-        return moment
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, PurePath):
+        return str(value)
+    known = _moment(value) or _known(value, depth)
+    if known is not None:
+        return known
     return msgpack.ExtType(OPAQUE, _pack([_name(value), safe_repr(value, REPR_LIMIT)], depth))
 
 
@@ -132,6 +151,17 @@ def _said(error: BaseException) -> str:
         return str(error)
     except Exception as broken:  # as in safe_repr: a broken __str__ must not cost the answer
         return f"(its str raised {type(broken).__name__})"
+
+
+def _known(value: Any, depth: int) -> Any:
+    """A value of a module that the program has imported, if any of it is one."""
+    for module, kind in (("decimal", "Decimal"), ("uuid", "UUID")):
+        if module in sys.modules and isinstance(value, getattr(sys.modules[module], kind)):
+            return str(value)
+    if "pydantic" in sys.modules and isinstance(value, sys.modules["pydantic"].BaseModel):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        return msgpack.ExtType(RECORD, _pack([_name(value), fields], depth))
+    return None
 
 
 def _moment(value: Any) -> Any:

@@ -47,9 +47,9 @@ def described(error: BaseException) -> dict[str, Any]:
     """An exception as an answer's ``error``."""
     text = masked(str(error))
     told: dict[str, Any] = {"error": type(error).__name__, "text": text if len(text) <= 10_000 else text[:9_999] + "…"}
-    if isinstance(error, BadRequest):
-        told["field"] = error.field
-        told["reason"] = error.reason
+    if getattr(error, "field", None) is not None:  # BadRequest, WrongArguments
+        told["field"] = error.field  # type: ignore[attr-defined]
+        told["reason"] = error.reason  # type: ignore[attr-defined]
     return told
 
 

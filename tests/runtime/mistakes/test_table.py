@@ -17,7 +17,6 @@ from ramure import (
     AgentNameTaken,
     BadAgentName,
     BadTool,
-    EndpointError,
     MachineDown,
     MachineStopped,
     MessageTooLarge,
@@ -390,7 +389,7 @@ async def misspelt_an_endpoint() -> None:
     await spawn(serves).call("addtask", spec="x")  # here
 
 
-@a_mistake(EndpointError, "endpoint 'add_task' .* raised TypeError", "TypeError")
+@a_mistake(WrongArguments, "spec: must be a text, not an object", r"it takes add_task\(spec: ")
 async def gave_an_endpoint_a_wrong_type() -> None:
     await spawn(serves).call("add_task", spec={"a": 1}, times={})  # here
 

@@ -1,0 +1,188 @@
+"""What ramure asks of pydantic: an adapter for named types, and a JSON Schema that says what it accepts.
+
+The only module that needs pydantic to be imported; it is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+import typing_extensions
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from ramure.agents.shapes import DATE, DATE_TIME, DECIMAL, DURATION, INTEGER_KEY, MAX_SAFE_INTEGER, TIME, UUID
+
+__all__ = ["adapter_of", "schema_of"]
+
+Schema = dict[str, Any]
+
+
+def adapter_of(kinds: Mapping[str, tuple[Any, bool]], of_python: bool) -> TypeAdapter[Any]:
+    """An adapter for an object with these fields: the type of each, and whether it is required.
+
+    A TypedDict takes fields of any name; a model would trip over ``copy``, ``json`` and ``model_config``.
+    """
+    fields = {}
+    for name, (annotation, required) in kinds.items():
+        kind = _taken(annotation)
+        wrapper: Any = typing_extensions.Required if required else typing_extensions.NotRequired
+        fields[name] = wrapper[kind]
+    made = _typed_dict("Arguments", fields)
+    made.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=of_python)
+    return TypeAdapter(made)
+
+
+_typed_dict: Final[Any] = typing_extensions.TypedDict  # called with what no type checker can know
+
+
+def schema_of(adapter: TypeAdapter[Any]) -> Schema:
+    """The JSON Schema of what an adapter of :func:`adapter_of` accepts. Raises what pydantic raises."""
+    schema = adapter.json_schema(schema_generator=_Generator)
+    schema.pop("title", None)
+    definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
+    return {
+        "type": "object",
+        "properties": schema.get("properties", {}),
+        "required": schema.get("required", []),
+        "additionalProperties": False,
+        **definitions,
+    }
+
+
+class _Generator(GenerateJsonSchema):
+    """JSON Schema without titles that only repeat a field's name, which says what pydantic leaves out."""
+
+    ignored_warning_kinds: Final = {"skipped-choice", "non-serializable-default", "skipped-discriminator"}  # type: ignore[misc]
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        """With the bounds of what JavaScript holds exactly: pi refuses what it has rounded."""
+        found = super().int_schema(schema)
+        for bound, exclusive, limit, beyond in (
+            ("minimum", "exclusiveMinimum", -MAX_SAFE_INTEGER, int.__lt__),
+            ("maximum", "exclusiveMaximum", MAX_SAFE_INTEGER, int.__gt__),
+        ):
+            given = found.get(bound, found.get(exclusive))
+            if given is None or beyond(int(given), limit):
+                found.pop(exclusive, None)
+                found[bound] = limit
+        return found
+
+    def set_schema(self, schema: core_schema.SetSchema) -> JsonSchemaValue:
+        return _without_unique(super().set_schema(schema))
+
+    def frozenset_schema(self, schema: core_schema.FrozenSetSchema) -> JsonSchemaValue:
+        return _without_unique(super().frozenset_schema(schema))
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        found = super().decimal_schema(schema)
+        for choice in found.get("anyOf", ()):
+            if choice.get("type") == "string":
+                choice["pattern"] = DECIMAL
+        return found
+
+    def date_schema(self, schema: core_schema.DateSchema) -> JsonSchemaValue:
+        return {**super().date_schema(schema), "pattern": DATE}
+
+    def datetime_schema(self, schema: core_schema.DatetimeSchema) -> JsonSchemaValue:
+        """Without its format: pi would ask for a time zone."""
+        return {"type": "string", "pattern": DATE_TIME, "examples": ["2024-05-31T10:00:00Z"]}
+
+    def time_schema(self, schema: core_schema.TimeSchema) -> JsonSchemaValue:
+        return {"type": "string", "pattern": TIME, "examples": ["10:00:00"]}
+
+    def timedelta_schema(self, schema: core_schema.TimedeltaSchema) -> JsonSchemaValue:
+        """Without its format: pi would refuse fractions of seconds, and what lies in the past."""
+        return {"type": "string", "pattern": DURATION, "examples": ["PT1H30M", "P2D"]}
+
+    def uuid_schema(self, schema: core_schema.UuidSchema) -> JsonSchemaValue:
+        return {**super().uuid_schema(schema), "pattern": UUID}
+
+    def bytes_schema(self, schema: core_schema.BytesSchema) -> JsonSchemaValue:
+        found = super().bytes_schema(schema)
+        return {key: value for key, value in found.items() if value != "binary"}  # it is a text like any other
+
+    def complex_schema(self, schema: core_schema.ComplexSchema) -> JsonSchemaValue:
+        raise ValueError("no JSON value is a complex")
+
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        found = super().dict_schema(schema)
+        for pattern, values in found.pop("patternProperties", {}).items():  # which lets any other key pass
+            found["additionalProperties"] = values
+            found["propertyNames"] = {**found.get("propertyNames", {}), "pattern": pattern}
+        keys = schema.get("keys_schema", {}).get("type", "any")
+        if keys == "int":
+            found["propertyNames"] = {"pattern": INTEGER_KEY}
+        elif keys in ("float", "bool", "none", "tuple", "list", "dict", "union", "nullable", "decimal", "bytes"):
+            raise ValueError(f"JSON's keys are texts, and none is a {keys}; use str")
+        return found
+
+
+def _without_unique(found: JsonSchemaValue) -> JsonSchemaValue:
+    """A model may name something twice: a set has it once. Where the number matters, it may not."""
+    if "minItems" not in found and "maxItems" not in found:
+        found.pop("uniqueItems", None)
+    return found
+
+
+# -- types that pydantic does not take as they are ----------------------------------------------------------------------
+
+
+def _taken(annotation: Any) -> Any:
+    """The annotation, with what pydantic would read too lazily or not at all replaced."""
+    if sys.version_info < (3, 12):
+        _adopt(annotation, set())
+    if get_origin(annotation) is typing.get_origin(Iterable[int]):  # pydantic would check the items when they are used
+        return list[get_args(annotation)[0]]  # type: ignore[misc]
+    return annotation
+
+
+def _adopt(annotation: Any, seen: set[int]) -> None:
+    """Make pydantic take ``typing.TypedDict`` below Python 3.12, wherever in ``annotation`` it is."""
+    if id(annotation) in seen:
+        return
+    seen.add(id(annotation))
+    for part in get_args(annotation):
+        _adopt(part, seen)
+    if not isinstance(annotation, type):
+        return
+    if typing.is_typeddict(annotation):
+        hints = _hints(annotation)
+        if "__get_pydantic_core_schema__" not in vars(annotation) and type(annotation).__module__ == "typing":
+            _give_schema(annotation, hints)
+    elif is_dataclass(annotation) or (issubclass(annotation, tuple) and hasattr(annotation, "_fields")):
+        hints = _hints(annotation)
+    else:
+        return
+    for part in hints.values():
+        _adopt(part, seen)
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except (NameError, TypeError):
+        return {}  # pydantic says what is wrong with them
+
+
+def _give_schema(kind: Any, hints: dict[str, Any]) -> None:
+    """Let pydantic read ``kind`` as a TypedDict of ``typing_extensions``, which has the same fields."""
+    fields = {}
+    for name, hint in hints.items():
+        says = get_origin(hint)  # where annotations are texts, `__required_keys__` has missed it
+        required = says is typing.Required or (says is not typing.NotRequired and name in kind.__required_keys__)
+        bare = get_args(hint)[0] if says in (typing.Required, typing.NotRequired) else hint
+        fields[name] = (typing_extensions.Required if required else typing_extensions.NotRequired)[bare]
+    twin = _typed_dict(kind.__name__, fields)
+    twin.__module__, twin.__qualname__, twin.__doc__ = kind.__module__, kind.__qualname__, kind.__doc__
+    if hasattr(kind, "__pydantic_config__"):
+        twin.__pydantic_config__ = kind.__pydantic_config__
+    kind.__get_pydantic_core_schema__ = classmethod(lambda cls, source, handler: handler.generate_schema(twin))

@@ -1,0 +1,49 @@
+"""``ramure call``: a person's words as what the endpoint takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.live import Shell, live_run
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(tmp_path_factory.mktemp("cli") / "home")
+    with live_run(shell, program=Path(__file__).with_name("typed_program.py")):
+        yield shell
+
+
+@pytest.mark.parametrize(
+    ("words", "got"),
+    [
+        (["approve=False"], (False, False, 0, "", None)),
+        (["approve=True", "urgent=no", "spec=2024"], (True, False, 0, "2024", None)),
+        (["approve=on", "n=7", "spec=[1, 2]"], (True, False, 7, "[1, 2]", None)),
+        (["approve=0", "by=2024-05-31", "spec=null"], (False, False, 0, "null", "2024-05-31")),
+        (["approve=false", "by=null", "n=-9007199254740993"], (False, False, -9007199254740993, "", None)),
+    ],
+)
+def test_a_value_is_taken_for_what_the_endpoint_wants(shell: Shell, words: list[str], got: tuple[Any, ...]) -> None:
+    assert shell("call", "decide", *words).out == f"{got!r}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["approve=maybe"], "approve: must be true or false, not a text ('maybe')"),
+        (["approve=no", "n=abc"], "n: must be a whole number, not a text ('abc')"),
+        (["approve=no", "by=2024"], "by: must be a date such as 2024-05-31, not a number (2024)"),
+        (["approve=no", "by=soon"], "by: must be a date such as 2024-05-31, not a text ('soon')"),
+    ],
+)
+def test_the_field_of_a_value_that_does_not_fit_is_named(shell: Shell, words: list[str], why: str) -> None:
+    said = shell("call", "decide", *words)
+    assert said.code == 2
+    assert f"endpoint 'decide' of the process main#1: {why}; it takes decide(approve: " in said.err

@@ -1,0 +1,22 @@
+"""A program with an endpoint that has types: what `ramure call` gives values to in the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+from ramure import agent_process, current_runtime, expose, wait
+
+
+@agent_process
+async def main() -> None:
+    @expose
+    def decide(approve: bool, urgent: bool = False, n: int = 0, spec: str = "", by: dt.date | None = None) -> str:
+        return repr((approve, urgent, n, spec, by and by.isoformat()))
+
+    print("run", current_runtime().execution_id, flush=True)
+    await wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
