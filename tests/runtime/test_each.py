@@ -30,6 +30,7 @@ from ramure import (
     spawn,
     wait,
 )
+from ramure.runtime.scope import current_process
 from ramure.runtime.tree import run_tree
 from ramure.testing import virtual_time
 
@@ -422,6 +423,25 @@ async def test_a_child_that_is_cancelled_has_that_as_its_error_and_one_that_is_k
     assert errors["kill"] is None
     assert isinstance(errors["shutdown"], ProcessCancelled)
     assert lives == {"kill": 2, "shutdown": 1}
+
+
+@virtual_time()
+async def test_an_item_that_is_done_is_not_worked_on_again_where_its_process_is_killed_just_then() -> None:
+    started: list[int] = []
+
+    @agent_process
+    async def killed(number: int) -> int:
+        started.append(number)
+        me, process = self_ref(), current_process()
+        assert process is not None
+        process.stream.subscribe(lambda event: me.exit("kill") if event.type == "done" else None)
+        return number
+
+    @agent_process
+    async def main() -> list[int]:
+        return await each(killed, range(5), limit=1)
+
+    assert await main() == started == [0, 1, 2, 3, 4]
 
 
 # -- the tree ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ramure import (
     GaveUp,
     ProcessCancelled,
     ProcessEnded,
+    Stalled,
     UsageError,
     WaitsForItself,
     agent_process,
@@ -22,6 +23,7 @@ from ramure import (
     child,
     emit,
     expose,
+    receive,
     self_ref,
     spawn,
     supervise,
@@ -350,3 +352,24 @@ async def test_a_limit_that_cannot_be_is_refused() -> None:
             await supervise(child(work, 1, id="p", restart="permanent"), child(work, 1, id="a"), limit=1)
 
     await main()
+
+
+# -- stalls -----------------------------------------------------------------------------------------------------------
+
+
+@virtual_time()
+async def test_who_awaits_a_child_is_not_accused_and_hides_no_stall_nor_do_those_that_wait_for_room() -> None:
+    @agent_process(on_idle="fail")
+    async def waits() -> None:
+        await receive()
+
+    @agent_process(on_idle="fail")
+    async def main() -> list[type]:
+        tree = await supervise(*(child(waits, id=id, restart="temporary") for id in "abc"), limit=1)
+        with pytest.raises(Stalled, match=r"waits in receive\(\)"):
+            await tree["a"]
+        with pytest.raises(ChildrenFailed) as caught:
+            await tree
+        return [type(error) for error in caught.value.failures.values()]
+
+    assert await main() == [Stalled] * 3
