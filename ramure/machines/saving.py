@@ -19,18 +19,34 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ramure.machines.contents import Contents, Entry, contents, data, digest
+from ramure.machines.contents import Contents, contents, data, digest
 from ramure.machines.errors import WorkNotSaved
-from ramure.machines.git import GitFailed, locked, plumbing
+from ramure.machines.git import GitFailed, locked
+from ramure.machines.ignored_files import choose_left_out, find_ignored
+from ramure.machines.worktree_git import (
+    STATE_LIMIT,
+    File,
+    IndexEntry,
+    Worktree,
+    find_unheld,
+    git,
+    held_elsewhere,
+    kinds_of,
+    lines_of,
+    read_index,
+    read_small_file,
+    read_tree,
+    resolve,
+    resolve_commit,
+)
 
-__all__ = ["Worktree", "branch_has_nothing_of_its_own", "save", "without_lock"]
+__all__ = ["save", "without_lock"]
 
 UNCOMMITTED: Final = "What was not committed when the machine stopped"
 KEPT: Final = """What no branch holds of the machine {identity}
@@ -40,85 +56,13 @@ Parents: commits that only a reflog or an operation under way held. Directories:
 state/ (git's files about operations under way), objects/ (other objects that these name).
 """
 
-IGNORED_BYTES: Final = 256 << 20
-IGNORED_FILES: Final = 20_000
-"""Up to here ignored files are all kept. Beyond it, directories that the rules of the commit ignore from which the worktree
-was made (node_modules, target) are left out, the largest first: they are the repository's own build products."""
-
-IDENTITY: Final = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "ramure"), ("EMAIL", "ramure@localhost"))
-}
-
-STATE_LIMIT: Final = 8 << 20
-"""Bytes of a file of git's own about the worktree, above which it is none that names commits."""
-
 OF_EVERY_WORKTREE: Final = re.compile(
     rb"(HEAD|ORIG_HEAD|FETCH_HEAD|AUTO_MERGE|COMMIT_EDITMSG|commondir|gitdir|locked|index|ramure-index|config\.worktree"
     rb"|sharedindex\..*|logs/HEAD|info/sparse-checkout|gc\.pid|.*\.lock)"
 )
 """What git's directory of a worktree holds when nothing is under way there."""
 
-INDEX_ENTRY: Final = re.compile(
-    rb"(\d{6}) ([0-9a-f]{40,64}) (\d)\t([^\0]+)\0  ctime: (\d+):(\d+)\n  mtime: (\d+):(\d+)\n"
-    rb"  dev: \d+\tino: (\d+)\n  uid: \d+\tgid: \d+\n  size: (\d+)\tflags: ([0-9a-f]+)\n"
-)
 SKIP_WORKTREE: Final = 0x40000000
-
-File = tuple[str, str]
-"""git's mode of a file, and its object."""
-
-
-@dataclass(frozen=True, slots=True)
-class Worktree:
-    """What is written down of a worktree when it is made, out of the agent's reach: the only thing that is believed of it.
-
-    ``common`` is the main repository's git directory, ``admin`` its directory of this worktree, ``base`` the commit from
-    which it was made, ``inode`` that of ``path``.
-    """
-
-    identity: str
-    path: str
-    inode: int
-    common: str
-    admin: str
-    base: str
-
-    @property
-    def branch(self) -> str:
-        return f"ramure/{self.identity}"
-
-    @property
-    def own(self) -> str:
-        return f"refs/heads/{self.branch}"
-
-    @property
-    def kept(self) -> str:
-        return f"refs/ramure-kept/{self.identity}"
-
-    @property
-    def link(self) -> bytes:
-        """What its file ``.git`` says."""
-        return b"gitdir: %s\n" % os.fsencode(self.admin)
-
-
-@dataclass(slots=True)
-class IndexEntry:
-    mode: str
-    oid: str
-    stage: int
-    path: bytes
-    seen: tuple[int, ...]
-    flags: int
-
-    def matches(self, entry: Entry) -> bool:
-        """Whether the file is as it was when the index was written. (git keeps 32 bits of numbers.)"""
-        _, inode, size, modified, changed = entry.seen
-        second = 1_000_000_000
-        now = (changed // second, changed % second, modified // second, modified % second, inode, size)
-        whole = changed % second != 0  # else the file system's times are too coarse to tell
-        return whole and self.mode == entry.mode and self.seen == tuple(number & 0xFFFFFFFF for number in now)
 
 
 @dataclass(slots=True)
@@ -147,19 +91,19 @@ def _save(worktree: Worktree) -> None:
     there = _there(worktree)
     found = contents(worktree.path) if there else Contents()
     _refuse_what_stays(worktree, found)
-    head = _commit(worktree, "HEAD")
-    own = _resolved(worktree, worktree.own)
-    index = _index(worktree, f"{worktree.admin}/index")
+    head = resolve_commit(worktree, "HEAD")
+    own = resolve(worktree, worktree.own)
+    index = read_index(worktree, f"{worktree.admin}/index")
     plan = Plan()
-    parent = head or own or _resolved(worktree, f"{worktree.base}^{{commit}}")
-    tracked = _tree(worktree, parent) if parent else {}
+    parent = head or own or resolve(worktree, f"{worktree.base}^{{commit}}")
+    tracked = read_tree(worktree, parent) if parent else {}
     if there:
         _plan_files(worktree, found, index, tracked, plan)
     _plan_index(worktree, index, tracked, plan)
     _plan_state(worktree, plan)
     _write(worktree, found, plan)
     with locked(worktree.common):
-        own = _resolved(worktree, worktree.own)
+        own = resolve(worktree, worktree.own)
         _plan_branch(worktree, plan, parent, own, dirty=there and plan.branch != tracked)
         _plan_rest(worktree, plan)
         _update_refs(worktree, plan)
@@ -175,7 +119,7 @@ def _there(worktree: Worktree) -> bool:
         raise WorkNotSaved(
             worktree.path, f"its repository {worktree.common} is gone, so there is nothing to save it to"
         )
-    gitdir = _bytes(f"{worktree.admin}/gitdir")
+    gitdir = read_small_file(f"{worktree.admin}/gitdir")
     elsewhere = os.path.dirname(os.fsdecode(gitdir.rstrip(b"\n")))
     if elsewhere and elsewhere != worktree.path and os.path.lexists(elsewhere):
         raise WorkNotSaved(elsewhere, f"the worktree was moved there from {worktree.path}")
@@ -191,7 +135,7 @@ def _there(worktree: Worktree) -> bool:
 def _refuse_what_stays(worktree: Worktree, found: Contents) -> None:
     reasons = []
     link = f"{worktree.path}/.git"
-    if os.path.lexists(link) and (os.path.islink(link) or _bytes(link) != worktree.link):
+    if os.path.lexists(link) and (os.path.islink(link) or read_small_file(link) != worktree.link):
         reasons.append(
             "its .git is not the one that was made for it: it is a repository of its own, which is not opened here"
         )
@@ -223,105 +167,6 @@ def ascii_only(name: str) -> str:
 # -- reading -----------------------------------------------------------------------------------------------------
 
 
-def _bytes(path: str) -> bytes:
-    """A small regular file; empty where there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(descriptor, STATE_LIMIT) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    finally:
-        os.close(descriptor)
-
-
-def _git(worktree: Worktree, *args: str, stdin: bytes | Iterator[bytes] = b"", index: str = "") -> bytes:
-    return plumbing(worktree.common, *args, stdin=stdin, index=index, env=IDENTITY)
-
-
-def _resolved(worktree: Worktree, ref: str) -> str:
-    """The object of a ref of the main repository; "" for none."""
-    try:
-        return _git(worktree, "rev-parse", "--verify", "--quiet", ref).decode().strip()
-    except GitFailed:
-        return ""
-
-
-def _commit(worktree: Worktree, ref: str) -> str:
-    """A commit, as the worktree sees the ref; "" for none, also where its git directory is gone or damaged."""
-    try:
-        said = plumbing(worktree.admin, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", common=worktree.common)
-    except GitFailed:
-        return ""
-    return said.decode().strip()
-
-
-def _tree(worktree: Worktree, tree: str) -> dict[bytes, File]:
-    """All files of a tree, by path."""
-    found = {}
-    for line in _git(worktree, "ls-tree", "-r", "-z", "--full-tree", tree).split(b"\0")[:-1]:
-        about, _, path = line.partition(b"\t")
-        mode, _, oid = about.decode().split()
-        found[path] = (mode, oid)
-    return found
-
-
-def _index(worktree: Worktree, path: str) -> list[IndexEntry]:
-    """The entries of an index; none where there is no such file. Raises :class:`GitFailed` for one that cannot be read."""
-    if not os.path.isfile(path):
-        return []
-    command = ("ls-files", "--stage", "--debug", "-z")
-    try:
-        said = plumbing(worktree.admin, *command, common=worktree.common, index=path)
-    except GitFailed:
-        said = _git(worktree, *command, index=path)  # its own git directory may be damaged elsewhere
-    entries, end = [], 0
-    for match in INDEX_ENTRY.finditer(said):
-        if match.start() != end:
-            break
-        end = match.end()
-        mode, oid, stage = match[1].decode(), match[2].decode(), int(match[3])
-        seen = tuple(map(int, match.group(5, 6, 7, 8, 9, 10)))
-        entries.append(IndexEntry(mode, oid, stage, match[4], seen, int(match[11], 16)))
-    if end != len(said):
-        raise GitFailed(f"git ls-files of {path}", f"its answer is not understood: {said[end : end + 200]!r}")
-    return entries
-
-
-def _existing(worktree: Worktree, oids: Iterable[str]) -> dict[str, str]:
-    """The kinds of those objects that are there."""
-    asked = _lines(sorted(set(oids)))
-    if not asked:
-        return {}
-    lines = _git(worktree, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).decode().splitlines()
-    return {oid: kind for oid, kind in (line.split(" ", 1) for line in lines) if kind != "missing"}
-
-
-def _lines(oids: Iterable[str]) -> bytes:
-    return "".join(f"{oid}\n" for oid in oids).encode()
-
-
-def _held_elsewhere(*, without: str = "") -> list[str]:
-    """Options for all refs that hold something for good."""
-    return ["--not", *([f"--exclude={without}"] if without else []), "--branches", "--tags", "--remotes"]
-
-
-def _unheld(worktree: Worktree, commits: Iterable[str], also: Iterable[str] = ()) -> set[str]:
-    """Those commits that no branch, tag or remote branch holds, nor one of ``also``."""
-    asked = sorted(set(commits))
-    if not asked:
-        return set()
-    stdin = _lines([*asked, *(f"^{oid}" for oid in also)])
-    said = _git(worktree, "rev-list", "--stdin", *_held_elsewhere(), stdin=stdin)
-    return set(asked) & set(said.decode().split())
-
-
-def branch_has_nothing_of_its_own(worktree: Worktree, tip: str) -> bool:
-    """Whether other branches, tags or remote branches hold all that the machine's branch does."""
-    others = _held_elsewhere(without=worktree.branch)
-    return not _git(worktree, "rev-list", "--max-count=1", tip, *others).strip()
-
-
 # -- deciding ----------------------------------------------------------------------------------------------------
 
 
@@ -331,11 +176,11 @@ def _plan_files(
     """Each file of the directory goes into the branch's tree, or beside it when it is ignored."""
     algorithm = "sha1" if len(worktree.base) == 40 else "sha256"
     try:
-        made = {entry.path: entry for entry in _index(worktree, f"{worktree.admin}/ramure-index")}
+        made = {entry.path: entry for entry in read_index(worktree, f"{worktree.admin}/ramure-index")}
     except GitFailed:
         made = {}  # it only saves work
     now = {entry.path: entry for entry in index if entry.stage == 0}
-    known = _existing(worktree, (entry.oid for entry in made.values()))
+    known = kinds_of(worktree, (entry.oid for entry in made.values()))
     for path, entry in found.files.items():
         untouched = made.get(path)
         if untouched is not None and untouched.oid in known and untouched.matches(entry):
@@ -350,8 +195,8 @@ def _plan_files(
             # git takes it for unchanged: a filter or the line ends are the difference.
             plan.beside[b"as-written/" + path] = file
     ours = tracked.keys() | {entry.path for entry in index} | made.keys()
-    ignored = _ignored(found, worktree, [path for path in found.files if path not in ours])
-    plan.left_out = _too_much(worktree, found, ignored)
+    ignored = find_ignored(found, worktree, [path for path in found.files if path not in ours])
+    plan.left_out = choose_left_out(worktree, found, ignored)
     left_out = set(plan.left_out)
     for path, file in plan.files.items():
         if path in ignored:
@@ -384,79 +229,11 @@ def _plan_what_is_not_checked_out(
             plan.branch[path] = file
 
 
-def _ignored(found: Contents, worktree: Worktree, paths: list[bytes]) -> set[bytes]:
-    """Which of these paths the files ``.gitignore`` name, as they are now."""
-    rules = {path: entry for path, entry in found.files.items() if os.path.basename(path) == b".gitignore"}
-    texts = {
-        path: b"".join(data(worktree.path, path, entry))
-        for path, entry in rules.items()
-        if entry.mode != "120000" and entry.size <= STATE_LIMIT
-    }
-    return _ignored_by(worktree, texts, paths)
-
-
-def _ignored_by(worktree: Worktree, rules: Mapping[bytes, bytes], paths: list[bytes]) -> set[bytes]:
-    """git reads the rules in a directory of ours, in which there is nothing else."""
-    if not paths:
-        return set()
-    with tempfile.TemporaryDirectory(prefix="ramure-git-") as place:
-        for path, text in rules.items():
-            copy = os.path.join(os.fsencode(place), path)
-            os.makedirs(os.path.dirname(copy), exist_ok=True)
-            Path(os.fsdecode(copy)).write_bytes(text)
-        try:
-            said = plumbing(
-                worktree.common,
-                *("check-ignore", "--no-index", "-z", "--stdin"),
-                work_tree=place,
-                stdin=b"".join(b"./" + path + b"\0" for path in paths),  # so that none begins with a colon
-            )
-        except GitFailed as error:
-            if error.status == 1:  # none of them
-                return set()
-            raise
-    return {path.removeprefix(b"./") for path in said.split(b"\0")[:-1]}
-
-
-def _too_much(worktree: Worktree, found: Contents, ignored: set[bytes]) -> list[bytes]:
-    """The ignored files that are left out, so that the rest is not more than the limits."""
-    size = sum(found.files[path].size for path in ignored)
-    if size <= IGNORED_BYTES and len(ignored) <= IGNORED_FILES:
-        return []
-    rules = {
-        path: _git(worktree, "cat-file", "blob", oid)
-        for path, (mode, oid) in _tree(worktree, worktree.base).items()
-        if os.path.basename(path) == b".gitignore" and mode != "120000"
-    }
-    groups: dict[bytes, list[bytes]] = {}
-    kept_directories = {os.path.dirname(path) for path in found.files if path not in ignored}
-    kept_directories |= {parent for path in kept_directories for parent in _parents(path)}
-    for path in _ignored_by(worktree, rules, sorted(ignored)):
-        top = next((parent for parent in _parents(path) if parent not in kept_directories), path)
-        groups.setdefault(top, []).append(path)
-    weight = {top: sum(found.files[path].size + 4096 for path in paths) for top, paths in groups.items()}
-    left_out: list[bytes] = []
-    count = len(ignored)
-    for top in sorted(groups, key=lambda top: -weight[top]):
-        if size <= IGNORED_BYTES and count <= IGNORED_FILES:
-            break
-        left_out += groups[top]
-        size -= sum(found.files[path].size for path in groups[top])
-        count -= len(groups[top])
-    return left_out
-
-
-def _parents(path: bytes) -> list[bytes]:
-    """The directories above a path, from the top."""
-    parts = path.split(b"/")
-    return [b"/".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
 def _plan_index(worktree: Worktree, index: list[IndexEntry], tracked: Mapping[bytes, File], plan: Plan) -> None:
     """What was staged and is in no file any more; in a conflict, all sides."""
     there = {oid for _, oid in (*tracked.values(), *plan.files.values())}
     wanted = [entry for entry in index if entry.oid not in there and entry.mode != "160000"]
-    known = _existing(worktree, (entry.oid for entry in wanted))
+    known = kinds_of(worktree, (entry.oid for entry in wanted))
     for entry in wanted:
         if entry.oid in known:  # else it is of a file that is only intended to be added
             directory = b"staged/" if entry.stage == 0 else b"staged-%d/" % entry.stage
@@ -471,20 +248,20 @@ def _plan_state(worktree: Worktree, plan: Plan) -> None:
         for path, entry in contents(worktree.admin).files.items():
             if entry.size <= STATE_LIMIT and entry.mode != "120000" and not _is_index(path):
                 texts[path] = b"".join(data(worktree.admin, path, entry))
-    logs = _bytes(f"{worktree.common}/logs/{worktree.own}")
+    logs = read_small_file(f"{worktree.common}/logs/{worktree.own}")
     length = len(worktree.base)
     word = re.compile(rb"(?<![0-9a-f])[0-9a-f]{%d}(?![0-9a-f])" % length)
     named = {oid.decode() for text in (*texts.values(), logs) for oid in word.findall(text)}
-    for oid, kind in _existing(worktree, named).items():
+    for oid, kind in kinds_of(worktree, named).items():
         match kind:
             case "commit":
                 plan.commits.add(oid)
             case "tag":
-                plan.written[f"objects/{oid}"] = _git(worktree, "cat-file", "tag", oid)
-                if commit := _resolved(worktree, f"{oid}^{{commit}}"):
+                plan.written[f"objects/{oid}"] = git(worktree, "cat-file", "tag", oid)
+                if commit := resolve(worktree, f"{oid}^{{commit}}"):
                     plan.commits.add(commit)
             case "tree":
-                for path, file in _tree(worktree, oid).items():
+                for path, file in read_tree(worktree, oid).items():
                     plan.beside[f"objects/{oid}/".encode() + path] = file
             case _:
                 plan.beside[f"objects/{oid}".encode()] = ("100644", oid)
@@ -501,7 +278,7 @@ def _plan_branch(worktree: Worktree, plan: Plan, parent: str, own: str, *, dirty
     tip, name = parent, "detached"
     if dirty:
         tip, name = _committed(worktree, plan.branch, [parent] if parent else [], UNCOMMITTED), "uncommitted"
-    elif not tip or not _unheld(worktree, [tip]):
+    elif not tip or not find_unheld(worktree, [tip]):
         return
     zero = "0" * len(worktree.base)
     if not own or (_is_below(worktree, own, tip) and not _checked_out_elsewhere(worktree)):
@@ -510,7 +287,7 @@ def _plan_branch(worktree: Worktree, plan: Plan, parent: str, own: str, *, dirty
     number = 1
     while True:
         ref = f"{worktree.own}-{name}" + (f"-{number}" if number > 1 else "")
-        there = _resolved(worktree, ref)
+        there = resolve(worktree, ref)
         if not there:
             plan.updates[ref] = (tip, zero)
             return
@@ -521,7 +298,7 @@ def _plan_branch(worktree: Worktree, plan: Plan, parent: str, own: str, *, dirty
 
 
 def _is_below(worktree: Worktree, ancestor: str, commit: str) -> bool:
-    return not _git(worktree, "rev-list", "--max-count=1", ancestor, f"^{commit}").strip()
+    return not git(worktree, "rev-list", "--max-count=1", ancestor, f"^{commit}").strip()
 
 
 def _checked_out_elsewhere(worktree: Worktree) -> bool:
@@ -530,14 +307,12 @@ def _checked_out_elsewhere(worktree: Worktree) -> bool:
     others = f"{worktree.common}/worktrees"
     heads += [f"{others}/{name}/HEAD" for name in (os.listdir(others) if os.path.isdir(others) else [])]
     ours = f"ref: {worktree.own}\n".encode()
-    return any(_bytes(head) == ours for head in heads if head != f"{worktree.admin}/HEAD")
+    return any(read_small_file(head) == ours for head in heads if head != f"{worktree.admin}/HEAD")
 
 
 def _same(worktree: Worktree, one: str, other: str) -> bool:
     """Whether two commits have the same tree and the same parents."""
-    said = (
-        _git(worktree, "rev-list", "--no-walk=unsorted", "--parents", "--format=%T", one, other).decode().splitlines()
-    )
+    said = git(worktree, "rev-list", "--no-walk=unsorted", "--parents", "--format=%T", one, other).decode().splitlines()
     commits = [(line.split()[2:], tree) for line, tree in zip(said[::2], said[1::2], strict=True)]
     return len(commits) == 2 and commits[0] == commits[1]
 
@@ -545,13 +320,13 @@ def _same(worktree: Worktree, one: str, other: str) -> bool:
 def _plan_rest(worktree: Worktree, plan: Plan) -> None:
     """The commit that holds what no branch does, if there is anything."""
     tips = [new for new, _ in plan.updates.values()]
-    loose = _unheld(worktree, plan.commits, also=tips)
+    loose = find_unheld(worktree, plan.commits, also=tips)
     if not loose and not plan.beside and not plan.written:
         return
-    before = _resolved(worktree, worktree.kept)
+    before = resolve(worktree, worktree.kept)
     parents = [before] if before else []
     if loose:
-        said = _git(worktree, "rev-list", "--stdin", "--parents", *_held_elsewhere(), stdin=_lines(loose)).decode()
+        said = git(worktree, "rev-list", "--stdin", "--parents", *held_elsewhere(), stdin=lines_of(loose)).decode()
         parents += sorted(loose - {parent for line in said.splitlines() for parent in line.split()[1:]})
     message = KEPT.format(identity=worktree.identity)
     if plan.left_out:
@@ -565,7 +340,7 @@ def _plan_rest(worktree: Worktree, plan: Plan) -> None:
 
 def _same_but_itself(worktree: Worktree, before: str, commit: str, loose: set[str]) -> bool:
     """Whether the commit of an earlier stop() that did not get to its end holds all this already."""
-    trees = {_resolved(worktree, f"{each}^{{tree}}") for each in (before, commit)}
+    trees = {resolve(worktree, f"{each}^{{tree}}") for each in (before, commit)}
     return len(trees) == 1 and all(_is_below(worktree, oid, before) for oid in loose)
 
 
@@ -575,7 +350,7 @@ def _same_but_itself(worktree: Worktree, before: str, commit: str, loose: set[st
 def _write(worktree: Worktree, found: Contents, plan: Plan) -> None:
     """Write the objects that are not there yet. git is given bytes, and opens no file."""
     files = {oid: path for path, (_, oid) in plan.files.items()}
-    known = _existing(worktree, files)
+    known = kinds_of(worktree, files)
     new = [(found.files[path], path) for oid, path in files.items() if oid not in known]
 
     def stream() -> Iterator[bytes]:
@@ -590,9 +365,9 @@ def _write(worktree: Worktree, found: Contents, plan: Plan) -> None:
         yield b"done\n"
 
     if new or plan.written:
-        _git(worktree, "fast-import", "--quiet", "--done", stdin=stream())
+        git(worktree, "fast-import", "--quiet", "--done", stdin=stream())
     for name, text in plan.written.items():
-        oid = _git(worktree, "hash-object", "-t", "blob", "--stdin", stdin=text).decode().strip()
+        oid = git(worktree, "hash-object", "-t", "blob", "--stdin", stdin=text).decode().strip()
         plan.beside[os.fsencode(name)] = ("100644", oid)
 
 
@@ -601,13 +376,11 @@ def _committed(worktree: Worktree, files: Mapping[bytes, File], parents: list[st
     lines = b"".join(f"{mode} {oid} 0\t".encode() + path + b"\0" for path, (mode, oid) in files.items())
     with tempfile.TemporaryDirectory(prefix="ramure-git-") as place:
         index = f"{place}/index"
-        _git(worktree, "update-index", "-z", "--index-info", stdin=lines, index=index)
-        tree = _git(worktree, "write-tree", index=index).decode().strip()
+        git(worktree, "update-index", "-z", "--index-info", stdin=lines, index=index)
+        tree = git(worktree, "write-tree", index=index).decode().strip()
     options = [option for parent in parents for option in ("-p", parent)]
     return (
-        _git(worktree, "commit-tree", *options, tree, stdin=message.encode("utf-8", "backslashreplace"))
-        .decode()
-        .strip()
+        git(worktree, "commit-tree", *options, tree, stdin=message.encode("utf-8", "backslashreplace")).decode().strip()
     )
 
 
@@ -617,7 +390,7 @@ def _update_refs(worktree: Worktree, plan: Plan) -> None:
     for ref in plan.updates:
         without_lock(worktree, ref)
     lines = "".join(f"update {ref}\0{new}\0{old}\0" for ref, (new, old) in plan.updates.items()).encode()
-    _git(worktree, "update-ref", "-m", "ramure: the machine stopped", "-z", "--stdin", stdin=lines)
+    git(worktree, "update-ref", "-m", "ramure: the machine stopped", "-z", "--stdin", stdin=lines)
 
 
 def without_lock(worktree: Worktree, ref: str) -> None:
@@ -632,12 +405,12 @@ def _verify(worktree: Worktree, plan: Plan, before: Contents, *, there: bool) ->
     """Raise :class:`WorkNotSaved` unless refs hold every file as it is now, and every commit."""
     held: set[tuple[bytes, File]] = set()
     for ref in _refs(worktree):
-        for path, file in _tree(worktree, ref).items():
+        for path, file in read_tree(worktree, ref).items():
             held.add((path.partition(b"/")[2] if ref == worktree.kept else path, file))
     if there:
-        parent = _commit(worktree, "HEAD")
-        if parent and not _unheld(worktree, [parent]):
-            held |= set(_tree(worktree, parent).items())
+        parent = resolve_commit(worktree, "HEAD")
+        if parent and not find_unheld(worktree, [parent]):
+            held |= set(read_tree(worktree, parent).items())
         now = contents(worktree.path)
         if now != before:
             raise WorkNotSaved(worktree.path, "it changes while it is saved: something still runs in it")
@@ -647,15 +420,15 @@ def _verify(worktree: Worktree, plan: Plan, before: Contents, *, there: bool) ->
             raise WorkNotSaved(worktree.path, f"no ref holds {_named([*lost, *missing])}")
     objects = {oid for _, (_, oid) in held} | {oid for _, oid in plan.beside.values()}
     gone = {oid for oid in {*(oid for _, oid in plan.files.values())} if oid not in objects}
-    absent = {oid for _, oid in (*plan.files.values(), *plan.beside.values())} - _existing(
+    absent = {oid for _, oid in (*plan.files.values(), *plan.beside.values())} - kinds_of(
         worktree, (oid for _, oid in (*plan.files.values(), *plan.beside.values()))
     ).keys()
-    kept = _resolved(worktree, worktree.kept)
-    loose = _unheld(worktree, plan.commits, also=[kept] if kept else [])
+    kept = resolve(worktree, worktree.kept)
+    loose = find_unheld(worktree, plan.commits, also=[kept] if kept else [])
     if gone or absent or loose:
         raise WorkNotSaved(worktree.path, f"no ref holds {_named(map(str.encode, sorted(gone | absent | loose)))}")
 
 
 def _refs(worktree: Worktree) -> list[str]:
     patterns = (worktree.own, f"{worktree.own}-*", worktree.kept)
-    return _git(worktree, "for-each-ref", "--format=%(refname)", *patterns).decode().split()
+    return git(worktree, "for-each-ref", "--format=%(refname)", *patterns).decode().split()

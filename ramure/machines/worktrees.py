@@ -22,8 +22,9 @@ from ramure.machines.errors import CopyFailed
 from ramure.machines.frozen import Frozen
 from ramure.machines.git import GitFailed, locked, plumbing, user_git
 from ramure.machines.removal import identify
-from ramure.machines.saving import Worktree, branch_has_nothing_of_its_own, save, without_lock
+from ramure.machines.saving import save, without_lock
 from ramure.machines.workspace import Workspace, copied, copy_of
+from ramure.machines.worktree_git import Worktree, branch_has_nothing_of_its_own
 
 __all__ = ["WorktreeSpace", "freeze_worktree", "undo_worktree", "worktree_of"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines import leases, saving
+from ramure.machines import ignored_files, leases
 from ramure.machines.errors import SpawnFailed, WorkNotSaved
 from ramure.machines.local import LocalImage
 from ramure.machines.sandbox import SandboxImage
@@ -339,7 +339,7 @@ async def test_of_too_much_that_the_repository_ignores_the_largest_directory_is_
     (repository / ".gitignore").write_text("modules/\n*.log\n")
     git(repository, "add", ".")
     git(repository, *WHO, "commit", "-q", "-m", "second")
-    monkeypatch.setattr(saving, "IGNORED_FILES", 25)
+    monkeypatch.setattr(ignored_files, "IGNORED_FILES", 25)
     machine = await worktree(repository)
     await machine.exec("mkdir modules; for i in $(seq 20); do echo $i > modules/$i; done; echo it > it.log")
     await machine.exec("echo own/ >> .gitignore; mkdir own; for i in $(seq 20); do echo $i > own/$i; done")
