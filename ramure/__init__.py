@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from ramure.machines.morph import MorphImage
     from ramure.machines.sandbox import SandboxImage
     from ramure.machines.ssh import SSHImage
+    from ramure.runtime.alarms import DiskFull
     from ramure.runtime.control.client import AttachedRun, attach
     from ramure.runtime.control.errors import AmbiguousRun, NoSuchRun, RequestFailed, RunGone
     from ramure.runtime.each import Each, ItemResult, each
@@ -111,7 +112,6 @@ if TYPE_CHECKING:
     )
     from ramure.runtime.gateway import GatewayUnavailable
     from ramure.runtime.handle import Agent, ProcessHandle
-    from ramure.runtime.logs import DiskFull
     from ramure.runtime.machine_handle import MachineHandle
     from ramure.runtime.ownership import AgentNameTaken
     from ramure.runtime.run import RunFailed
@@ -303,13 +303,13 @@ _MODULES = {
     "ramure.machines.morph": "MorphImage",
     "ramure.machines.sandbox": "SandboxImage",
     "ramure.machines.ssh": "SSHImage",
+    "ramure.runtime.alarms": "DiskFull",
     "ramure.runtime.control.client": "AttachedRun attach",
     "ramure.runtime.control.errors": "AmbiguousRun NoSuchRun RequestFailed RunGone",
     "ramure.runtime.each": "Each ItemResult each",
     "ramure.runtime.errors": "AgentDied BodyStuck EndpointError NoProcess NoSuchEndpoint NotAwaited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout Stalled WaitsForItself WrongArguments",
     "ramure.runtime.gateway": "GatewayUnavailable",
     "ramure.runtime.handle": "Agent ProcessHandle",
-    "ramure.runtime.logs": "DiskFull",
     "ramure.runtime.machine_handle": "MachineHandle",
     "ramure.runtime.ownership": "AgentNameTaken",
     "ramure.runtime.run": "RunFailed",

@@ -204,7 +204,7 @@ def agent_process(
     a run: ``log_dir`` (default ``logs/`` in ramure's home), ``host`` and ``port`` that agents connect to, and
     ``base_url``, how they reach it, where that differs. ``fsync``: what is acknowledged survives a power cut too.
     ``rotate_logs``: bytes at which a log goes on in a new file (None: never). ``disk_full_timeout``: seconds that a run
-    waits for room on a full disk before it fails with DiskFull.
+    waits for room on a full disk (of the logs, or of an agent's conversation) before it fails with DiskFull.
 
     ``on_idle``: what follows when the process is stalled: it waits, in ``wait()``, ``receive()`` or a loop over events, and
     nothing can decide it any more, since its agent ended its turn without calling a tool, say. Its stream gets an event

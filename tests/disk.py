@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ramure.runtime import log_files
+from ramure.runtime import log_files, reserve
 
 __all__ = ["FullDisk", "SmallDisk", "can_mount", "small_disk"]
 
@@ -65,22 +65,39 @@ def can_mount(directory: Path) -> bool:
 
 
 class FullDisk:
-    """While ``full``, log files have room for ``room`` more bytes; then ``os.write`` fails as on a full disk."""
+    """While ``full``, log files and their reserve have room for ``room`` more bytes; then writes fail as on a full disk. What
+    the reserve gives back is room again."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int = 0) -> None:
         self.full = False
         self.room = room
         self.refused = 0
+        self.errno = errno.ENOSPC
         monkeypatch.setattr(log_files, "os", self)
+        monkeypatch.setattr(reserve, "os", self)
+        unlink = Path.unlink
+
+        def given_back(path: Path, missing_ok: bool = False) -> None:
+            size = path.stat().st_size if self.full and path.name.startswith(reserve.NAME) else 0
+            unlink(path, missing_ok)
+            self.room += size
+
+        monkeypatch.setattr(Path, "unlink", given_back)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
 
     def write(self, descriptor: int, data: bytes) -> int:
+        return os.write(descriptor, self._fitting(data))
+
+    def pwrite(self, descriptor: int, data: bytes, at: int) -> int:
+        return os.pwrite(descriptor, self._fitting(data), at)
+
+    def _fitting(self, data: bytes) -> bytes:
         if self.full:
             data = data[: self.room]
             self.room -= len(data)
             if not data:
                 self.refused += 1
-                raise OSError(errno.ENOSPC, "No space left on device")
-        return os.write(descriptor, data)
+                raise OSError(self.errno, os.strerror(self.errno))
+        return data

@@ -83,6 +83,9 @@ AT_WORK: Final = ("busy", "waiting_for_model")
 ACK_DELAY: Final = 0.05
 """Seconds for which acknowledgements of reports are gathered."""
 
+ROOM: Final[dict[str, Any]] = {"full": False, "path": "", "reason": "", "needed": 0}
+"""A report of the kind ``disk``: there is none of that trouble."""
+
 _to_line: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 State = Literal["provisioning", "launching", "connecting", "idle", "busy", "waiting_for_model", "restarting", "ended"]
@@ -173,6 +176,8 @@ class AgentActor(Actor):
         self._welcomed = False
         self._goes_on = False
         """True when pi, as it connects, has something to go on with that an earlier life has left."""
+        self._disk_told = False
+        """Whether the present pi has said whether it has room for its conversation."""
         self._keeper: Ref[Supervisor] | None = None
         self.paused = False
         self.link(options.machine)
@@ -474,6 +479,8 @@ class AgentActor(Actor):
     def _welcome(self) -> None:
         """pi has applied what there was at its start: it knows its tools."""
         self._welcomed = True
+        if not self._disk_told:  # what the pi before this one lacked, this one has
+            self.services.disk(self.address, ROOM, self.machine)
         if self.state in ("launching", "connecting", "restarting"):
             self._to("busy" if self._goes_on else "idle")
         self.lives.on_ready()
@@ -552,6 +559,10 @@ class AgentActor(Actor):
                 self._questions.on_run_end(data, self.model.on_run_end(data))
             case "tool_start" | "tool_end":
                 self.lives.on_tool(kind, data)
+            case "disk":
+                self._disk_told = True
+                self.services.disk(self.address, data, self.machine)
+                return  # told as an alarm
             case "problem":
                 told = self.model.on_problem(data, self.options.model)
                 if told is None:
@@ -641,7 +652,7 @@ class AgentActor(Actor):
             if self.session is event.ref:  # else its successor's start was quicker than this news
                 self.session = None
             self._carry_out(self.delivery.on_disconnected())
-            self._welcomed = False
+            self._welcomed = self._disk_told = False
         if became == "down":
             self._to("restarting")
 
@@ -656,6 +667,7 @@ class AgentActor(Actor):
             self._keeper.exit("shutdown")
             await self._keeper.wait()
         await self.burials.wait()
+        self.services.disk(self.address, ROOM, self.machine)
         self._to("ended")
 
 

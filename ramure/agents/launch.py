@@ -41,6 +41,9 @@ _NOT_PASSED_ON: Final = re.compile(
 NODE_OPTIONS: Final = "NODE_OPTIONS"
 _NODE_OPTION: Final = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^\s"])+')
 
+RESERVES: Final = ("0", "1", "probe")
+"""Files beside the session file that hold room for it (``extension/reserve.ts``)."""
+
 LAUNCH: Final = "RAMURE_LAUNCH"
 """The variable by which what pi has started is found where it has no parent that holds it."""
 
@@ -135,7 +138,7 @@ class Launch:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         mended = await in_thread(mend, kept, str(uuid.uuid4()), place.cwd, now, marks)  # it may be large
         if mended.text is not None or not here:
-            await machine.write_private(place.session_file, (kept if mended.text is None else mended.text).encode())
+            await place.write_session((kept if mended.text is None else mended.text).encode())
         return mended.forged
 
     async def _memory(self) -> tuple[str, bool]:
@@ -148,7 +151,9 @@ class Launch:
 
     async def remove(self) -> None:
         """Remove what :meth:`write` made for this launch; the session file stays."""
-        await ask(self.place.machine, ["rm", "-f", "--", self.config_path, self.env_path, self.report_path])
+        reserves = [f"{self.place.session_file}.{each}.reserve" for each in RESERVES]
+        files = [self.config_path, self.env_path, self.report_path, f"{self.place.session_file}.new", *reserves]
+        await ask(self.place.machine, ["rm", "-f", "--", *files])
 
 
 def extension_path() -> Path:

@@ -83,6 +83,10 @@ class Place(ABC):
         """Whether the directory that pi is to work in is still there. Raises MachineError."""
 
     @abstractmethod
+    async def write_session(self, session: bytes) -> None:
+        """Put the session there; what was there stays until the disk has all of it. Raises MachineError and OSError."""
+
+    @abstractmethod
     async def memory(self) -> bytes | None:
         """The session as the run's logs have it, when it is not on the machine (any more)."""
 
@@ -101,6 +105,13 @@ class Here(Place):
 
     async def has_workdir(self) -> bool:
         return await in_thread(os.path.isdir, self.cwd)
+
+    async def write_session(self, session: bytes) -> None:
+        if not isinstance(self.machine, LocalMachine):  # a simulated one: its files are in memory
+            await self.machine.write_private(self.session_file, session)
+            return
+        await self.machine.write_private(f"{self.session_file}.new", session)
+        await in_thread(os.replace, f"{self.session_file}.new", self.session_file)
 
     async def memory(self) -> bytes | None:
         return None
@@ -123,6 +134,13 @@ class Elsewhere(Place):
 
     async def has_workdir(self) -> bool:
         return (await ask(self.machine, ["test", "-d", self.cwd], limit=LOOK_LIMIT)).exit_code != 1
+
+    async def write_session(self, session: bytes) -> None:
+        new = f"{self.session_file}.new"
+        await self.machine.write_private(new, session)
+        moved = await ask(self.machine, ["mv", "-f", "--", new, self.session_file], limit=LOOK_LIMIT)
+        if not moved.ok:
+            raise MachineError(f"{self.machine.describe()}: {moved.stderr.strip()}")
 
     async def memory(self) -> bytes | None:
         try:
@@ -268,9 +286,13 @@ def _append(path: Path, data: bytes) -> None:
 def _replace(path: Path, data: bytes) -> None:
     """All of it, or what was there: a copy of an agent's memory is not to be lost half-way."""
     new = path.with_name(f"{path.name}.new")
-    with open(new, "wb", opener=_private) as file:
-        file.write(data)
-    new.replace(path)
+    try:
+        with open(new, "wb", opener=_private) as file:
+            file.write(data)
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)  # on a full disk others need that room
+        raise
 
 
 def _private(name: str, flags: int) -> int:

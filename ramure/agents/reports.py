@@ -108,6 +108,7 @@ KINDS: Final[dict[str, dict[str, Check]]] = {
     "tool_cancel": {"call_id": _id},
     "tool_start": {"tool_call_id": _id, "name": _id, "arguments": _anything},
     "tool_end": {"tool_call_id": _id, "name": _id, "ok": _flag, "text": _text},
+    "disk": {"full": _flag, "path": _text, "reason": _text, "needed": is_whole},
     "problem": {
         "code": _text,
         "message": _text,
@@ -131,6 +132,7 @@ NEEDED: Final[dict[str, frozenset[str]]] = {
     "run_end": frozenset({"seqs"}),
     "tool_call": frozenset({"call_id"}),
     "tool_cancel": frozenset({"call_id"}),
+    "disk": frozenset({"full", "path", "reason", "needed"}),
     "problem": frozenset({"code", "message"}),
 }
 """The fields that must be there."""

@@ -71,3 +71,6 @@ class Services(Protocol):
 
     def death_is_told(self, agent: Ref[Any], reason: object) -> None:
         """The agent is about to end with ``reason``, of which it has written the crash report itself."""
+
+    def disk(self, address: str, report: dict[str, Any], machine: Machine | None) -> None:
+        """The agent's pi, on ``machine``, has no room for its session file, or has room again (a report of the kind ``disk``)."""

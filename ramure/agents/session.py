@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import posixpath
+import re
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +20,7 @@ from ramure.agents.screen import dialog_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
 from ramure.errors import with_remedy
 from ramure.exits import Crashed, is_clean
+from ramure.machines.asking import ask
 from ramure.machines.errors import LinkLost, MachineDown, MachineError, MachineStopped, WorkdirGone
 from ramure.machines.tmux import Ending, NoSuchSession, SessionExists, TmuxServerGone
 from ramure.masking import masked, remember_secrets
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from ramure.agents.message_marks import MessageMarks
     from ramure.agents.services import Connection, Services
+    from ramure.machines.base import Machine
     from ramure.machines.process_tree import Daemons, EndedTree
     from ramure.machines.quarters import Quarters
 
@@ -49,7 +53,17 @@ MACHINE_LIMIT: Final = 60.0
 """Seconds that a machine has to answer, and its actor to notice that it is gone."""
 
 ASK_AGAIN: Final = 1.0
-"""Seconds until a machine that seems to be down is asked again."""
+"""Seconds until a machine that seems to be down, or whose disk is full, is asked again."""
+
+NO_ROOM: Final = re.compile("No space left on device|Disk quota exceeded")
+"""What a command or a system call says where a file cannot be written for now."""
+
+NEEDED: Final = 1 << 16
+"""Bytes that the files of a launch need at least."""
+
+TRY_ROOM: Final = (
+    'mkdir -p -- "$1" && head -c "$2" /dev/urandom >"$1/.probe"; status=$?; rm -f -- "$1/.probe"; exit $status'
+)
 
 TREE_LIMIT: Final = 1.0
 """Seconds for which the report of pi's end waits for the end of its process tree: mostly that is over already."""
@@ -171,7 +185,7 @@ class Session(Actor):
             if not await place.has_workdir():
                 raise WorkdirGone(place.machine.describe(), place.cwd)
             services.expect(token, self._sink, plan.stale_after)
-            if forged := await launch.write(plan.marks):
+            if forged := await self._write(launch):
                 plan.agent.tell(ForgedRemoved(forged))
             plan.quarters.tree_begins(launch.id, place.tmux)
             await self._start(place, launch)
@@ -195,6 +209,21 @@ class Session(Actor):
             await self._died(PiExited(f"the way to its machine was lost: {error}"), alone=asked)
             return
         await self._died(await self._exited(place, ending), alone=ending.how == "exited")
+
+    async def _write(self, launch: Launch) -> tuple[int, ...]:
+        """Write the files of the launch (as :meth:`Launch.write`); on a full disk, when there is room: an agent that starts
+        again has work to go on with, and the run's limit ends the wait."""
+        while True:
+            try:
+                return await launch.write(self.plan.marks)
+            except (MachineError, OSError) as error:
+                directory = posixpath.dirname(getattr(error, "filename", None) or launch.place.session_file)
+                reason = str(error) if NO_ROOM.search(str(error)) else await _no_room(launch.place.machine, directory)
+                if not reason:
+                    raise
+                report = {"full": True, "path": directory, "reason": reason, "needed": NEEDED}
+                self.plan.services.disk(self.plan.address, report, launch.place.machine)
+                await asyncio.sleep(ASK_AGAIN)
 
     async def _start(self, place: Place, launch: Launch) -> None:
         """Start pi in a tmux session of its own."""
@@ -446,6 +475,18 @@ class _Sink:
         message = Disconnected(connection, reason)
         self._session.tell(message)
         self._agent.tell(message)
+
+
+async def _no_room(machine: Machine, directory: str) -> str:
+    """What a command there says where the disk is full; "" where it is not. SFTP does not tell it from other failures."""
+    if machine.here:
+        return ""
+    try:
+        tried = await ask(machine, ["/bin/sh", "-c", TRY_ROOM, "sh", directory, str(NEEDED)])
+    except MachineError:
+        return ""
+    found = NO_ROOM.search(tried.stderr)
+    return found[0] if found else ""
 
 
 def _how(ending: Ending) -> str:

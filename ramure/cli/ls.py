@@ -37,6 +37,9 @@ def command(ended_too: bool, most: int, json_wanted: bool) -> None:
         return
     if runs:
         click.echo(_live(runs, time.time()))
+    for run in runs:
+        for alarm in run.get("alarms", ()):
+            note(f"{run['execution_id']}: {alarm}")
     for run in silent:
         click.echo(f"{click.style('ramure:', fg='yellow')} {run['error']}", err=True)
     if not runs and not silent:

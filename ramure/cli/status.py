@@ -44,6 +44,7 @@ def _shown(run: dict[str, Any], alone: bool) -> Iterator[str]:
         "  ",
     )
     yield f"logs: {run['log_dir']}"
+    yield from (click.style(printable(alarm), fg="red") for alarm in run.get("alarms", ()))
     for part in (_agents(run, now), _machines(run), _connections(run), _processes(run), _events(run)):
         if part:
             yield ""

@@ -32,6 +32,7 @@ from ramure.runtime.log_entries import Passed
 from ramure.runtime.log_files import cut_torn_line, entries
 from ramure.runtime.log_lines import log_line
 from ramure.runtime.marked import kill_marked
+from ramure.runtime.reserve import reserves_in
 
 __all__ = ["Leftover", "sweep"]
 
@@ -156,6 +157,10 @@ def _bury(path: Path, lease: Lease, processes: list[Leftover], theirs: set[str],
     socket_path = path.with_suffix(".sock")  # one with a path too long for that is in the private directory
     if os.path.lexists(socket_path):
         found.append(_unlinked(Leftover(lease.execution_id, "socket", str(socket_path)), socket_path, dry_run))
+    if not dry_run:  # that may be the room for the logs' last entries
+        for reserve in reserves_in(Path(lease.logs)):
+            with contextlib.suppress(OSError):
+                reserve.unlink()
     found += _logs(lease, dry_run)
     if not any(leftover.error for leftover in found):
         found.append(_removed(Leftover(lease.execution_id, "lease", str(path)), path, dry_run))

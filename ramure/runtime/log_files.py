@@ -6,7 +6,6 @@ oldest), and the log goes on in a new ``name.jsonl``. No part is ever removed.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +13,9 @@ from typing import BinaryIO, Final
 
 from ramure.files import open_ours
 from ramure.runtime.log_entries import LONGEST, Entry, Passed, parse
+from ramure.runtime.reserve import FULL
 
-__all__ = ["FULL", "LogFiles", "cut_torn_line", "entries", "lines", "parts"]
-
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""What a system call fails with when there is no room, on the disk or in the user's share of it."""
+__all__ = ["LogFiles", "cut_torn_line", "entries", "lines", "parts"]
 
 MOST_OPEN: Final = 64
 """Log files that are open at once: thousands of agents, and those that have ended, must not use up the descriptors."""
@@ -72,7 +69,7 @@ class LogFiles:
     def append(self, path: Path, lines: list[bytes]) -> None:
         """Append lines, each of which ends with its only newline; what is written is taken out of the list.
 
-        Raises OSError, with an ``errno`` in :data:`FULL` if the disk is full. No line is left half written.
+        Raises OSError, with an ``errno`` in :data:`~ramure.runtime.reserve.FULL` if the disk is full. No line is left half written.
         """
         while lines:
             file = self._open(path)

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from ramure.actors import Actor
-from ramure.errors import OperationalError
 from ramure.executor import account_for, in_thread
+from ramure.exits import is_clean
 from ramure.masking import get_logger
-from ramure.runtime.log_files import FULL, LogFiles
+from ramure.runtime.alarms import LOGS, DiskFull, Room
+from ramure.runtime.log_files import LogFiles
+from ramure.runtime.reserve import FULL, NAME, PIECE, Reserve
 
 logger = get_logger("ramure.runtime")
 
-__all__ = ["DiskFull", "LogWriter", "Logs", "Room"]
+__all__ = ["URGENT", "LogWriter", "Logs"]
 
 GATHER: Final = 0.02
 """Seconds for which lines that nobody waits for are gathered: the thread costs the event loop a write's time many times."""
@@ -40,27 +42,11 @@ FIRST_TRY, SLOWEST_TRY = 0.05, 1.0
 LAST_WORDS: Final = 3.0
 """Seconds that the end of a run waits for room on a full disk."""
 
+KEPT: Final = 1
+"""Pieces of the reserve that are for urgent lines alone."""
 
-class DiskFull(OperationalError):
-    """The disk that the logs are on has had no room for longer than the run was to wait."""
-
-    def __init__(self, path: Path, seconds: float, reason: str) -> None:
-        self.path = path
-        self.seconds = seconds
-        super().__init__(
-            f"the logs could not be written for {seconds:.3g} s ({reason}): make room on the disk of {path.parent}, or "
-            "give the run another place with log_dir="
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """The alarm of a full disk: it began (``full``), or is over. ``seconds``: how long it has lasted."""
-
-    path: Path
-    full: bool
-    seconds: float
-    reason: str
+URGENT: Final = frozenset({"alarm", "alarm_over", "run_ended"})
+"""Types of entries of the run's log that do not wait for room."""
 
 
 @dataclass(slots=True)
@@ -85,12 +71,14 @@ class Logs:
     seconds everything, once a disk has been seen to be slow or full.
 
     While the disk is full nothing is lost: ``on_room`` is told, lines wait, and go on when there is room; after ``patience``
-    seconds the writer fails with :class:`DiskFull`.
+    seconds the writer fails with :class:`DiskFull`. There is room when the ``reserve`` is whole, too: urgent lines are
+    written from it while all others wait, and at the end these are, as far as it goes.
     """
 
     def __init__(
         self,
         *,
+        reserve: Reserve | None = None,
         fsync: bool = False,
         rotate: int | None = None,
         patience: float = 300.0,
@@ -98,6 +86,7 @@ class Logs:
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._files = LogFiles(fsync=fsync, rotate=rotate)
+        self._reserve = reserve or Reserve(Path(), 0)
         self._patience = patience
         self._on_room = on_room
         self._on_failure = on_failure
@@ -111,7 +100,13 @@ class Logs:
         """How many batches are the thread's now: until it has them written, the files are its own."""
         self._slow_until = math.inf if fsync else 0.0
         self._batches: queue.SimpleQueue[list[_Batch] | None] = queue.SimpleQueue()
-        self._ending = threading.Event()
+        self._urgent: queue.SimpleQueue[tuple[Path, bytes]] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._ending = self._given_up = False
+        self._refusal = ""
+        """Why the reserve was needed the last time."""
+        self._cut: set[Path] = set()
+        """Logs that have lost a line: nothing may come after the gap."""
         self._closed = False
         self.lost = 0
         """How many lines could not be written, since the writer failed or had ended before them."""
@@ -119,7 +114,30 @@ class Logs:
         account_for(self._thread)
         self._thread.start()
 
+    def take_reserve(self) -> None:
+        """Before the first line; blocks. Raises :class:`DiskFull` where the disk has no room even for that."""
+        needed = self._reserve.missing
+        try:
+            self._reserve.fill()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise DiskFull.at_start(str(self._reserve.directory), needed, str(error.strerror).lower()) from error
+
     # -- on the event loop -----------------------------------------------------------------------------------
+
+    def append_urgent(self, path: Path, line: bytes) -> None:
+        """Append a line that does not wait for room: it comes before those that do, and from the reserve. From any
+        thread."""
+        if threading.get_ident() != self._loop_thread:
+            self._loop.call_soon_threadsafe(self.append_urgent, path, line)
+        elif self._closed:
+            self.lost += 1
+        else:
+            self._hand_over()
+            self._urgent.put((path, line))
+            self._wake.set()
+            self._batches.put([])
 
     def append(self, path: Path, line: bytes, written: Callable[[], None] | None = None) -> bool:
         """Append a line, which ends with its only newline. True if it is written; else ``written`` is called when it is,
@@ -181,11 +199,16 @@ class Logs:
             for written in batch.written:
                 written()
 
+    def give_up(self) -> None:
+        """The run has failed: wait for room no more. What the reserve has room for is still written."""
+        self._given_up = True
+        self._wake.set()
+
     async def close(self) -> None:
         """Write what has been appended, and end. What cannot be written is counted in ``lost``."""
         self._hand_over()
-        self._closed = True
-        self._ending.set()
+        self._closed = self._ending = True
+        self._wake.set()
         self._batches.put(None)
         await in_thread(self._thread.join)
 
@@ -198,39 +221,93 @@ class Logs:
                 batches = taken
                 for batch in batches:
                     self._write_all(batch.path, batch.lines)
-                self._tell(self._on_written, batches)
+                if batches:
+                    self._tell(self._on_written, batches)
+                    continue
+                self._write_urgent(most=1)  # in its place, where nothing waits
+                if self._reserve.missing:  # that needed it
+                    self._wait_for_room(self._reserve.directory / NAME, [], self._refusal)
         except Exception as error:
+            self._write_last(batches)
             left = sum(len(batch.lines) for batch in batches)
             logger.error("%d lines of the logs in %s are lost: %s", left, batches[0].path.parent, error)
-            self.lost += left
             self._tell(self._on_failure, error)
             while (taken := self._batches.get()) is not None:  # the run is ending, and has some last words
-                self.lost += sum(len(batch.lines) for batch in taken)
+                self._write_urgent()
+                self._write_last(taken)
+            self._write_urgent()
         finally:
+            self.lost += self._urgent.qsize()
             self._files.close()
+            self._reserve.remove()
 
     def _write_all(self, path: Path, texts: list[bytes]) -> None:
-        began, pause, alarm = time.monotonic(), FIRST_TRY, False
+        try:
+            self._files.append(path, texts)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self._wait_for_room(path, texts, str(error.strerror).lower())
+
+    def _wait_for_room(self, path: Path, texts: list[bytes], reason: str) -> None:
+        """Make the reserve whole again, and write lines, when the disk is full no more."""
+        began, pause = time.monotonic(), FIRST_TRY
+
+        def room(full: bool) -> Room:
+            needed = max(self._reserve.missing, PIECE) + sum(map(len, texts))
+            return Room(LOGS, str(path.parent), full, time.monotonic() - began, reason, needed)
+
+        self._tell(self._on_room, room(True))
         while True:
+            self._write_urgent()
+            if self._ending and self._write_from_reserve(path, texts, keep=KEPT):
+                return
+            seconds = time.monotonic() - began
+            left = (LAST_WORDS if self._ending else self._patience) - seconds
+            if left <= 0 or self._given_up:
+                raise DiskFull.for_long(LOGS, str(path.parent), seconds, reason)
+            if self._ending:  # there is nothing to wake up for
+                time.sleep(min(pause, left))
+            elif self._wake.wait(min(pause, left)):
+                self._wake.clear()
+            pause = min(2 * pause, SLOWEST_TRY)
             try:
+                self._reserve.fill()
                 self._files.append(path, texts)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
-                seconds = time.monotonic() - began
-                reason = str(error.strerror).lower()
-                if seconds >= (LAST_WORDS if self._ending.is_set() else self._patience):
-                    raise DiskFull(path, seconds, reason) from error
-                if not alarm:
-                    self._tell(self._on_room, Room(path, True, seconds, reason))
-                    alarm = True
-                # While it ends there is nothing to wake up for.
-                time.sleep(pause) if self._ending.is_set() else self._ending.wait(pause)
-                pause = min(2 * pause, SLOWEST_TRY)
             else:
-                break
-        if alarm:
-            self._tell(self._on_room, Room(path, False, time.monotonic() - began, ""))
+                self._tell(self._on_room, room(False))
+                return
+
+    def _write_urgent(self, most: float = math.inf) -> None:
+        """Write what does not wait for room, if the reserve lets it."""
+        while not self._urgent.empty() and most > 0:
+            most -= 1
+            path, line = self._urgent.get()
+            if not self._write_from_reserve(path, [line]):
+                self._urgent.put((path, line))
+                return
+
+    def _write_last(self, batches: Sequence[_Batch]) -> None:
+        """Write lines when the writer has failed; what cannot be written is lost."""
+        for batch in batches:
+            if batch.path in self._cut or not self._write_from_reserve(batch.path, batch.lines, keep=KEPT):
+                self._cut.add(batch.path)
+            self.lost += len(batch.lines)
+
+    def _write_from_reserve(self, path: Path, texts: list[bytes], keep: int = 0) -> bool:
+        """Write lines, taking from the reserve what room they need. Whether that was enough."""
+        while True:
+            try:
+                self._files.append(path, texts)
+            except OSError as error:
+                self._refusal = str(error.strerror).lower()
+                if error.errno not in FULL or not self._reserve.spend(sum(map(len, texts)), keep):
+                    return False
+            else:
+                return True
 
     def _tell(self, function: Callable[[Any], None], argument: object) -> None:
         try:
@@ -247,20 +324,28 @@ class _Failed:
 
 
 class LogWriter(Actor):
-    """Owns the run's :class:`Logs`: makes them with ``make``, ends when they fail, and writes the rest at its end."""
+    """Makes the run's :class:`Logs` with ``make``, ends when they fail, else closes them at its end. The run closes those that
+    have failed."""
 
     async def init(self, make: Callable[[Callable[[Exception], None]], Logs]) -> None:
         self.trap_exit = True
         me = self.ref
         self.logs = make(lambda error: me.tell(_Failed(error)))
+        try:
+            await in_thread(self.logs.take_reserve)
+        except BaseException:
+            await self.logs.close()
+            raise
 
     def handle_info(self, message: object) -> None:
         match message:
             case _Failed(error=error):
+                self.logs.give_up()
                 raise error
             case _:
                 super().handle_info(message)
 
     async def terminate(self, reason: object) -> None:
-        """What was appended before the end is written."""
-        await self.logs.close()
+        """What was appended before the end is written. Where this is why the run ends, it has some last words."""
+        if is_clean(reason):
+            await self.logs.close()

@@ -18,7 +18,9 @@ from typing import Final
 from ramure.errors import UsageError
 from ramure.home import private_dir, ramure_home
 from ramure.life import Life, hold
+from ramure.runtime.alarms import DiskFull
 from ramure.runtime.lease import Lease, write_lease
+from ramure.runtime.reserve import FULL, PIECE
 from ramure.runtime.scratch import Scratch
 
 __all__ = ["Home", "RunPaths", "new_execution_id"]
@@ -144,14 +146,17 @@ class Home:
             private.ensure()
             if too_long:
                 lease.symlink_to(socket)
-        except BaseException:
+        except BaseException as error:
             paths.release()
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise DiskFull.at_start(str(error.filename or self.path), PIECE, str(error.strerror).lower()) from error
             raise
         return paths
 
 
 def _unusable(home: Path, error: OSError) -> UsageError:
-    return UsageError(f"ramure's home {home} cannot be used: {error}; set RAMURE_HOME to a directory of yours")
+    remedy = "make room on its disk, or set RAMURE_HOME" if error.errno in FULL else "set RAMURE_HOME"
+    return UsageError(f"ramure's home {home} cannot be used: {error}; {remedy} to a directory of yours")
 
 
 def _short_directory(execution_id: str) -> tuple[Path, str]:

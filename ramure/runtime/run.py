@@ -25,6 +25,7 @@ from ramure.machines.relay import Relay
 from ramure.machines.tmux import Tmux
 from ramure.marks import RUN_ID, mark_context
 from ramure.masking import get_logger, masked_values
+from ramure.runtime.alarms import Alarms, DiskFull
 from ramure.runtime.aside import in_daemon_thread
 from ramure.runtime.carriers import OURS
 from ramure.runtime.control.server import ControlActor
@@ -34,12 +35,13 @@ from ramure.runtime.gc import sweep
 from ramure.runtime.ledger import Ledger
 from ramure.runtime.leftovers import Leftovers
 from ramure.runtime.log_lines import log_line
-from ramure.runtime.logs import Logs, LogWriter, Room
+from ramure.runtime.logs import URGENT, Logs, LogWriter
 from ramure.runtime.marked import kill_marked
 from ramure.runtime.paths import Home, RunPaths, new_execution_id
 from ramure.runtime.process import Process, ProcessPlan
 from ramure.runtime.record import AgentRecord, OnIdle, Outcome, ProcessRecord
 from ramure.runtime.recorder import Recorder
+from ramure.runtime.reserve import Reserve
 from ramure.runtime.servers import GatewayActor, TmuxActor
 from ramure.runtime.stalls import Stalls
 from ramure.runtime.stream import Event
@@ -119,8 +121,7 @@ class Run:
         self.failure: object = None
         self.failed_part: str | None = None
         """What a part of the run ended with, which ended the run."""
-        self.disk_full: Room | None = None
-        """The alarm, while the disk of the logs is full."""
+        self.alarms: Alarms | None = None
 
     # -- its life -------------------------------------------------------------------------------------------
 
@@ -205,6 +206,8 @@ class Run:
 
     async def _close(self) -> None:
         self.stalls.close()
+        if self.alarms is not None:
+            self.alarms.close()
         if self._sweeping is not None:
             await self._leave_sweep(self._sweeping)
         self.crashes.flush()
@@ -216,6 +219,8 @@ class Run:
         await self.services.close()
         self.leftovers.report()
         self.watchdog.stop()
+        if self._logs is not None:
+            await self._logs.close()
         if self._began and self._logs is not None and self._logs.lost:
             logger.error("the logs in %s lack the last %d lines", self.paths.logs, self._logs.lost)
         await in_thread(self._end_processes)
@@ -320,7 +325,9 @@ class Run:
     def _on_part(self, event: SupervisorEvent) -> None:
         """A part of the run has ended: so does the run."""
         if event.kind == "gave_up":
-            self.failure, self.failed_part = event.reason, str(event.id)
+            self.failure = event.reason
+            if not (isinstance(event.reason, Crashed) and isinstance(event.reason.exception, DiskFull)):
+                self.failed_part = str(event.id)
 
     # -- names and numbers ------------------------------------------------------------------------------------
 
@@ -375,26 +382,16 @@ class Run:
 
     def _make_logs(self, on_failure: Callable[[Exception], None]) -> Logs:
         options = self.options
+        self.alarms = Alarms(options.disk_full_timeout, self._alarm, on_failure)
         self._logs = Logs(
+            reserve=Reserve(self.paths.logs),
             fsync=options.fsync,
             rotate=options.rotate_logs,
             patience=options.disk_full_timeout,
-            on_room=self._on_room,
+            on_room=self.alarms.on_room,
             on_failure=on_failure,
         )
         return self._logs
-
-    def _on_room(self, room: Room) -> None:
-        """The disk of the logs is full, or has room again."""
-        self.disk_full = room if room.full else None
-        data = {"alarm": "disk_full", "path": str(room.path.parent), "seconds": round(room.seconds, 3)}
-        if room.full:
-            limit = f"the run fails in {self.options.disk_full_timeout:g} s"
-            logger.warning("%s: no room for the logs (%s); delivery waits, %s", room.path, room.reason, limit)
-            self._alarm("alarm", {**data, "reason": room.reason})
-        else:
-            logger.warning("%s: there is room for the logs again, after %.1f s", room.path, room.seconds)
-            self._alarm("alarm_over", data)
 
     def _alarm(self, type: str, data: dict[str, Any]) -> None:
         self.log(type, data)
@@ -411,7 +408,10 @@ class Run:
             data = masked_values(data)
         entry = {"ts": self.system.clock.wall(), "type": type, **data}
         self.ledger.recent.append(entry)
-        self.write(self.paths.run_log, log_line(entry))
+        if type in URGENT and self._logs is not None:
+            self._logs.append_urgent(self.paths.run_log, log_line(entry))
+        else:
+            self.write(self.paths.run_log, log_line(entry))
 
 
 @dataclass
@@ -491,6 +491,10 @@ class RunServices:
 
     def death_is_told(self, agent: Ref[Any], reason: object) -> None:
         self.run.crashes.is_told(agent, reason)
+
+    def disk(self, address: str, report: dict[str, Any], machine: Machine | None) -> None:
+        if self.run.alarms is not None:
+            self.run.alarms.on_session(address, report, machine)
 
 
 async def cancel_and_wait(record: ProcessRecord, reason: object = "shutdown") -> None:

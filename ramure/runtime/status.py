@@ -29,6 +29,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "now": run.system.clock.wall(),
         "program": run.ledger.program,
         "paused": run.ledger.paused,
+        "alarms": run.alarms.as_text() if run.alarms is not None else [],
         "log_dir": str(run.paths.logs),
         "usage": run.usage.totals(),
         "agents": [_brief(record) for record in run.agents.values()],

@@ -93,6 +93,7 @@ class _Run(TypedDict):
     now: float
     program: str | None
     paused: bool
+    alarms: list[str]
     log_dir: str
     usage: TokenUsage
 

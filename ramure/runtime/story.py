@@ -71,7 +71,14 @@ def tell(subject: str, entries: Iterable[Entry]) -> Story:
     """The story of ``subject``: an agent's address, or an actor's label or place, or a pattern for them."""
     fits = _fitting(subject)
     chapters: list[Chapter] = []
+    standing: dict[str, Chapter] = {}
+    over = False
     for entry in entries:
+        over = over or entry.get("type") in ("run_ended", "run_died")
+        if entry.get("type") in ("alarm", "alarm_over"):
+            standing.pop(str(entry.get("of")), None)
+            if entry["type"] == "alarm":
+                standing[str(entry.get("of"))] = _alarm(entry, fits)
         reader = _READERS.get(str(entry.get("type")))
         chapter = reader(entry, fits) if reader is not None else None
         if chapter is not None:
@@ -79,7 +86,11 @@ def tell(subject: str, entries: Iterable[Entry]) -> Story:
     chapters.sort(key=lambda chapter: chapter.at)
     deaths = sum(chapter.kind == "died" for chapter in chapters)
     restarts = sum(chapter.kind == "restarted" for chapter in chapters)
-    return Story(subject, _headline(subject, chapters, deaths), deaths, restarts, tuple(chapters))
+    headline = _headline(subject, chapters, deaths)
+    if standing:
+        held = "was held up by a full disk until the run ended" if over else "is held up by a full disk"
+        headline = f"{subject} {held}: {next(iter(standing.values())).text}"
+    return Story(subject, headline, deaths, restarts, tuple(chapters))
 
 
 def subjects(entries: Iterable[Entry]) -> list[str]:
@@ -221,12 +232,17 @@ def _problem(entry: Entry, fits: Fits) -> Chapter | None:
     return Chapter(_at(entry), "trouble", _line(entry.get("text") or entry.get("message")))
 
 
-def _alarm(entry: Entry, fits: Fits) -> Chapter | None:
+def _alarm(entry: Entry, fits: Fits) -> Chapter:
     """Of the run as a whole: whoever is asked about had to wait."""
     name = str(entry.get("alarm") or "alarm").replace("_", " ")
+    where = f"{name}: {_line(entry['path'])}" if entry.get("path") else name
     if entry.get("type") == "alarm_over":
-        return Chapter(_at(entry), "restarted", f"the alarm is over: {name}")
-    return Chapter(_at(entry), "alarm", f"{name}, so that logs and delivery waited: {_line(entry.get('reason'))}")
+        return Chapter(_at(entry), "restarted", f"the alarm is over: {where}")
+    needed, limit = number(entry.get("needed")), number(entry.get("limit"))
+    what = f" for {_line(entry['of'])}" if entry.get("of") else ""
+    text = f"{where}: no room{what} ({_line(entry.get('reason'))})"
+    text += f"; {needed:,.0f} bytes are needed to go on" if needed is not None else ""
+    return Chapter(_at(entry), "alarm", text + (f", within {limit:g} s" if limit is not None else ""))
 
 
 def _connection(entry: Entry, fits: Fits) -> Chapter | None:

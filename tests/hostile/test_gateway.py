@@ -121,6 +121,7 @@ def test_every_kind_of_report_passes_as_the_extension_makes_it() -> None:
         "tool_cancel": {"call_id": "c"},
         "tool_start": {"tool_call_id": "t", "name": "bash", "arguments": {}},
         "tool_end": {"tool_call_id": "t", "name": "bash", "ok": True, "text": ""},
+        "disk": {"full": True, "path": "/s", "reason": "ENOSPC", "needed": 196_608},
         "problem": {"code": "no_model", "message": "…", "seq": 3, "given_up": True},
     }
     assert made.keys() == KINDS.keys()

@@ -130,12 +130,14 @@ async def test_gc_removes_what_a_killed_run_left_and_nothing_else(
             for pid in (*keepers, process.pid):
                 os.kill(pid, signal.SIGKILL)
             await process.wait()
+            assert any((home / "logs" / run_id).glob(".reserve.*"))
             foreseen = await asyncio.to_thread(gc, "--dry-run")
             assert kinds(foreseen) >= {"directory", "log", "lease"}
             assert {each["run"] for each in foreseen} == {run_id}
             found = await asyncio.to_thread(gc)
             assert {each["what"] for each in found} >= {each["what"] for each in foreseen if each["kind"] != "process"}
             assert await asyncio.to_thread(gc) == []
+        assert list((home / "logs" / run_id).rglob("*reserve*")) == []
         assert alive.returncode is None
         assert [lease.execution_id for _, lease in leases(home / "runtimes")[0]] == [alive_id]
         left = [str(path) for path in leak_check.temporary.rglob(f"*{run_id}*")]

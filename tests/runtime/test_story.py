@@ -240,10 +240,17 @@ def test_a_connection_that_was_cut_is_no_death() -> None:
 
 
 def test_a_full_disk_is_everybodys_trouble() -> None:
-    alarm = {"type": "alarm", "ts": 3.0, "alarm": "disk_full", "path": "/logs", "seconds": 0.0, "reason": "ENOSPC"}
-    assert tell("worker", [alarm]).headline == (
-        "worker has not died; its last trouble: disk full, so that logs and delivery waited: ENOSPC"
-    )
+    alarm = {"type": "alarm", "ts": 3.0, "alarm": "disk_full", "of": "the logs", "path": "/logs", "reason": "ENOSPC"}
+    alarm |= {"seconds": 0.0, "needed": 65_636, "limit": 300.0}
+    what = "disk full: /logs: no room for the logs (ENOSPC); 65,636 bytes are needed to go on, within 300 s"
+    assert tell("worker", [alarm]).headline == f"worker is held up by a full disk: {what}"
+    died = {"type": "run_died", "ts": 9.0, "pid": 1}
+    ended = tell("worker", [alarm, died])
+    assert ended.headline == f"worker was held up by a full disk until the run ended: {what}"
+    over = {**alarm, "type": "alarm_over", "ts": 4.0}
+    assert tell("worker", [alarm, over]).headline == f"worker has not died; its last trouble: {what}"
+    session = {**alarm, "of": "the conversation of agent 'worker'", "path": "/sessions"}
+    assert "is held up by a full disk: disk full: /sessions" in tell("worker", [alarm, session, over]).headline
 
 
 def test_who_may_be_meant() -> None:

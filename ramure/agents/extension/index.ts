@@ -150,7 +150,12 @@ export default function ramure(pi: ExtensionAPI): void {
 		const systemPrompt = s.prompt(event.systemPrompt as string);
 		return systemPrompt === undefined ? undefined : { systemPrompt };
 	});
-	observe("context", (s, event) => ({ messages: s.request(event.messages as Message[]) }));
+	on("context", async (event: { messages: Message[] }, ctx) => {
+		const asked = session;
+		asked?.tick(ctx);
+		await asked?.beforeRequest(ctx.signal);
+		return asked && { messages: asked.request(event.messages) };
+	});
 	observe("before_provider_request", () => undefined);
 	observe("agent_start", (s) => s.agentStart());
 	observe("agent_end", (s) => s.agentEnd());
@@ -163,14 +168,11 @@ export default function ramure(pi: ExtensionAPI): void {
 	observe("tool_execution_start", (s, event) =>
 		s.toolEvent("tool_start", { tool_call_id: event.toolCallId, name: event.toolName, arguments: event.args }),
 	);
-	observe("tool_execution_end", (s, event) =>
-		s.toolEvent("tool_end", {
-			tool_call_id: event.toolCallId,
-			name: event.toolName,
-			ok: !event.isError,
-			text: resultText(event.result).slice(0, 16_384),
-		}),
-	);
+	observe("tool_execution_end", (s, event) => {
+		const text = resultText(event.result);
+		const told = { tool_call_id: event.toolCallId, name: event.toolName, ok: !event.isError, text: text.slice(0, 16_384) };
+		s.toolEvent("tool_end", told, text);
+	});
 }
 
 function resultText(result: unknown): string {

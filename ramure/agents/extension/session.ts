@@ -23,9 +23,11 @@ import {
 	textOf,
 	unsettled,
 } from "./conversation.ts";
+import { Disk } from "./disk.ts";
 import { nearest } from "./names.ts";
-import { SessionFile } from "./session_file.ts";
-import { imagesIn, Tools } from "./tools.ts";
+import { FULL } from "./reserve.ts";
+import type { Kept } from "./session_file.ts";
+import { type Answer, imagesIn, Tools } from "./tools.ts";
 import { type Entry, fitted, type Frame, Inbox, PROTOCOL, Reports } from "./wire.ts";
 
 const HOWS = ["steer", "queue", "interrupt", "note"] as const;
@@ -46,8 +48,6 @@ const RETRIED = /overloaded|rate.?limit|too many requests|429|50[0234]|unavailab
 const RETRY_PAUSES = [2000, 4000, 8000];
 /** How long pi looks idle after a compaction before it goes on: with the run that was too large, or with what waited. */
 const GOES_ON = { failed: 2000, other: 400 };
-/** What ends a run of pi's that cannot write its session file. */
-const UNWRITTEN = /\b(ENOSPC|EDQUOT|EROFS|EIO)\b/;
 /**
  * How long an abort that was not ours waits for its meaning: pi 1.6 aborts its run before it exits (at SIGHUP, ctrl-c), and the
  * next launch is to go on with that one. A person's abort settles after this time.
@@ -74,7 +74,9 @@ export class Session {
 	/** Aborted by an interrupt that comes before pi goes on: it is not to. */
 	private goingOn = new AbortController();
 	private resuming = false;
-	private readonly file = new SessionFile();
+	private readonly disk: Disk;
+	/** What pi's own tools have returned in the run under way, by pi's id of the call. */
+	private readonly results = new Map<string, Answer>();
 	private outcomes: Outcome[] = [];
 	private systemPrompt = "";
 	private scanned = 0;
@@ -97,7 +99,6 @@ export class Session {
 	private problem = "";
 	/** The models that pi's list of models was searched for, and that are not in it. */
 	private readonly lookedUp = new Set<string>();
-	private fileTrouble = "";
 	/** A run ended since its conversation could not be written down: it goes on when that can be done again. */
 	private stalled = false;
 	/** The run that the model failed in, and that the other end has not decided about: its name. */
@@ -127,6 +128,16 @@ export class Session {
 			this.life(),
 			(kind, data) => this.report(kind, data),
 			(toolCallId, tell) => this.callAborted(toolCallId, tell),
+		);
+		const kept: Kept = {
+			getSessionFile: () => this.ctx.sessionManager.getSessionFile(),
+			getHeader: () => this.ctx.sessionManager.getHeader(),
+			getEntries: () => this.ctx.sessionManager.getEntries(),
+		};
+		this.disk = new Disk(
+			kept,
+			(kind, data) => this.report(kind, data),
+			() => this.hasRoom(),
 		);
 		this.arrivals();
 		const branch = this.branch();
@@ -331,6 +342,7 @@ export class Session {
 		// A person who leaves for another session has ended what went on here.
 		if (!quits && (this.phase === "settling" || this.failed !== undefined)) this.settle(true);
 		this.closed = true;
+		this.disk.close();
 	}
 
 	// ---- going on after a restart -----------------------------------------------------------------------------------
@@ -362,6 +374,10 @@ export class Session {
 
 	private async resume(): Promise<void> {
 		if (this.resuming) return;
+		if (this.disk.full) {
+			this.stalled = true;
+			return;
+		}
 		this.resuming = true;
 		this.ready = false;
 		const retrying = this.failed !== undefined;
@@ -372,10 +388,10 @@ export class Session {
 		if (busy) this.report("state", { state: "busy" });
 		await Promise.all(
 			open.map(async (call) => {
-				const outcome = await this.tools.adopt(call, this.goingOn.signal);
+				const outcome = await this.tools.adopt(call, this.goingOn.signal, this.results.get(call.toolCallId));
 				if (this.closed) return;
 				this.outcomes.push(outcome);
-				this.pi.appendEntry(CALL_ENTRY, outcome);
+				this.record(CALL_ENTRY, outcome);
 			}),
 		);
 		this.resuming = false;
@@ -433,7 +449,7 @@ export class Session {
 
 	/** Sends the next message when it is its turn: one in flight, in the log's order, never between runs. */
 	private pump(): void {
-		if (!this.ready || this.paused || this.closed) return;
+		if (!this.ready || this.paused || this.closed || this.disk.full) return;
 		while (this.outbox.length > 0 && this.delivered.has(this.outbox[0])) this.outbox.shift();
 		const next = this.outbox[0];
 		if (!next || this.inFlight || this.aborting || this.phase === "settling") return;
@@ -503,28 +519,41 @@ export class Session {
 		if (this.closed) return;
 		if (ctx) this.ctx = ctx;
 		const time = now();
-		this.keepFile();
+		this.disk.look();
 		this.scan();
 		if (this.phase === "settling" && time >= this.quietUntil && !this.compacting.running() && this.ctx.isIdle()) this.settle();
+		// Where even the last words of a run found no room, some versions of pi do not say that it has ended.
+		if (this.phase === "running" && this.unwritten() && this.ctx.isIdle()) this.settle();
 		this.unstick(time);
 		if (this.problem === "no_model") this.pump();
 	}
 
-	private keepFile(): void {
-		let message: string | undefined;
+	/** There is room again: what the full disk has stopped goes on. */
+	private hasRoom(): void {
+		if (this.stalled) {
+			this.stalled = false;
+			void this.resume();
+		} else this.pump();
+	}
+
+	/** Whether the run ended since its conversation could not be written down. */
+	private unwritten(): boolean {
+		return this.lastAssistant?.stopReason === "error" && FULL.test(this.lastAssistant.errorMessage ?? "");
+	}
+
+	/** Puts an entry of ours into the session. One that a full disk keeps out is made up for: it is derived from the others. */
+	private record(type: string, data: object): void {
 		try {
-			message = this.file.check(this.ctx.sessionManager);
+			this.pi.appendEntry(type, data);
 		} catch (error) {
-			message = `pi's session file is damaged and could not be written again: ${error instanceof Error ? error.message : error}`;
-			if (message === this.fileTrouble) return;
-			this.fileTrouble = message;
+			this.disk.refused(String(error));
 		}
-		if (!message) return;
-		if (message !== this.fileTrouble) this.fileTrouble = "";
-		this.report("problem", { code: "session_file", message, seq: null });
-		if (!this.stalled || this.fileTrouble) return;
-		this.stalled = false;
-		void this.resume();
+	}
+
+	/** pi is about to ask the model: not before what led to that is written down. */
+	async beforeRequest(signal: AbortSignal | undefined): Promise<void> {
+		this.disk.look();
+		await this.disk.room(signal);
 	}
 
 	agentStart(): void {
@@ -587,10 +616,11 @@ export class Session {
 		}
 		this.pausing = this.aborting = false;
 		this.decide();
-		if (!cut && this.lastAssistant?.stopReason === "error" && UNWRITTEN.test(this.lastAssistant.errorMessage ?? "")) {
-			this.lastAssistant = undefined;
-			this.stalled = true;
+		if (!cut && this.unwritten()) {
+			this.lastAssistant = this.inFlight = undefined;
 			this.ready = false;
+			this.stalled = true;
+			if (!this.disk.full) this.hasRoom();
 			return;
 		}
 		if (!left && !cut && this.lastAssistant?.stopReason === "error") {
@@ -602,11 +632,8 @@ export class Session {
 		const seqs = this.runSeqs;
 		this.runSeqs = [];
 		this.lastAssistant = undefined;
-		try {
-			this.pi.appendEntry(RUN_ENTRY, { seqs });
-		} catch {
-			// pi has it in memory all the same, and the file is written again as soon as that can be done.
-		}
+		this.results.clear();
+		this.record(RUN_ENTRY, { seqs });
 		this.reportRun(seqs, last);
 		this.report("state", { state: "idle" });
 		if (last?.stopReason === "aborted") this.reclaim();
@@ -676,6 +703,7 @@ export class Session {
 	messageEnd(message: Message): void {
 		if (message.role === "assistant") {
 			this.lastAssistant = message;
+			if (this.unwritten()) this.disk.refused(message.errorMessage ?? ""); // before pi writes this down
 			if (message.stopReason !== "error") this.retries = 0;
 			this.report("assistant", {
 				text: textOf(message),
@@ -694,9 +722,10 @@ export class Session {
 		}
 	}
 
-	toolEvent(kind: "tool_start" | "tool_end", data: Record<string, unknown>): void {
+	toolEvent(kind: "tool_start" | "tool_end", data: Record<string, unknown>, text = ""): void {
 		const tell = (): void => this.report(kind, data);
 		const toolCallId = String(data.tool_call_id);
+		if (kind === "tool_end") this.results.set(toolCallId, { ok: data.ok === true, text });
 		if (kind === "tool_end" && this.undecided.some((one) => one.toolCallId === toolCallId)) this.undecided.push({ toolCallId, tell });
 		else tell();
 	}

@@ -75,10 +75,14 @@ export class Tools {
 		this.pi.setActiveTools(this.pi.getActiveTools().filter((active) => active !== name));
 	}
 
-	/** What a call that a killed pi left open came to; the run answers an id that it knows without doing it again. */
-	async adopt(call: OpenCall, signal: AbortSignal): Promise<Outcome> {
+	/**
+	 * What a call that a killed pi left open came to; the run answers an id that it knows without doing it again. `known`: what
+	 * a tool of pi's own has returned, where only the writing down of it failed.
+	 */
+	async adopt(call: OpenCall, signal: AbortSignal, known: Answer | undefined): Promise<Outcome> {
 		const { timestamp, toolCallId } = call;
 		if (!this.names.has(call.name)) {
+			if (known) return { timestamp, toolCallId, ...known };
 			const text = `pi was stopped while ${call.name} ran. Whether it took effect is not known: look before you repeat it.`;
 			return { timestamp, toolCallId, ok: false, text };
 		}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors import Call, Ref, inspection
@@ -129,6 +129,9 @@ class ActorMethods:
         if near and not found and not self._is_process(actor):
             live = near_labels(system, actor)
             raise NoSuchActor(actor, list(dict.fromkeys((*live, *near)))[:3])
+        if (alarms := self._run.alarms) is not None and alarms.standing:  # the logs may have no room for them
+            held = f"{subject} is held up by a full disk: {'; '.join(map(str, alarms.standing.values()))}"
+            story = replace(story, headline=held)
         return asdict(story)
 
     def _is_process(self, name: str) -> bool:

@@ -2,7 +2,7 @@
 // stand-in of a few lines here. ../test_extension.py runs it.
 
 import assert from "node:assert/strict";
-import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -132,6 +132,17 @@ const withPi = (what) => async () => {
 	}
 };
 
+/** The disk is full: pi's writes fail, and where the reserve would be made anew there is something in its way. */
+const fill = (pi) => {
+	pi.full = true;
+	mkdirSync(`${pi.file}.probe.reserve`);
+};
+const free = (pi) => {
+	rmSync(`${pi.file}.probe.reserve`, { recursive: true });
+	pi.full = false;
+};
+const lines = (pi) => readFileSync(pi.file, "utf8").split("\n").slice(0, -1).map((line) => JSON.parse(line));
+
 /** One run that is interrupted, or paused and gone on with. */
 const before = {
 	nothing: async () => {},
@@ -170,13 +181,11 @@ for (const [name, past] of Object.entries(before)) {
 		pi.say("message", { text: "now" });
 		await until(() => pi.running);
 		const prompts = pi.prompts.length;
-		mkdirSync(`${pi.file}.new`); // the file cannot be written again
-		pi.full = true;
+		fill(pi);
 		pi.end("error", FULL);
-		await later(300);
+		await later(800);
 		assert.equal(pi.prompts.length, prompts);
-		rmSync(`${pi.file}.new`, { recursive: true });
-		pi.full = false;
+		free(pi);
 		await until(() => pi.running);
 		assert.equal(pi.prompts.length, prompts + 1);
 	}));
@@ -185,17 +194,112 @@ for (const [name, past] of Object.entries(before)) {
 test("an interrupt while the disk is full ends what that has stopped", withPi(async (pi) => {
 	pi.say("message", { text: "now" });
 	await until(() => pi.running);
-	mkdirSync(`${pi.file}.new`);
-	pi.full = true;
+	fill(pi);
 	pi.end("error", FULL);
 	await later(300);
 	pi.say("interrupt");
-	rmSync(`${pi.file}.new`, { recursive: true });
-	pi.full = false;
+	free(pi);
 	await until(() => pi.reported("run_end").length === 1);
 	assert.equal(pi.reported("run_end")[0].stop_reason, "aborted");
 	pi.say("message", { text: "next" });
 	await until(() => pi.running);
+}));
+
+test("a full disk is an alarm of the run, with place and need, and it is over when there is room", withPi(async (pi) => {
+	pi.say("message", { text: "now" });
+	await until(() => pi.running);
+	assert.ok(existsSync(`${pi.file}.0.reserve`));
+	fill(pi);
+	pi.end("error", FULL);
+	await until(() => pi.reported("disk").length === 1);
+	const alarm = pi.reported("disk")[0];
+	assert.deepEqual([alarm.full, alarm.path, alarm.reason], [true, pi.directory, FULL]);
+	assert.ok(alarm.needed >= 3 * 65536);
+	assert.equal(existsSync(`${pi.file}.0.reserve`), false); // its room is for pi's last words
+	pi.say("message", { text: "next" });
+	await later(700);
+	assert.equal(pi.prompts.length, 1);
+	free(pi);
+	await until(() => pi.prompts.length === 2);
+	assert.equal(pi.reported("disk").at(-1).full, false);
+	assert.ok(existsSync(`${pi.file}.0.reserve`));
+	assert.deepEqual(pi.reported("problem"), []);
+}));
+
+test("what a full disk has kept out of the file is added to it, from the reserve, and the rest is not written again", withPi(async (pi) => {
+	const file = statSync(pi.file).ino;
+	pi.full = true;
+	pi.add({ type: "custom", customType: "kept out", data: {} });
+	appendFileSync(pi.file, '{"type":"custom","id":"torn');
+	await until(() => lines(pi).length === 3);
+	assert.equal(lines(pi)[2].customType, "kept out");
+	assert.equal(statSync(pi.file).ino, file);
+}));
+
+test("a file that was cut and has grown again is written anew, whole", withPi(async (pi) => {
+	const [header, ...entries] = lines(pi);
+	writeFileSync(pi.file, `${JSON.stringify({ ...header, id: "another" })}\n${JSON.stringify({ id: "x".repeat(500) })}\n`);
+	await until(() => lines(pi).length === entries.length + 1 && lines(pi)[0].id === "h");
+	assert.equal(pi.reported("problem")[0].code, "session_file");
+}));
+
+test("a disk that has room for less than pi has to write is not taken for free again and again", withPi(async (pi) => {
+	pi.say("message", { text: "now" });
+	const needs = [];
+	for (let alarms = 1; alarms <= 3; alarms++) {
+		await until(() => pi.running);
+		pi.full = true;
+		pi.end("error", FULL); // the room beyond the reserve can be had, but pi's own entry does not fit
+		await until(() => pi.reported("disk").filter((one) => one.full).length === alarms);
+		needs.push(pi.reported("disk").at(-1).needed);
+		pi.full = false;
+	}
+	assert.ok(needs[0] < needs[1] && needs[1] < needs[2], String(needs));
+}));
+
+test("pi asks its model nothing while what led to that is not written down", withPi(async (pi) => {
+	pi.say("message", { text: "now" });
+	await until(() => pi.running);
+	fill(pi);
+	pi.end("error", FULL);
+	let asked = 0;
+	const asking = pi.session.beforeRequest(undefined).then(() => asked++);
+	const given_up = new AbortController();
+	const giving = pi.session.beforeRequest(given_up.signal).then(() => asked++);
+	await later(300);
+	assert.equal(asked, 0);
+	given_up.abort();
+	await giving;
+	assert.equal(asked, 1);
+	free(pi);
+	await asking;
+	await until(() => pi.running);
+}));
+
+test("what a tool of pi's own has returned is not lost where only the writing down of it failed", withPi(async (pi) => {
+	pi.say("message", { text: "now" });
+	await until(() => pi.running);
+	pi.speak({ role: "assistant", stopReason: "toolUse", content: [{ type: "toolCall", id: "b1", name: "bash", arguments: {} }] });
+	pi.session.toolEvent("tool_end", { tool_call_id: "b1", name: "bash", ok: true, text: "out" }, "output");
+	fill(pi);
+	pi.end("error", FULL);
+	await later(300);
+	free(pi);
+	await until(() => pi.running);
+	const kept = lines(pi).find((entry) => entry.customType === "ramure-call");
+	assert.deepEqual([kept.data.ok, kept.data.text], [true, "output"]);
+}));
+
+test("where even pi's last words find no room, its run is over all the same", withPi(async (pi) => {
+	pi.say("message", { text: "now" });
+	await until(() => pi.running);
+	fill(pi);
+	pi.session.messageEnd({ role: "assistant", content: [], stopReason: "error", errorMessage: FULL });
+	pi.running = false; // no agent_end, no agent_settled
+	await until(() => pi.reported("disk").length === 1);
+	free(pi);
+	await until(() => pi.running);
+	assert.equal(pi.prompts.length, 2);
 }));
 
 test("a person who works in a pause leaves nothing waiting after it", withPi(async (pi) => {
