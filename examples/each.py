@@ -10,7 +10,7 @@ others nothing. On the model of the tests it prints:
     initech.txt: Initech, 41.75
     61.50 in 3 invoices; not read: empty.txt (ValueError: there is nothing in it)
 """
-# test: pi=invoices; prints=61.50 in 3 invoices; seconds=60
+# test: pi=invoices; prints=61.50 in 3 invoices; seconds=120
 
 import asyncio
 import tempfile

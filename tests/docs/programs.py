@@ -1,7 +1,7 @@
 """The programs in the documentation: each ```python block of README.md and docs/*.md, and each examples/*.py.
 
 All of them run in a test. A line before it says what a program needs; none is needed for one that runs as it stands.
-In Markdown it is a comment right above the block, in an example it is one of the first lines:
+In Markdown it is a comment right above the block, in an example it is the first comment:
 
     <!-- test: pi=haiku; prints=ten haikus -->
     # test: pi=haiku; prints=ten haikus
@@ -51,7 +51,7 @@ def programs(root: Path = ROOT) -> list[Program]:
     found = [block for text in texts for block in blocks(text.read_text(encoding="utf-8"), str(text.relative_to(root)))]
     for file in sorted((root / "examples").glob("*.py")):
         code = file.read_text(encoding="utf-8")
-        header = _HEADER.search("\n".join(code.splitlines()[:10]))
+        header = _HEADER.search(code)
         name = str(file.relative_to(root))
         found.append(Program(name, code, _parse(header["needs"] if header else "", name)))
     return found

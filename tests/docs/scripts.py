@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ramure.cli.demo import scripted as haikus
-from ramure.testing import Conversation, HTTPError, Step, Text, ToolCall
+from ramure.testing import Conversation, Delay, HTTPError, Step, Text, ToolCall
 
 LINES = {"rebase": "Old commits find a new branch.", "tmux": "One window, four panes."}
 
@@ -38,12 +38,70 @@ def pool(conversation: Conversation) -> Step:
     return ToolCall("pool_add_task", {"spec": task.rstrip(".")})
 
 
+def race(conversation: Conversation) -> list[Step]:
+    """A runner: the one that goes to the nearest town finds the shortest tour at its second try, the others none."""
+    tries = len(conversation.tool_results)
+    if "nearest" in conversation.first_user_text:
+        return [ToolCall("propose", {"tour": ("ABCEDF", "ABCDEF")[tries]})] if tries < 2 else [Text("Found.")]
+    return [Delay(0.5), ToolCall("propose", {"tour": ("ADBECF", "ACEBDF", "AEC")[tries % 3]})]
+
+
+def person(conversation: Conversation) -> Step:
+    """A writer that can be brief, and a translator."""
+    task = conversation.last_user_text
+    if "Translate" in task:
+        return Text("Version 1.0 ist da.")
+    return Text(
+        "Release 1.0 is here." if "shorter" in task else "The quick brown release 1.0 jumps over every lazy bug."
+    )
+
+
+FIRST = "def median(numbers):\n    return sorted(numbers)[len(numbers) // 2]\n"
+SECOND = FIRST.replace(":\n", ":\n    if not numbers:\n        raise ValueError('there are no numbers')\n", 1)
+
+
+def review(conversation: Conversation) -> Step:
+    """An author that forgets the empty list, and a reviewer that does not."""
+    results = conversation.new_tool_results
+    answer = results[-1].text if results else ""
+    if results and (results[-1].name == "message" or answer.startswith("Approved")):
+        return Text("I wait.")
+    asked = re.search(r"Message from author:.*?(ramure/\S+)", conversation.last_user_text, re.DOTALL)
+    if asked is not None:  # the reviewer
+        if not results:
+            return ToolCall("bash", {"command": f"git show {asked[1]}:numbers_of_ours.py"})
+        if "ValueError" in answer:
+            return ToolCall("approve", {"branch": asked[1]})
+        text = "median([]) fails with IndexError. Raise ValueError, which says why."
+        return ToolCall("message", {"to": "author", "text": text})
+    again = "Message from reviewer" in conversation.last_user_text
+    if not again and "median" not in conversation.last_user_text:
+        return Text("I wait.")
+    if results:
+        branch = re.search(r"ramure/\S+", answer)
+        assert branch is not None, answer
+        text = f"Please {'look again:' if again else 'review'} {branch[0]}"
+        return ToolCall("message", {"to": "reviewer", "text": text})
+    code, what = (SECOND, "Refuse an empty list") if again else (FIRST, "Add median")
+    return ToolCall(
+        "bash",
+        {
+            "command": f"""cat > numbers_of_ours.py <<'END'
+{code}END
+git add . && git commit -q -m '{what}' && git branch --show-current"""
+        },
+    )
+
+
 SCRIPTS: dict[str, Any] = {
     "farm": farm,
     "haikus": haikus,
     "invoices": invoices,
     "pool": pool,
+    "person": person,
     "quiet": [],
+    "race": race,
+    "review": review,
     "orders": [
         ToolCall("place", {"order": {"customer": "Ann", "by": "Christmas", "boxes": 2}}),
         ToolCall("place", {"order": {"customer": "Ann", "by": "2026-12-24", "boxes": 2}}),
