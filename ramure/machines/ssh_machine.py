@@ -8,13 +8,11 @@ import contextlib
 import contextvars
 import functools
 import os
-import re
 import shlex
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ramure.machines import ssh_files
@@ -38,8 +36,8 @@ from ramure.machines.keeper import finished
 from ramure.machines.scripts import KILL
 from ramure.machines.ssh_connection import Cancel, Connection, Full, not_started
 from ramure.machines.ssh_pool import Pool
-from ramure.machines.ssh_scripts import HIRE, HOME_OF, JANITOR, LIVE, PREPARE, STOP, run_script
-from ramure.machines.ssh_tunnel import Tunnel
+from ramure.machines.ssh_scripts import HIRE, HOME_OF, JANITOR, LIVE, PREPARE, STOP, Made, Prepared, run_script
+from ramure.machines.ssh_tunnels import Tunnels
 from ramure.machines.tmux import env_file
 from ramure.masking import get_logger
 from ramure.types import ExecResult
@@ -56,7 +54,6 @@ logger = get_logger(__name__)
 RESERVED = 2
 """Threads for what must not wait until a command ends: signs of life, and the machine's stop."""
 KILL_LIMIT = 5.0
-RETRY = 0.5
 CHUNKS = 16
 """How much of a stream may wait for its reader, before the rest waits on the host."""
 COMMAND_LIMIT = 60_000
@@ -67,9 +64,6 @@ PREPARATIONS = 3
 
 STOP_LIMIT = 50.0
 """Seconds for removing what was made on the host; a process's machine has 60 for its stop."""
-
-PRIVATE = re.compile(r"/.*/ramure-[A-Za-z0-9]{8}\Z", re.DOTALL)
-"""What a private directory is called."""
 
 
 class _Unprepared(Exception):
@@ -89,14 +83,6 @@ class _Unkilled(Exception):
         super().__init__(argv)
 
 
-@dataclass(frozen=True)
-class _Made:
-    """A directory that we made on the host: what it is, not just where, so that no other is ever removed."""
-
-    path: str
-    identity: str
-
-
 class SSHMachine(Machine):
     """A machine of :class:`SSHImage`."""
 
@@ -111,14 +97,13 @@ class SSHMachine(Machine):
         self._stopped = False
         self._stopping: asyncio.Task[None] | None = None
         self._private = ""
-        self._private_made: _Made | None = None
-        self._workdir_made: _Made | None = None
+        self._private_made: Made | None = None
+        self._workdir_made: Made | None = None
         """Only where no working directory was asked for: one of the user's is never removed."""
         self._me = ("", "")
         self._users: dict[str, list[str]] = {}
         self._reaper: list[str] = []
-        self._tunnels: dict[int, Tunnel] = {}
-        self._tunnelling = asyncio.Lock()
+        self._tunnels = Tunnels(pool, self._call)
         self._preparing = asyncio.Lock()
         self._living: asyncio.Task[None] | None = None
         self.link_patience = image.give_up_after
@@ -148,9 +133,10 @@ class SSHMachine(Machine):
         result = await self._plain(["/bin/sh", "-c", PREPARE, "sh", self.id, self.workdir, self._private])
         if result.exit_code != 0:
             raise MachineError(f"no working directory: {result.stderr.strip()}")
-        shell = self._take_in(result.stdout)
+        prepared = Prepared.parse(result.stdout)
+        self._take_in(prepared)
         environment = env_file({**self.image.env, "RAMURE_MACHINE": self.id, "RAMURE_PRIVATE": self._private})
-        await self._put(f"{self._private}/run", run_script(self.workdir, shell), 0o600)
+        await self._put(f"{self._private}/run", run_script(self.workdir, prepared.shell), 0o600)
         await self._put(f"{self._private}/env", environment, 0o600)
         if self.image.abandon_after is not None:
             every = max(1, int(self.image.abandon_after / 10))
@@ -163,19 +149,13 @@ class SSHMachine(Machine):
                     context=nobody,
                 )
 
-    def _take_in(self, said: str) -> str:
-        """What the preparation printed; returns the shell that is there."""
-        fields = said.removesuffix("\n").split("\n", 8)
-        if len(fields) != 9 or not PRIVATE.match(fields[0]) or not fields[8].startswith("/"):
-            raise MachineError(f"its preparation printed what is not understood: {said[:500]!r}")
-        private, private_is, workdir_is, new, shell, uid, name, prctl, workdir = fields
-        if not self.image.workdir and new:
-            self._workdir_made = _Made(workdir, workdir_is)
-        self._private_made = _Made(private, private_is)
-        self.workdir, self._private, self._me = workdir, private, (uid, name)
-        if prctl:
-            self._reaper = ["perl", "-e", f"syscall({prctl}, 36, 1, 0, 0, 0); exec {{$ARGV[0]}} @ARGV"]
-        return shell
+    def _take_in(self, prepared: Prepared) -> None:
+        if not self.image.workdir and prepared.new:
+            self._workdir_made = prepared.workdir
+        self._private_made = prepared.private
+        self.workdir, self._private, self._me = prepared.workdir.path, prepared.private.path, prepared.user
+        if prepared.prctl:
+            self._reaper = ["perl", "-e", f"syscall({prepared.prctl}, 36, 1, 0, 0, 0); exec {{$ARGV[0]}} @ARGV"]
 
     async def _hire_janitor(self, limit: float, every: int) -> None:
         """Have the host itself clean up if this program is killed, or there is no way to it any more."""
@@ -429,25 +409,7 @@ class SSHMachine(Machine):
     async def expose_port(self, port: int) -> str:
         """Open a reverse tunnel: a port on the host's loopback address that leads to ``port`` here."""
         self._check()
-        async with self._tunnelling:
-            if port not in self._tunnels:
-                tunnel = Tunnel(port)
-                await self._open_tunnel(tunnel)
-                self._tunnels[port] = tunnel
-        return f"127.0.0.1:{self._tunnels[port].remote_port}"
-
-    async def _open_tunnel(self, tunnel: Tunnel) -> None:
-        """On a connection of its own, which is not leased."""
-        transport = await self._pool.connect(reserved=True)
-        connection = self._pool.of(transport)
-        if connection is None:
-            raise LinkLost(str(self._pool.target), "the opening of a reverse tunnel", "closed")
-        try:
-            await self._call(tunnel.open, connection)
-        except BaseException:
-            transport.exit("shutdown")
-            raise
-        tunnel.transport = transport
+        return f"127.0.0.1:{await self._tunnels.remote_port(port)}"
 
     async def ping(self) -> None:
         self._check()
@@ -470,27 +432,8 @@ class SSHMachine(Machine):
                 break
             except MachineError as error:
                 return error.why if isinstance(error, MachineDown) else str(error)
-            await self._mend_tunnels()
+            await self._tunnels.mend()
         return "it was stopped"
-
-    async def _mend_tunnels(self) -> None:
-        for tunnel in list(self._tunnels.values()):
-            if tunnel.transport is not None and self._pool.of(tunnel.transport) is not None:
-                continue
-            opening = asyncio.ensure_future(self._open_tunnel(tunnel))
-            losing = asyncio.ensure_future(self._pool.lost.wait())
-            try:
-                await asyncio.wait((opening, losing), return_when=asyncio.FIRST_COMPLETED)
-                if not opening.done():  # more has broken: whether the host is there at all comes first
-                    return
-                await opening
-            except MachineError:  # it has broken again, or the port is not free yet: look again
-                await asyncio.sleep(RETRY)
-                self._pool.lost.set()
-            finally:
-                opening.cancel()
-                losing.cancel()
-                await asyncio.gather(opening, losing, return_exceptions=True)
 
     async def stop(self) -> None:
         """End what runs there, remove what was made there, and log out. Once begun it is done to its end, also when the

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from dataclasses import dataclass
 from typing import Final
 
+from ramure.machines.errors import MachineError
 from ramure.machines.framing import MARK, UNPACK
 from ramure.machines.scripts import IDENTITY, JANITOR, KILL_MARKED, REMOVE
 
-__all__ = ["HIRE", "HOME_OF", "JANITOR", "LIVE", "PREPARE", "SFTP_SERVER", "STOP", "run_script"]
+__all__ = ["HIRE", "HOME_OF", "JANITOR", "LIVE", "PREPARE", "SFTP_SERVER", "STOP", "Made", "Prepared", "run_script"]
 
 PREPARE: Final = (
     IDENTITY
@@ -155,3 +158,37 @@ done
 exit 127
 """
 """Becomes the host's SFTP server, after a mark with the token $1: for hosts whose shells print before it."""
+
+
+PRIVATE: Final = re.compile(r"/.*/ramure-[A-Za-z0-9]{8}\Z", re.DOTALL)
+"""What a private directory is called."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A directory on the host: ``identity`` says what it is, so that no other at the same path is ever removed."""
+
+    path: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What :data:`PREPARE` reports. ``new``: it made the working directory. ``prctl``: the system call's number there, ""
+    without perl. ``user``: id and name."""
+
+    private: Made
+    workdir: Made
+    new: bool
+    shell: str
+    user: tuple[str, str]
+    prctl: str
+
+    @classmethod
+    def parse(cls, said: str) -> Prepared:
+        """Raises :class:`MachineError` if the host printed something else."""
+        fields = said.removesuffix("\n").split("\n", 8)
+        if len(fields) != 9 or not PRIVATE.match(fields[0]) or not fields[8].startswith("/"):
+            raise MachineError(f"its preparation printed what is not understood: {said[:500]!r}")
+        private, private_is, workdir_is, new, shell, uid, name, prctl, workdir = fields
+        return cls(Made(private, private_is), Made(workdir, workdir_is), bool(new), shell, (uid, name), prctl)

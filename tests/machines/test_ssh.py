@@ -293,7 +293,7 @@ class TestFewSessions:
     async def test_a_command_is_ended_from_another_connection(self, machine, how):
         await asyncio.gather(*(machine.exec("sleep 0.2") for _ in range(4)))
         running = asyncio.create_task(
-            machine.exec("echo $$ >pid; sleep 1000; :", timeout=1.0 if how == "timeout" else None)
+            machine.exec("echo $$ >pid; sleep 1000; :", timeout=3.0 if how == "timeout" else None)
         )
         await until(lambda: os.path.exists(f"{machine.workdir}/pid"), 30, "it runs")
         if how == "cancel":
