@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors import NO_REPLY, Actor, Ask, Exit, Ref
-from ramure.agents import deaths
+from ramure.agents import backlog, deaths
 from ramure.agents.builtin import Peer, builtin_tools
 from ramure.agents.burials import Burials
 from ramure.agents.calls import CANCELLED, Calls
@@ -129,6 +129,7 @@ class AgentActor(Actor):
         self.options = options
         self.name, self.address, self.services = options.name, options.address, options.services
         self.delivery = Delivery(options.marks)
+        self._backlog = backlog.Backlog()
         self.usage = options.usage
         self.turns = Turns()
         self.state: State = "provisioning"
@@ -375,13 +376,22 @@ class AgentActor(Actor):
         """Make the log's next entry. True if it is written; else ``token`` comes back as a message when it is."""
         now = self.system.clock.wall()
         seq = self.delivery.append(type, data, origin, now)
-        line = _to_line({"seq": seq, "ts": now, "type": type, "data": data, "origin": origin}) + "\n"
-        reply_to = None if token is None else self.ref
-        return self.services.append(self.address, line.encode("utf-8", "surrogatepass"), reply_to, token)
+        text = _to_line({"seq": seq, "ts": now, "type": type, "data": data, "origin": origin}) + "\n"
+        line = text.encode("utf-8", "surrogatepass")
+        large = token is None and len(line) >= backlog.LARGE
+        if large:
+            token = backlog.LargeWritten(len(line))
+        written = self.services.append(self.address, line, None if token is None else self.ref, token)
+        if large and not written:
+            self._backlog.on_large(len(line))
+        return written
 
-    def _on_written(self, written: _Written | _CallWritten) -> None:
+    def _on_written(self, written: _Written | _CallWritten | backlog.LargeWritten) -> None:
         if isinstance(written, _CallWritten):
             self._start_call(written.call)
+            return
+        if isinstance(written, backlog.LargeWritten):
+            self._backlog.on_written(written)
             return
         self._carry_out(self.delivery.written(written.seq))
         if written.caller is not None:
@@ -407,12 +417,12 @@ class AgentActor(Actor):
 
     def handle_info(self, message: object) -> None:
         match message:
-            case _Written() | _CallWritten():
+            case _Written() | _CallWritten() | backlog.LargeWritten():
                 self._on_written(message)
             case FrameIn(connection=connection, frame=frame):
                 if connection is self.connection:
                     self._on_frame(frame)
-                connection.taken()
+                self._backlog.taken(connection)
             case Connected(session=session, connection=connection, hello=hello):
                 if session is self.session:
                     self._on_hello(connection, hello)
@@ -620,10 +630,13 @@ class AgentActor(Actor):
         """The call's answer goes out at once: a turn of the mailbox would only make the model wait."""
         if not self.ref.is_alive():
             return
+        began = self.system.loop.time()
         self._carry_out(self.delivery.call_done(call_id, ok, text, pictures))
         repeats = {} if by == call_id else {"repeats": by}
         images = {"images": [picture.mime_type for picture in pictures]} if pictures else {}
         self._event("tool_result", {"call_id": call_id, "ok": ok, "text": text, **images, **repeats})
+        if self.connection is not None:
+            self.connection.spend(self.system.loop.time() - began)
 
     # -- endings ------------------------------------------------------------------------------------------------
 

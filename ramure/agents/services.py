@@ -30,6 +30,9 @@ class Connection(Protocol):
     def taken(self) -> None:
         """One more of its frames has been dealt with: no more than a few wait for that at a time."""
 
+    def spend(self, seconds: float) -> None:
+        """So much of the event loop's time went to it beside the reading of its frames: it counts to its share."""
+
     def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 

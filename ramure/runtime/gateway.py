@@ -152,6 +152,10 @@ class AgentConnection:
             self._untaken.popleft()
             self._taken.set()
 
+    def spend(self, seconds: float) -> None:
+        """So much of the event loop's time went to it beside the reading of its frames."""
+        self._spent += seconds
+
     def _break(self, reason: str) -> None:
         """End it at once: it breaks the rules, or does not follow them."""
         self._end(CLOSE_PROTOCOL, reason)

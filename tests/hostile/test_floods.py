@@ -36,7 +36,12 @@ async def in_its_place(victim: Victim, **options: Any) -> AsyncIterator[ClientCo
     config = await victim.launch()
     async with dial(victim.port, config["token"], **options) as client:
         await client.send(json.dumps({**HELLO, "launch": config["launch"], "agent": "turned"}))
-        await client.recv()
+        async for text in client:  # until it has its tool
+            frame = json.loads(text)
+            if frame["type"] in ("welcome", "entry"):
+                await client.send(json.dumps({"type": "ack", "applied": frame.get("entry", {}).get("seq", 0)}))
+            if frame.get("entry", {}).get("type") == "tool":
+                break
         yield client
 
 
@@ -178,4 +183,4 @@ async def test_a_flood_takes_no_more_than_200_mb_and_disturbs_nobody(flood: str,
     assert figures["peak"] - figures["start"] < MEMORY, figures
     assert figures["turns"] > 5, figures
     assert figures["restarts"] == 0, figures
-    assert errors == ""
+    assert "Traceback" not in errors, errors

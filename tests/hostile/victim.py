@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ from ramure.machines.tmux import Pane
 from ramure.testing import InProcessHarness, Text
 from ramure.testing.harness import InProcessImage, InProcessMachine, InProcessTmux, _Life, _read_env
 
-__all__ = ["Victim"]
+__all__ = ["Handing", "Victim"]
 
 ROOT = Path(__file__).parents[2]
 MB = 1 << 20
@@ -56,29 +56,40 @@ class _Handed:
 
     screen = ""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        tell(launch=config)
-
     async def run(self) -> int:
         await asyncio.get_running_loop().create_future()
         return 0
 
 
 class _Tmux(InProcessTmux):
+    def __init__(self, machine: InProcessMachine, hand: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__(machine)
+        self._hand = hand
+
     async def new_session(
         self, name: str, argv: Sequence[str], *, cwd: str, width: int = 120, height: int = 40
     ) -> Pane:
         files = self._machine.files
         environment = _read_env(next(files[word] for word in argv if word.endswith(".env") and word in files))
-        pi: Any = _Handed(json.loads(files[environment[CONFIG_VARIABLE]]))
+        self._hand(json.loads(files[environment[CONFIG_VARIABLE]]))
+        pi: Any = _Handed()
         life = self.lives[name] = _Life(name, next(self._numbers), pi, lambda error: None)
         return life.pane()
 
+    async def kill_session(self, name: str, *, grace: float = 2.0) -> None:
+        await super().kill_session(name, grace=0.0)
 
-class _Image(InProcessImage):
+
+class Handing(InProcessImage):
+    """Of its agents no pi is started: each launch's configuration goes to ``hand``."""
+
+    def __init__(self, harness: InProcessHarness, hand: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__(harness)
+        self._hand = hand
+
     async def spawn(self) -> InProcessMachine:
         machine = await super().spawn()
-        machine.tmux = _Tmux(machine)
+        machine.tmux = _Tmux(machine, self._hand)
         return machine
 
 
@@ -122,7 +133,7 @@ async def main() -> None:
     harness = InProcessHarness(lambda conversation: Text("Well."))
     program = Program(harness)
 
-    @agent_process(image=_Image(harness))
+    @agent_process(image=Handing(harness, lambda config: tell(launch=config)))
     async def turned() -> None:
         in_its_hands = await agent("turned", max_restarts=1000)
 
