@@ -65,6 +65,12 @@ def after_mending(change: Callable[[str], str], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(launch, "mend", mended)
 
 
+async def idle(worker: Agent) -> None:
+    """One that is killed at work is told of it."""
+    while worker.state != "idle":
+        await asyncio.sleep(0.01)
+
+
 async def restarted(worker: Agent) -> None:
     async for event in worker.events:
         if event.type == "agent_restarted":
@@ -97,6 +103,7 @@ def test_a_simulated_pi_misses_nothing(moment: str, tmp_path: Path, monkeypatch:
         worker = await agent("worker", backoff=BACKOFF)
         await worker.ask("The first.")
         await worker.ask("The second.")
+        await idle(worker)
         if moment == MOMENTS[1]:
             after_mending(written_ahead, monkeypatch)
         harness.kill("worker")
@@ -138,6 +145,7 @@ async def test_a_real_pi_misses_nothing(
                     worker = await agent("worker", backoff=BACKOFF)
                     await worker.ask("The first.")
                     await worker.ask("The second.")
+                    await idle(worker)
                     if moment == MOMENTS[1]:
                         after_mending(written_ahead, monkeypatch)
                     [pi] = await asyncio.to_thread(stage.panes, current_runtime().execution_id)

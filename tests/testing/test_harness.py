@@ -78,6 +78,9 @@ class Run:
 
     def death_is_told(self, agent: Ref[Any], reason: object) -> None: ...
 
+    def disk(self, address: str, report: dict[str, Any], machine: Any) -> None:
+        """No test here fills a disk."""
+
     def log(self, type: str, data: dict[str, Any]) -> None:
         self.logs.setdefault("_runtime", []).append({"type": type, "data": data})
 
