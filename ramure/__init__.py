@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ramure.agents.builtin import NotConnected
     from ramure.agents.errors import (
         AgentEnded,
+        AnswerRefused,
         HandlerTimeout,
         Interrupted,
         LaunchFailed,
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
         Stalled,
         WaitsForItself,
         WrongArguments,
+        WrongResult,
     )
     from ramure.runtime.gateway import GatewayUnavailable
     from ramure.runtime.handle import Agent, ProcessHandle
@@ -148,6 +150,7 @@ __all__ = [
     "AlreadyStarted",
     "AmbiguousActor",
     "AmbiguousRun",
+    "AnswerRefused",
     "AskTimeout",
     "AttachedRun",
     "Backoff",
@@ -260,6 +263,7 @@ __all__ = [
     "WorkdirGone",
     "WouldDeadlock",
     "WrongArguments",
+    "WrongResult",
     "agent",
     "agent_process",
     "attach",
@@ -287,7 +291,7 @@ _MODULES = {
     "ramure.actors.inbox": "ReceiveTimeout",
     "ramure.actors.starting": "StartIgnored StartTimeout",
     "ramure.agents.builtin": "NotConnected",
-    "ramure.agents.errors": "AgentEnded HandlerTimeout Interrupted LaunchFailed MessageTooLarge ModelError NoModel PiExited ResultTooLarge ToolExists",
+    "ramure.agents.errors": "AgentEnded AnswerRefused HandlerTimeout Interrupted LaunchFailed MessageTooLarge ModelError NoModel PiExited ResultTooLarge ToolExists",
     "ramure.agents.names": "BadAgentName",
     "ramure.agents.once": "NoSuchArgument",
     "ramure.agents.requests": "Usage",
@@ -307,7 +311,7 @@ _MODULES = {
     "ramure.runtime.control.client": "AttachedRun attach",
     "ramure.runtime.control.errors": "AmbiguousRun NoSuchRun RequestFailed RunGone",
     "ramure.runtime.each": "Each ItemResult each",
-    "ramure.runtime.errors": "AgentDied BodyStuck EndpointError NoProcess NoSuchEndpoint NotAwaited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout Stalled WaitsForItself WrongArguments",
+    "ramure.runtime.errors": "AgentDied BodyStuck EndpointError NoProcess NoSuchEndpoint NotAwaited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout Stalled WaitsForItself WrongArguments WrongResult",
     "ramure.runtime.gateway": "GatewayUnavailable",
     "ramure.runtime.handle": "Agent ProcessHandle",
     "ramure.runtime.machine_handle": "MachineHandle",

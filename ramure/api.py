@@ -19,6 +19,7 @@ from ramure.errors import OperationalError, UsageError
 from ramure.forks import loop_of_a_run
 from ramure.machines.errors import MachineDown
 from ramure.places import here, missing_await, names_its_line, place_of_call
+from ramure.runtime.answers import check_waited, waited_kind
 from ramure.runtime.checks import (
     check_agent,
     check_endpoint,
@@ -254,14 +255,24 @@ def fail(reason: str | BaseException | type[BaseException]) -> None:
     _process("fail()").tell(Fail(error))
 
 
+@overload
+async def wait() -> Any: ...
+@overload
+async def wait(result: type[T], /) -> T: ...
+@overload
+async def wait(result: Any, /) -> Any: ...
 @names_its_line
-async def wait() -> Any:
+async def wait(result: Any = Any, /) -> Any:
     """Wait until ``done`` or ``fail`` is called; returns the value, or raises.
+
+    ``wait(list[str])`` returns a ``list[str]``: a value that is none, and whose JSON is none, raises WrongResult. So does a
+    process whose result is not what its own ``-> T`` says.
 
     Raises AgentDied when an agent of the process dies for good meanwhile (or died before, unseen).
     Raises Stalled when nothing can decide it any more (:func:`agent_process`, ``on_idle``).
     """
-    return await ask_process("wait()", Wait())
+    kind = waited_kind(result)
+    return check_waited(kind, await ask_process("wait()", Wait()))
 
 
 # -- agents and machines --------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ TYPES = """
 """
 
 ERRORS = """
-    ActorDied AgentDied AgentEnded AgentNameTaken AlreadyPresent AlreadyStarted AmbiguousActor AmbiguousRun AskTimeout
+    ActorDied AgentDied AgentEnded AgentNameTaken AlreadyPresent AlreadyStarted AmbiguousActor AmbiguousRun AnswerRefused AskTimeout
     BadAgentName BadTool BodyStuck ChildNotFound ChildRestarting ChildRunning ChildStartFailed ChildStopping
     ChildTemporary ChildrenFailed CommandFailed CommandRefused CopyFailed DiskFull EndpointError ExecTimeout ExecutionFailed ExitRaised FileRefused
     GatewayUnavailable GaveUp HandlerTimeout HostKeyRefused InternalError Interrupted InvalidArguments InvalidSpec LaunchFailed LinkLost
@@ -48,7 +48,7 @@ ERRORS = """
     RamureError ReceiveTimeout RequestFailed RequestRefused ResultTooLarge RunFailed RunGone SetupBusy SetupFailed
     SpawnFailed Stalled StartFailed StartIgnored StartTimeout StopTimeout StreamClosed SupervisorError
     SupervisorStopping TaskFailed ToolError ToolExists ToolMissing ToolTooOld TooManyChildren UnsupportedParameter
-    UnsupportedPlatform UsageError UserRefused WaitsForItself WorkNotSaved WorkdirGone WouldDeadlock WrongArguments
+    UnsupportedPlatform UsageError UserRefused WaitsForItself WorkNotSaved WorkdirGone WouldDeadlock WrongArguments WrongResult
 """
 
 INTERNAL = (

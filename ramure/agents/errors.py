@@ -10,6 +10,7 @@ from ramure.errors import OperationalError, RequestRefused
 
 __all__ = [
     "AgentEnded",
+    "AnswerRefused",
     "HandlerTimeout",
     "Interrupted",
     "LaunchFailed",
@@ -20,6 +21,20 @@ __all__ = [
     "ResultTooLarge",
     "ToolExists",
 ]
+
+
+class AnswerRefused(OperationalError):
+    """``agent.ask(text, result=T)``: the agent has not given an answer of the type in ``tries`` tries. ``reason``: what was
+    wrong with the last."""
+
+    def __init__(self, agent: str, wanted: str, tries: int, reason: str) -> None:
+        self.agent = agent
+        self.tries = tries
+        self.reason = reason
+        super().__init__(
+            f"agent {agent!r} gave no answer that is a {wanted} in {tries} tries; the last: {reason}. Say in the question what "
+            "you want, or allow more tries="
+        )
 
 
 class PiExited(OperationalError):

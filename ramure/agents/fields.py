@@ -160,6 +160,16 @@ class Fields:
             return {**self._from_json(None, given), **rest}
         return {**{name: self._one(name, value) for name, value in given.items()}, **rest}
 
+    def own_or_converted(self, name: str, value: Any) -> Any:
+        """The value itself, if it is what it should be; else what its JSON stands for. Raises :class:`InvalidArguments`."""
+        from pydantic import ValidationError
+
+        try:
+            self._adapter(name).validate_python({name: value}, strict=True)
+        except ValidationError:
+            return self._one(name, value)
+        return value
+
     def _one(self, name: str, value: Any) -> Any:
         """A value of Python's: one that is what it should be, else one whose JSON fits."""
         if name in self._any:
@@ -263,11 +273,17 @@ class Fields:
             name = next(name for name, value in values.items() if _no_utf8(value))
             reason = f"has {error.object[error.start]!r}, half of a surrogate pair, which is no character: leave it out"
             raise InvalidArguments(name, reason) from None
+        adapter = self._adapter(only)
         try:
-            found: dict[str, Any] = self._adapter(only).validate_json(text, strict=True)
+            return dict(adapter.validate_json(text, strict=True))
         except ValidationError as error:
-            raise _refused(error, values) from None
-        return found
+            refused = error
+        if any(each["type"] == "needs_python_object" for each in refused.errors(include_url=False)):
+            try:  # a class of the user's own: its error names it
+                return dict(adapter.validate_python(values, strict=True))
+            except ValidationError as error:
+                refused = error
+        raise _refused(refused, values)
 
     def _check_shape(self, only: str | None, values: dict[str, Any]) -> None:
         if only not in self._shapes:

@@ -19,6 +19,7 @@ __all__ = [
     "Stalled",
     "WaitsForItself",
     "WrongArguments",
+    "WrongResult",
 ]
 
 
@@ -111,6 +112,17 @@ class WrongArguments(UsageError):
         self.field = field
         self.reason = reason
         super().__init__(f"endpoint {name!r} of the process {label}: {problem}; it takes {name}{signature}")
+
+
+class WrongResult(ExecutionFailed):
+    """A result is not of the type that was promised: that of the process's own ``-> T``, or of ``wait(T)``. ``field`` is
+    where (``result[1].name``), ``reason`` is why, ``value`` is the result."""
+
+    def __init__(self, what: str, field: str, reason: str, value: object, remedy: str) -> None:
+        self.field = field
+        self.reason = reason
+        self.value = value
+        super().__init__(f"{what}: {field}: {reason}; {remedy}")
 
 
 class NotAwaited(UsageError):

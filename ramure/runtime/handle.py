@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ramure.actors import Monitor, Ref
 from ramure.agents.agent import AgentActor
@@ -18,8 +18,9 @@ from ramure.errors import ActorDied, UsageError, WouldDeadlock
 from ramure.machines.actor import Exec
 from ramure.machines.base import AGENT
 from ramure.places import names_its_line
+from ramure.runtime.answers import ask_for
 from ramure.runtime.attachment import Attachment
-from ramure.runtime.checks import check_text
+from ramure.runtime.checks import check_count, check_text
 from ramure.runtime.eager import Eager
 from ramure.runtime.errors import ProcessEnded, WaitsForItself
 from ramure.runtime.messages import CallEndpoint, Cancel
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Agent", "ProcessHandle"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -260,9 +262,19 @@ class Agent:
         self._record.prompted = True
         return self._act("send()", Say(text, how))
 
+    @overload
+    async def ask(self, text: str) -> str: ...
+    @overload
+    async def ask(self, text: str, *, result: type[T], tries: int = ...) -> T: ...
+    @overload
+    async def ask(self, text: str, *, result: Any, tries: int = ...) -> Any: ...
     @names_its_line
-    async def ask(self, text: str) -> str:
+    async def ask(self, text: str, *, result: Any = None, tries: int = 3) -> Any:
         """Send it a message and return the last thing it says in the run that the message starts.
+
+        With ``result``, a type, it answers with a tool that takes one, and you get that: ``await agent.ask("Which files?",
+        result=list[str])``. An answer that does not fit goes back to it with the field and the reason; after ``tries``
+        answers that do not, AnswerRefused is raised. The tool is called ``answer``, and goes with the question.
 
         Raises ModelError, MessageTooLarge, AgentDied, and Interrupted if its answer was interrupted; one that ``ramure
         pause`` holds up comes after ``ramure resume``. A handler of one of its own tools cannot ask it: the answer would
@@ -275,9 +287,11 @@ class Agent:
                 f"{self.name!r} is asked by a handler that it waits for, of its tool or of its model's error: this would never end; "
                 f"use `send`, or ask it in a task: start_task({self.name}.ask(...))",
             )
+        check_count("agent.ask()", "tries", tries)
         self._record.prompted = True
-        answer: str = await self._ask(AskModel(text))
-        return answer
+        if result is not None:
+            return await ask_for(self._record, self._ask, text, result, tries)
+        return await self._ask(AskModel(text))
 
     def interrupt(self) -> Eager:
         """End what it is doing now; ``await`` it to know that this is in its log. Raises AgentDied there."""

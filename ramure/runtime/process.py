@@ -22,6 +22,7 @@ from ramure.faults import failure_of
 from ramure.machines.actor import GetMachine
 from ramure.machines.errors import MachineError
 from ramure.runtime import scope
+from ramure.runtime.answers import check_returned
 from ramure.runtime.cleanup import CLEANUP, end_tasks
 from ramure.runtime.eager import Failure, answers_came, take_failures
 from ramure.runtime.errors import (
@@ -32,6 +33,7 @@ from ramure.runtime.errors import (
     ProcessEnded,
     ProcessFailed,
     ProcessTimeout,
+    WrongResult,
 )
 from ramure.runtime.messages import (
     BodyEnded,
@@ -353,7 +355,17 @@ class Process(Actor):
                 outcome = decided
             elif self._agent_died is not None and outcome.value is None and decided is None:
                 outcome = Outcome("failed", error=self._agent_died)
-        self._end(outcome)
+        self._end(self._checked(outcome))
+
+    def _checked(self, outcome: Outcome) -> Outcome:
+        """With a result of the type that the function says."""
+        if outcome.kind != "done":
+            return outcome
+        try:
+            value = check_returned(self.record.label, self.plan.function, outcome.value)
+        except WrongResult as error:
+            return Outcome("failed", error=error)
+        return Outcome("done", value)
 
     def _end(self, outcome: Outcome) -> None:
         if self._outcome is None:

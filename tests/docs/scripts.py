@@ -102,6 +102,11 @@ SCRIPTS: dict[str, Any] = {
     "quiet": [],
     "race": race,
     "review": review,
+    "estimates": [
+        ToolCall("answer", {"result": {"days": "three", "parts": ["parser", "tests"]}}),
+        ToolCall("answer", {"result": {"days": 3, "parts": ["parser", "tests"]}}),
+        Text("Three days."),
+    ],
     "orders": [
         ToolCall("place", {"order": {"customer": "Ann", "by": "Christmas", "boxes": 2}}),
         ToolCall("place", {"order": {"customer": "Ann", "by": "2026-12-24", "boxes": 2}}),

@@ -36,6 +36,26 @@ async def half(n: int) -> int:
 
 
 @agent_process
+async def names() -> list[str]:
+    return await wait(list[str])
+
+
+@agent_process
+async def results() -> dict[str, int]:
+    one = await agent("one")
+    assert_type(await one.ask("Which?"), str)
+    assert_type(await one.ask("Which?", result=int), int)
+    assert_type(await one.ask("Which?", result=list[str], tries=5), list[str])
+    assert_type(await wait(dict[str, int]), dict[str, int])
+    assert_type(await wait(), Any)
+    assert_type(await wait(int | None), Any)
+    assert_type(await names(), list[str])
+    one.ask("Which?", result=int)  # wrong: no await
+    wait(int)  # wrong: no await
+    return await wait(dict[str, int])
+
+
+@agent_process
 async def eager_verbs() -> None:
     one, two = await asyncio.gather(agent("one"), agent("two"))
     host, handle = await machine(), spawn(half, 4)
