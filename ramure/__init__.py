@@ -110,6 +110,7 @@ if TYPE_CHECKING:
         Stalled,
         WaitsForItself,
         WrongArguments,
+        WrongEvent,
         WrongResult,
     )
     from ramure.runtime.gateway import GatewayUnavailable
@@ -263,6 +264,7 @@ __all__ = [
     "WorkdirGone",
     "WouldDeadlock",
     "WrongArguments",
+    "WrongEvent",
     "WrongResult",
     "agent",
     "agent_process",
@@ -311,7 +313,7 @@ _MODULES = {
     "ramure.runtime.control.client": "AttachedRun attach",
     "ramure.runtime.control.errors": "AmbiguousRun NoSuchRun RequestFailed RunGone",
     "ramure.runtime.each": "Each ItemResult each",
-    "ramure.runtime.errors": "AgentDied BodyStuck EndpointError NoProcess NoSuchEndpoint NotAwaited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout Stalled WaitsForItself WrongArguments WrongResult",
+    "ramure.runtime.errors": "AgentDied BodyStuck EndpointError NoProcess NoSuchEndpoint NotAwaited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout Stalled WaitsForItself WrongArguments WrongEvent WrongResult",
     "ramure.runtime.gateway": "GatewayUnavailable",
     "ramure.runtime.handle": "Agent ProcessHandle",
     "ramure.runtime.machine_handle": "MachineHandle",

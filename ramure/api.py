@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import copy
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
@@ -19,7 +19,7 @@ from ramure.errors import OperationalError, UsageError
 from ramure.forks import loop_of_a_run
 from ramure.machines.errors import MachineDown
 from ramure.places import here, missing_await, names_its_line, place_of_call
-from ramure.runtime.answers import check_waited, waited_kind
+from ramure.runtime.answers import check_emitted, check_waited, event_kinds, waited_kind
 from ramure.runtime.checks import (
     check_agent,
     check_endpoint,
@@ -104,6 +104,8 @@ class AgentProcess(Generic[P, R]):
         self.image: Image | None = options.pop("image")
         self.timeout: float | None = options.pop("timeout")
         self.retain: int | None = options.pop("retain")
+        given: Mapping[str, Any] | None = options.pop("events")
+        self.events = event_kinds({} if given is None else given)
         self.on_idle: OnIdle = options.pop("on_idle")
         self.run_options = RunOptions(**options)
 
@@ -158,7 +160,12 @@ class AgentProcess(Generic[P, R]):
         return record
 
     def _plan(self) -> dict[str, Any]:
-        return {"timeout": self.timeout, "retain": self.retain, "context": contextvars.copy_context()}
+        return {
+            "timeout": self.timeout,
+            "retain": self.retain,
+            "events": self.events,
+            "context": contextvars.copy_context(),
+        }
 
     def __repr__(self) -> str:
         return f"<agent process {self.name}>"
@@ -176,6 +183,7 @@ def agent_process(
     port: int = ...,
     base_url: str | None = ...,
     retain: int | None = ...,
+    events: Mapping[str, Any] | None = ...,
     fsync: bool = ...,
     rotate_logs: int | None = ...,
     disk_full_timeout: float = ...,
@@ -192,6 +200,7 @@ def agent_process(
     port: int = 0,
     base_url: str | None = None,
     retain: int | None = None,
+    events: Mapping[str, Any] | None = None,
     fsync: bool = False,
     rotate_logs: int | None = 64 << 20,
     disk_full_timeout: float = 300.0,
@@ -201,7 +210,8 @@ def agent_process(
 
     ``image``: what its agents and machines are made from, and its children's (default: this host).
     ``timeout``: seconds after which it fails with ProcessTimeout. ``retain``: how many events its stream keeps for
-    late readers (default: all), which bounds the memory of one that lives long. The others matter where it is the root of
+    late readers (default: all), which bounds the memory of one that lives long. ``events``: the types of its events' data,
+    ``{"progress": Progress}``: ``emit`` converts and checks it, and raises WrongEvent. The others matter where it is the root of
     a run: ``log_dir`` (default ``logs/`` in ramure's home), ``host`` and ``port`` that agents connect to, and
     ``base_url``, how they reach it, where that differs. ``fsync``: what is acknowledged survives a power cut too.
     ``rotate_logs``: bytes at which a log goes on in a new file (None: never). ``disk_full_timeout``: seconds that a run
@@ -221,6 +231,7 @@ def agent_process(
         "port": port,
         "base_url": base_url,
         "retain": retain,
+        "events": events,
         "fsync": fsync,
         "rotate_logs": rotate_logs,
         "disk_full_timeout": disk_full_timeout,
@@ -418,6 +429,8 @@ def emit(type: str, data: Any = None) -> None:
     check_event(type)
     record = live_process("emit()")
     assert record.recorder is not None
+    if type in record.event_kinds:
+        data = check_emitted(record.event_kinds[type], type, data)
     record.recorder.tell(Emit(next(record.emitted), Event(type, data, None, record.run.system.clock.wall())))
 
 

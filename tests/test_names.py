@@ -48,7 +48,7 @@ ERRORS = """
     RamureError ReceiveTimeout RequestFailed RequestRefused ResultTooLarge RunFailed RunGone SetupBusy SetupFailed
     SpawnFailed Stalled StartFailed StartIgnored StartTimeout StopTimeout StreamClosed SupervisorError
     SupervisorStopping TaskFailed ToolError ToolExists ToolMissing ToolTooOld TooManyChildren UnsupportedParameter
-    UnsupportedPlatform UsageError UserRefused WaitsForItself WorkNotSaved WorkdirGone WouldDeadlock WrongArguments WrongResult
+    UnsupportedPlatform UsageError UserRefused WaitsForItself WorkNotSaved WorkdirGone WouldDeadlock WrongArguments WrongEvent WrongResult
 """
 
 INTERNAL = (

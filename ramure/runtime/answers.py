@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.agents.errors import AnswerRefused
@@ -15,13 +15,14 @@ from ramure.agents.schema import Tool
 from ramure.agents.signatures import Signature
 from ramure.errors import UsageError
 from ramure.places import place_of
-from ramure.runtime.errors import WrongResult
+from ramure.runtime.checks import check_event
+from ramure.runtime.errors import WrongEvent, WrongResult
 
 if TYPE_CHECKING:
     from ramure.runtime.record import AgentRecord
     from ramure.runtime.stream import Event
 
-__all__ = ["ask_for", "check_returned", "check_waited", "waited_kind"]
+__all__ = ["ask_for", "check_emitted", "check_returned", "check_waited", "event_kinds", "waited_kind"]
 
 TOOL: Final = "answer"
 """The tool that an agent answers with; ``answer_2`` where it has one of the name."""
@@ -63,6 +64,31 @@ def check_waited(kind: Kind, value: Any) -> Any:
     except InvalidArguments as error:
         what = f"wait({kind_name(kind.annotation)})"
         raise WrongResult(what, error.field, error.reason, value, "call done() with such a value") from None
+
+
+def event_kinds(events: Mapping[str, Any]) -> dict[str, Kind]:
+    """The types of ``@agent_process(events=)``. Raises :class:`UsageError` for what is none."""
+    given: object = events
+    if not isinstance(given, Mapping):
+        raise UsageError(f'@agent_process(events={given!r}): give a type for each, as events={{"progress": Progress}}')
+    for name in events:
+        check_event(name)
+    kinds = {name: Kind(wanted) for name, wanted in events.items()}
+    for name, kind in kinds.items():
+        try:
+            kind.fields.check()
+        except BadDeclaration as bad:
+            raise UsageError(f"@agent_process(events={{{name!r}: ...}}): {bad.problem}; {bad.remedy}") from bad
+    return kinds
+
+
+def check_emitted(kind: Kind, type: str, data: Any) -> Any:
+    """The data of an event whose type is declared. Raises :class:`WrongEvent`."""
+    try:
+        return kind.check(data)
+    except InvalidArguments as error:
+        field = error.field.replace("result", "data", 1)
+        raise WrongEvent(type, kind_name(kind.annotation), field, error.reason) from None
 
 
 async def ask_for(agent: AgentRecord, ask: Ask, text: str, wanted: Any, tries: int) -> Any:

@@ -19,6 +19,7 @@ __all__ = [
     "Stalled",
     "WaitsForItself",
     "WrongArguments",
+    "WrongEvent",
     "WrongResult",
 ]
 
@@ -123,6 +124,16 @@ class WrongResult(ExecutionFailed):
         self.reason = reason
         self.value = value
         super().__init__(f"{what}: {field}: {reason}; {remedy}")
+
+
+class WrongEvent(UsageError):
+    """``emit(type, data)`` with data that is not what ``@agent_process(events=)`` declares. ``field`` is where
+    (``data.done``), ``reason`` is why. Nothing was emitted."""
+
+    def __init__(self, type: str, wanted: str, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"emit({type!r}): {field}: {reason}; its data is declared as {wanted}")
 
 
 class NotAwaited(UsageError):

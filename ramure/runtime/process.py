@@ -66,6 +66,7 @@ from ramure.runtime.record import AgentRecord, MachineRecord, Outcome, ProcessRe
 from ramure.tracebacks import fold
 
 if TYPE_CHECKING:
+    from ramure.agents.kinds import Kind
     from ramure.machines.base import Image
     from ramure.runtime.endpoints import Endpoint
     from ramure.runtime.run import Run
@@ -92,6 +93,8 @@ class ProcessPlan:
     """The context of the spawning code: the user's own ContextVars are inherited."""
     retain: int | None = None
     """How many of its events its stream keeps."""
+    events: Mapping[str, Kind] = field(default_factory=dict)
+    """The types of the data of its events."""
 
 
 class Process(Actor):
@@ -112,6 +115,7 @@ class Process(Actor):
         self._agent_died: AgentDied | None = None
         self._outcome: Outcome | None = None
         scope.enter(record)
+        record.event_kinds = plan.events
         if plan.retain is not None:
             record.stream.retain(plan.retain)
         await self.run.start_recorder(record, self.ref)

@@ -24,6 +24,7 @@ from ramure.runtime.stream import Event, EventStream
 if TYPE_CHECKING:
     from ramure.actors import Ref
     from ramure.agents.agent import AgentActor
+    from ramure.agents.kinds import Kind
     from ramure.places import Place
     from ramure.runtime.attachment import Attachment
     from ramure.runtime.eager import Answer
@@ -174,6 +175,8 @@ class ProcessRecord:
     """The process whose end its function waits for now."""
     outcome: Outcome | None = None
     agents: dict[str, AgentRecord] = field(default_factory=dict)
+    event_kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """The types of the data of its events, where they are declared."""
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     image: Any = None
     of_tree: bool = False

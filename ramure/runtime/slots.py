@@ -13,6 +13,7 @@ from ramure.runtime.errors import ProcessEnded
 from ramure.runtime.messages import CallEndpoint
 
 if TYPE_CHECKING:
+    from ramure.agents.kinds import Kind
     from ramure.machines.base import Image
     from ramure.runtime.attachment import Attachment
     from ramure.runtime.record import OnIdle, Outcome, ProcessRecord
@@ -32,6 +33,7 @@ class ProcessFunction(Protocol):
     image: Image | None
     timeout: float | None
     retain: int | None
+    events: Mapping[str, Kind]
     on_idle: OnIdle
 
 

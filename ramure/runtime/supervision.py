@@ -270,6 +270,7 @@ class Tree:
             function.timeout,
             self.context or contextvars.copy_context(),
             function.retain,
+            function.events,
         )
         try:
             ref = await run.system.options(link=True, label=record.label).start(Process, plan)

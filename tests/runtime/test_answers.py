@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
+from pydantic import Field
 
 from ramure import (
     Agent,
     AnswerRefused,
     UsageError,
+    WrongEvent,
     WrongResult,
     agent,
     agent_process,
     child,
     done,
+    emit,
     spawn,
     start_task,
     supervise,
@@ -144,6 +147,43 @@ async def test_wait_returns_a_value_of_its_type() -> None:
         await main(["a", 2], list[str])
     with pytest.raises(WrongResult, match=r"wait\(bool\): result: must be true or false, not a text \('yes'\)"):
         await main("yes", bool)
+
+
+# -- events with a type --------------------------------------------------------------------------------------------------
+
+
+@virtual_time()
+async def test_the_data_of_an_event_that_is_declared_is_checked_where_it_is_emitted() -> None:
+    @agent_process(events={"report": Report, "share": float})
+    async def main() -> list[Any]:
+        emit("report", AS_JSON)
+        emit("report", REPORT)
+        emit("share", 0.5)
+        emit("anything", "else")
+        with pytest.raises(
+            WrongEvent, match=r"emit\('report'\): data.on: must be a date .*; its data is declared as"
+        ) as raised:
+            emit("report", {**AS_JSON, "on": "soon"})
+        assert raised.value.field == "data.on"
+        with pytest.raises(WrongEvent, match=r"emit\('share'\): data: must be a number, not a text \('half'\)"):
+            emit("share", "half")
+        return []
+
+    @agent_process
+    async def root() -> list[Any]:
+        handle = spawn(main)
+        await handle
+        return [event.data for event in handle.events.snapshot() if event.source is None][:-1]
+
+    assert await root() == [REPORT, REPORT, 0.5, "else"]
+
+
+def test_a_type_of_events_that_nothing_can_be_checked_by_is_refused_where_it_is_written() -> None:
+    with pytest.raises(UsageError, match=r"@agent_process\(events=\{'bad': ...\}\): .*"):
+        agent_process(events={"bad": Annotated[str, Field(pattern="(")]})(_nothing)
+
+
+async def _nothing() -> None: ...
 
 
 # -- agent.ask(text, result=T) ------------------------------------------------------------------------------------------
