@@ -62,7 +62,7 @@ async def race() -> str:
             tour, measured = event.data
             print(f"{event.source}: {tour}, {measured:.1f}")
         elif event.type == "cancelled":
-            cancelled.append(event.source)
+            cancelled.append(str(event.source))
     if winner is None:
         return "nobody found one"
     return f"{winner.key} won: {winner.value}, {length(winner.value)} long\ncancelled: {', '.join(sorted(cancelled))}"

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ramure.cli.demo import scripted as haikus
-from ramure.testing import Conversation, Delay, HTTPError, Step, Text, ToolCall
+from ramure.testing import Conversation, Delay, Hang, HTTPError, Step, Text, ToolCall
 
 LINES = {"rebase": "Old commits find a new branch.", "tmux": "One window, four panes."}
 
@@ -93,11 +93,26 @@ git add . && git commit -q -m '{what}' && git branch --show-current"""
     )
 
 
+def monitor(conversation: Conversation) -> list[Step]:
+    """A builder of one part; the first one of the roof hangs."""
+    task = conversation.first_user_text
+    if "roof" in task and "Try 1" in task:
+        return [Hang()]
+    results = {"walls": "The walls stand.", "roof": "The roof is on."}
+    steps: list[Step] = [
+        ToolCall("progress", {"what": "half of it"}),
+        ToolCall("finish", {"result": next(result for part, result in results.items() if part in task)}),
+        Text("Done."),
+    ]
+    return [steps[min(len(conversation.tool_results), 2)]]
+
+
 SCRIPTS: dict[str, Any] = {
     "farm": farm,
     "haikus": haikus,
     "invoices": invoices,
     "pool": pool,
+    "monitor": monitor,
     "person": person,
     "quiet": [],
     "race": race,
