@@ -42,7 +42,8 @@ async def opened(url: str, *protocols: str) -> ClientConnection:
 
 class Agent:
     """One agent. ``calls``: this many, timed, each followed by the same text to the bare websockets server at ``echo``,
-    which sends it back. ``pause``: for ever, a call and such a pause; before that ``fill`` reports that are only events."""
+    which sends it back. ``pause``: for ever, a call and such a pause; before that ``fill`` reports that are only events. None of
+    these: it does what messages say."""
 
     def __init__(self, command: dict[str, Any]) -> None:
         self.config = command["config"]
@@ -54,6 +55,7 @@ class Agent:
         self.applied = self.made = self.n = 0
         self.read_at = 0.0
         self.answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.runs: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.has_tool = asyncio.Event()
 
     async def live(self) -> None:
@@ -87,6 +89,10 @@ class Agent:
                 if frame["entry"]["type"] == "tool":
                     self.has_tool.set()
                 await self.socket.send(encode(Ack(self.applied)))
+                if frame["entry"]["type"] == "message":
+                    mark = frame["entry"]["data"].get("mark", "")
+                    await self.socket.send(json.dumps({"type": "delivered", "seqs": [self.applied], "marks": [mark]}))
+                    self.runs.put_nowait(frame["entry"])
             case "welcome":
                 await self.socket.send(encode(Ack(self.applied)))
             case "shutdown":
@@ -106,11 +112,38 @@ class Agent:
         if not answer["ok"] or answer["call_id"] != str(self.made) or answer["text"] != self.text:
             tell(failed=self.config["agent"], error=f"the answer {answer}")
 
+    async def converse(self) -> None:
+        """Answers ``ask``, and ``trips N`` after so many calls, as pi would; other messages it only takes."""
+        while True:
+            entry = await self.runs.get()
+            verb, _, count = entry["data"]["text"].partition(" ")
+            if verb not in ("ask", "trips"):
+                continue
+            await self.tell("state", {"state": "busy"})
+            await self.tell("user", {"seq": entry["seq"], "text": entry["data"]["text"]})
+            for _ in range(int(count or 0)):
+                await self.call()
+            outcome = {"text": "Done.", "stop_reason": "stop", "error": None}
+            more = {
+                "tool_calls": [],
+                "model": "m",
+                "provider": "p",
+                "usage": {"input": 10, "output": 5, "cost": {"total": 0.1}},
+            }
+            await self.tell("assistant", {**outcome, **more})
+            await self.tell("run_end", {**outcome, "seqs": [entry["seq"]]})
+            await self.tell("state", {"state": "idle"})
+
+    async def tell(self, kind: str, data: dict[str, Any]) -> None:
+        await self.socket.send(self.report(kind, **data))
+
     async def work(self) -> None:
         await self.has_tool.wait()
         for number in range(self.fill):
             await self.socket.send(self.report("tool_end", tool_call_id=str(number), text=self.text))
             await asyncio.sleep(0)
+        if not self.echo and self.pause is None:
+            await self.converse()
         if self.pause is not None:
             await asyncio.sleep(self.pause * (hash(self.config["launch"]) % 100) / 100)  # not all at once
             while True:

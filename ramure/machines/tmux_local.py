@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ramure.executor import in_thread
+from ramure.machines.keeper import finished
 from ramure.machines.removal import Identity, identify
 from ramure.machines.tmux import Pane, Reply, Tmux, TmuxError, TmuxMissing
 
@@ -141,7 +142,12 @@ class LocalTmux(Tmux):
         """One tmux client waits for as long as it takes; its output's end, seen by the loop, is its exit."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        process = await in_thread(_start_waiting, self.socket, channel)
+        starting = asyncio.ensure_future(in_thread(_start_waiting, self.socket, channel))
+        try:
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:  # the thread cannot be stopped: end what it starts
+            await finished(_discarded(starting))
+            raise
         output = process.stdout
         assert output is not None
         loop.add_reader(output, ended.set)
@@ -149,7 +155,7 @@ class LocalTmux(Tmux):
             await ended.wait()
         finally:
             loop.remove_reader(output)
-            said = await in_thread(_reap, process)
+            said = await finished(in_thread(_reap, process))
         return Reply(process.returncode, "", said)
 
     def _follow(self, pane: Pane) -> None:
@@ -194,6 +200,11 @@ def _start_waiting(socket: str, channel: str) -> subprocess.Popen[bytes]:
         env={"PATH": os.defpath, "LC_CTYPE": "C.UTF-8"},  # it lives long, and has no use for anybody's keys
         start_new_session=True,
     )
+
+
+async def _discarded(starting: asyncio.Future[subprocess.Popen[bytes]]) -> None:
+    with contextlib.suppress(OSError):
+        await in_thread(_reap, await starting)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> str:

@@ -4,11 +4,14 @@ import asyncio
 import os
 import shlex
 import signal
+import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from ramure.machines import tmux_local
 from ramure.machines.local import LocalImage
 from ramure.machines.tmux import (
     NoSuchSession,
@@ -371,6 +374,27 @@ async def test_the_terminals_that_show_a_session_are_counted(tmux):
             await asyncio.sleep(0.05)
     with pytest.raises(NoSuchSession):
         await tmux.clients("nobody")
+
+
+async def test_a_client_of_tmux_that_is_started_while_its_wait_is_cancelled_ends(tmp_path, monkeypatch):
+    started, begins, may_begin = [], threading.Event(), threading.Event()
+
+    def start(socket, channel):
+        begins.set()
+        may_begin.wait(NOTICE)
+        started.append(subprocess.Popen(["sleep", "1000"], stdout=subprocess.PIPE))
+        return started[0]
+
+    monkeypatch.setattr(tmux_local, "_start_waiting", start)
+    waiting = asyncio.create_task(LocalTmux(str(tmp_path / "tmux"))._wait_for("channel"))
+    await asyncio.to_thread(begins.wait, NOTICE)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    may_begin.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert started[0].returncode is not None
+    assert started[0].stdout.closed
 
 
 async def test_missing_tmux_says_so(tmp_path):

@@ -154,6 +154,13 @@ def test_the_source_of_events_may_act_through_what_it_reads_or_receives() -> Non
     assert of(reader, ProcessView(2, None, RECEIVE), strangers=("thread t",)) == set()
 
 
+def test_the_source_of_events_that_waits_for_no_message_does_not_act_because_others_do() -> None:
+    reader, source = replace(QUIET, waits=(WaitView("events", 2),)), ProcessView(2, None, WAIT, ends=False)
+    serves = ProcessView(3, None, WAIT, endpoints=("e",))
+    assert of(reader, source, serves) == {1, 2}
+    assert of(reader, replace(source, waits=RECEIVE), serves) == set()
+
+
 def test_a_process_that_reads_its_own_events_depends_on_nobody() -> None:
     own = ProcessView(2, None, (WaitView("events", 2),))
     assert of(replace(QUIET, waits=RECEIVE), own) == {2}  # whose end may decide the other
