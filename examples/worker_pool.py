@@ -49,8 +49,8 @@ class Pool(DynamicSupervisor):
         await super().init(ChildSpec("worker", Worker), intensity=1000, period=1)
         self.continue_with(size)
 
-    async def handle_continue(self, size: int) -> None:
-        for _ in range(size):
+    async def handle_continue(self, value: int) -> None:
+        for _ in range(value):
             await self.start_child()
 
 

@@ -14,8 +14,8 @@ from typing import Final
 
 __all__ = ["MessageMarks"]
 
-LENGTH: Final = 8
-"""Characters of a mark, of five bits each: a session file with a million guesses for one message holds it once in a million."""
+BYTES: Final = 5
+"""Of a mark, 8 characters of five bits each: a session file with a million guesses for one message holds it once in a million."""
 
 
 class MessageMarks:
@@ -27,7 +27,7 @@ class MessageMarks:
     def of(self, seq: int) -> str:
         """The mark of the message with this seq: 8 characters of ``a-z`` and ``2-7``."""
         digest = hmac.digest(self._key, str(seq).encode(), "sha256")
-        return base64.b32encode(digest)[:LENGTH].decode().lower()
+        return base64.b32encode(digest[:BYTES]).decode().lower()  # in Python, it takes a while for a whole digest
 
     def others(self, found: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
         """Those of the (seq, mark) that are no message of this agent's log."""

@@ -260,6 +260,12 @@ _FIELDS: Final = {
     cls: [(field.name, str(field.type), field.default) for field in fields(cls)] for cls in (Entry, *_TYPES.values())
 }
 
+_NAMES_OF: Final = {cls: tuple(name for name, _, _ in found) for cls, found in _FIELDS.items()}
+_DEFAULTS: Final = {
+    cls: tuple((name, default) for name, _, default in found if default is not MISSING)
+    for cls, found in _FIELDS.items()
+}
+
 # ASCII output: any text survives, lone surrogates too, and one character is one byte.
 _to_text: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -355,8 +361,11 @@ def decode(text: str | bytes) -> Frame:
 
 def _plain(value: Any) -> Any:
     """A dataclass as a dict, one level at a time: ``dataclasses.asdict`` would copy an entry's data deeply."""
-    said = ((name, getattr(value, name), default) for name, _, default in _FIELDS[type(value)])
-    return {name: given for name, given, default in said if given != default}
+    plain = {name: getattr(value, name) for name in _NAMES_OF[type(value)]}
+    for name, default in _DEFAULTS[type(value)]:
+        if plain[name] == default:
+            del plain[name]
+    return plain
 
 
 def fits(text: str) -> bool:

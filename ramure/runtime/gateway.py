@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Protocol
 
@@ -218,18 +217,12 @@ class AgentConnection:
                 self._unread -= len(text)
             await self.socket.close(self._code, (self.ended or "").encode()[:120].decode(errors="ignore"))
 
-    async def _room(self) -> None:
-        """Wait until the agent has dealt with enough of what it was given."""
-        while self.ended is None and (len(self._untaken) > UNTAKEN or sum(self._untaken) > UNTAKEN_BYTES):
-            self._taken.clear()
-            await self._taken.wait()
-
-    async def _pace(self, now: float, began: float) -> None:
-        """Have it wait when it is ahead of its share."""
-        self._spent = max(0.0, self._spent - (began - self._spent_at) * SHARE) + (now - began)
-        self._spent_at = now
-        if self._spent > PATIENCE and self.ended is None:
-            await asyncio.sleep(self._spent / SHARE)
+    @property
+    def _has_enough(self) -> bool:
+        """True while the agent has not dealt with enough of what it was given."""
+        if self.ended is not None:
+            return False
+        return len(self._untaken) > UNTAKEN or sum(self._untaken) > UNTAKEN_BYTES
 
     async def read(self, give: Callable[[Frame], object], large: asyncio.Lock) -> bool:
         """Take in the next frame; whether there was one. Malformed ones and pings are answered here.
@@ -239,26 +232,36 @@ class AgentConnection:
         """
         text = await self.socket.recv()
         self.last_seen, self._deaf = self._loop.time(), 0.0
-        async with large if len(text) >= LARGE else contextlib.nullcontext():
-            began = self._loop.time()
-            frame = self._decoded(text)
-            size = len(text)
-            del text
-            if frame is not None:
-                self._untaken.append(size)
-                give(frame)
-            ended = self._loop.time()
-            if size >= LARGE:
+        if len(text) < LARGE:
+            given = self._take(text, give)
+        else:
+            async with large:
+                given = self._take(text, give)
+                del text
                 await asyncio.sleep(0)  # the others' turn, before the next large one
-        await self._pace(ended, began)
-        await self._room()
+        if self._spent > PATIENCE and self.ended is None:  # it is ahead of its share
+            await asyncio.sleep(self._spent / SHARE)
+        while self._has_enough:
+            self._taken.clear()
+            await self._taken.wait()
+        return given
+
+    def _take(self, text: str | bytes, give: Callable[[Frame], object]) -> bool:
+        began = self._loop.time()
+        frame = self._decoded(text)
+        if frame is not None:
+            self._untaken.append(len(text))
+            give(frame)
+        now = self._loop.time()
+        self._spent = max(0.0, self._spent - (began - self._spent_at) * SHARE) + (now - began)
+        self._spent_at = now
         return frame is not None
 
     def _decoded(self, text: str | bytes) -> Frame | None:
         try:
             frame = decode(text)
             if isinstance(frame, Report):
-                return replace(frame, data=checked(frame.kind, frame.data))
+                return Report(frame.n, frame.kind, checked(frame.kind, frame.data))
         except MalformedFrame as error:
             self.malformed += 1
             self.send(ErrorFrame(error.code, str(error)))
