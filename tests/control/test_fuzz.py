@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from ramure.runtime.control.values import pack
 from ramure.runtime.run import Run
 from tests.control.kit import in_run, raw
-from tests.scale import examples, long_in_a_soak
+from tests.scale import SOAK, examples, long_in_a_soak
 
-FRAMES = 10_000
+FRAMES = 100_000
+FEW = 1000
+"""What `make test` sends."""
+
 AT_ONCE = 20
 
 harmless = st.sampled_from(
@@ -55,7 +58,7 @@ def test_any_frames_get_typed_answers_and_the_run_goes_on() -> None:
                 assert all(map(typed, answers)), answers
 
         @settings(
-            max_examples=max(1, examples(FRAMES) // AT_ONCE),
+            max_examples=max(1, (examples(FRAMES) if SOAK else FEW) // AT_ONCE),
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate],
         )
