@@ -107,6 +107,12 @@ def monitor(conversation: Conversation) -> list[Step]:
     return [steps[min(len(conversation.tool_results), 2)]]
 
 
+def retry(conversation: Conversation) -> Step:
+    """A poet that counts its lines when it is told to."""
+    short = "Spring rain on the roof\na cat listens at the door"
+    return Text(f"{short}\nnobody comes home" if "refused" in conversation.last_user_text else short)
+
+
 SCRIPTS: dict[str, Any] = {
     "farm": farm,
     "haikus": haikus,
@@ -116,6 +122,7 @@ SCRIPTS: dict[str, Any] = {
     "person": person,
     "quiet": [],
     "race": race,
+    "retry": retry,
     "review": review,
     "estimates": [
         ToolCall("answer", {"result": {"days": "three", "parts": ["parser", "tests"]}}),
