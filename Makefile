@@ -9,10 +9,10 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check lint types extension format test quick lowest edges hostile crowd bench conformance chaos links delivery soak coverage mutants clean
+.PHONY: help venv demo check lint types extension format test quick lowest edges hostile crowd bench conformance chaos links delivery soak coverage mutants release-check clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 venv: $(VENV)/.stamp  ## the virtual environment, with ramure (editable) and all that the tests need
 
@@ -109,6 +109,10 @@ coverage: $(VENV)/.stamp  ## branches of the supervisors' pure core that its tes
 
 mutants: $(VENV)/.stamp  ## small wrong changes to the pure cores: does a test notice each?
 	$(BIN)/python -m tests.mutants $(if $(N),-n $(N))
+
+release-check: $(VENV)/.stamp  ## the wheel alone, in an empty environment with an empty HOME: setup, demo, a program, a test
+	@tools/need.sh tmux ps
+	tools/release_check.sh $(BIN)/python "$$PWD/$(BIN)/uv"
 
 clean:  ## remove all that was made here
 	rm -rf $(VENV) $(VENV)-lowest $(DEV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
