@@ -65,13 +65,15 @@ class Tool:
         at once rather than at the first call."""
         called = name or str(getattr(function, "__name__", "tool"))
         try:
+            inspect.signature(function)
+        except ValueError as error:
+            raise BadTool(called, f"Python does not know its parameters ({error}); wrap it in a function") from error
+        try:
             signature = Signature.of(function, hints=hints)
             schema = signature.fields.schema()
             _check_numbers(schema)
         except BadDeclaration as bad:
             raise UnsupportedParameter(called, bad, place_of(function)) from bad
-        except ValueError as error:
-            raise BadTool(called, f"Python does not know its parameters ({error}); wrap it in a function") from error
         made = cls(called, signature.description or called.replace("_", " "), schema, function, signature)
         made._check_encoding()
         return made

@@ -96,7 +96,7 @@ def _field(annotation: Any, default: Any, words: str | None) -> tuple[Field, Cal
     for info in infos:
         rest += [*info.metadata, _without_default(info)]
         if not info.is_required():
-            given = functools.partial(info.get_default, call_default_factory=True)
+            given = functools.partial(info.get_default, call_default_factory=True, validated_data={})
         said += [info.description] if info.description else []
     if infos:
         required = given is None and (required or default in infos)

@@ -28,7 +28,7 @@ frames = st.one_of(
     st.builds(wire.Ack, counts),
     st.builds(wire.Delivered, st.lists(counts).map(tuple)),
     st.builds(wire.Report, counts, st.text(), objects),
-    st.builds(wire.ToolResult, st.text(), st.booleans(), st.text()),
+    st.builds(wire.ToolResult, st.text(), st.booleans(), st.text(), st.lists(objects, max_size=2).map(tuple)),
     st.builds(wire.Welcome, counts, counts),
     st.builds(wire.Ping),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,33 @@ def test_nothing_heavy_is_loaded(code: str) -> None:
 
 def test_import_ramure_alone_loads_next_to_nothing() -> None:
     assert not loaded_after("import ramure") & {"asyncio", "websockets", "msgpack", "pykka", "click", "ramure.api"}
+
+
+def test_a_program_whose_types_are_plain_does_not_load_pydantic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAMURE_HOME", str(tmp_path))
+    code = """
+import asyncio
+from ramure import agent_process, done, expose, spawn, wait
+
+@agent_process
+async def child() -> str:
+    @expose
+    async def finish(summary: str) -> None:
+        done(summary)
+
+    return await wait(str)
+
+@agent_process
+async def main() -> str:
+    handle = spawn(child)
+    await handle.call("finish", summary="x")
+    return await handle
+
+asyncio.run(main())
+"""
+    assert "pydantic" not in loaded_after(code)
 
 
 def test_the_listing_commands_load_no_event_loop() -> None:
