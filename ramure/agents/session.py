@@ -413,7 +413,8 @@ class Session(Actor):
         try:
             ended: list[EndedTree] = []
             try:
-                await place.tmux.kill_session(self.plan.address, grace=self._grace)
+                grace = self._grace if self.was_connected else 0.0  # it has nothing yet that it would have to save
+                await place.tmux.kill_session(self.plan.address, grace=grace)
                 if not place.machine.here and launch.daemons == "end":  # where a parent cannot do all that it does here
                     ended = await place.tmux.end_orphan(None, launch.id, grace=0.0)
             except (NoSuchSession, TmuxServerGone):  # it may outlive its terminal, and would write into its

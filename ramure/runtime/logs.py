@@ -230,7 +230,8 @@ class Logs:
         except Exception as error:
             self._write_last(batches)
             left = sum(len(batch.lines) for batch in batches)
-            logger.error("%d lines of the logs in %s are lost: %s", left, batches[0].path.parent, error)
+            if left:
+                logger.error("%d lines of the logs in %s are lost: %s", left, batches[0].path.parent, error)
             self._tell(self._on_failure, error)
             while (taken := self._batches.get()) is not None:  # the run is ending, and has some last words
                 self._write_urgent()

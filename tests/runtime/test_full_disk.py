@@ -135,6 +135,20 @@ async def test_an_urgent_line_that_has_needed_the_reserve_raises_the_alarm(
     await logs.close()
 
 
+async def test_the_limit_holds_where_only_urgent_lines_need_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+    logs = Logs(reserve=Reserve(tmp_path), patience=0.1, on_failure=failed.set_result)
+    logs.take_reserve()
+    FullDisk(monkeypatch).full = True
+    logs.append_urgent(tmp_path / "a.jsonl", line(1))
+    assert isinstance(await asyncio.wait_for(failed, 30), DiskFull)
+    logs.append_urgent(tmp_path / "a.jsonl", line(2))
+    await logs.close()
+    assert seqs(tmp_path / "a.jsonl") == [1, 2]
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 async def test_no_room_is_no_room_whatever_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
