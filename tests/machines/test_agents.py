@@ -68,8 +68,10 @@ async def stage(kind, script, home, monkeypatch):
 
 
 def others_than(threads: set[threading.Thread]) -> list[threading.Thread]:
-    """Threads that have come since, those of the event loop's own executor apart."""
-    return [each for each in threading.enumerate() if each not in threads and not each.name.startswith("asyncio_")]
+    """Threads that have come since, apart from those of the event loop's own executor, and those that start what must end
+    with this program: these stay."""
+    lasting = ("asyncio_", "ramure-launch")
+    return [each for each in threading.enumerate() if each not in threads and not each.name.startswith(lasting)]
 
 
 async def test_an_agent_works_with_its_machine_and_calls_a_tool(kind, ramure_home, monkeypatch):
