@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, NamedTuple, Optional
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,11 @@ from hypothesis import strategies as st
 
 from ramure.agents.results import result_of
 from ramure.agents.schema import InvalidArguments, Tool, UnsupportedParameter
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int = 0
 
 
 async def example(
@@ -164,3 +170,71 @@ def test_what_fits_comes_through_unchanged(text: str, count: int, flag: bool, na
 )
 def test_a_result_is_told_as_text(result: object, text: str) -> None:
     assert result_of(result).text == text
+
+
+LARGE = 2**53
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_whole_numbers_that_javascript_rounds_are_refused_and_never_rounded(sign: int) -> None:
+    def tool(n: int = 0, some: list[int] = [], any: Any = None, table: dict[str, Any] = {}, share: float = 0) -> None:  # noqa: B006
+        """Take them."""
+
+    made = Tool.of(tool)
+    for arguments, field in (
+        ({"n": sign * LARGE}, "n"),
+        ({"some": [1, sign * LARGE]}, "some[1]"),
+        ({"any": sign * LARGE}, "any"),
+        ({"any": [{"a": sign * 2**60}]}, "any[0].a"),
+        ({"table": {"a": sign * LARGE}}, "table.a"),
+        ({"n": sign * 1e21}, "n"),
+    ):
+        with pytest.raises(InvalidArguments) as raised:
+            made.bind(arguments)
+        assert raised.value.field == field
+        assert "JSON in JavaScript rounds larger ones" in raised.value.reason
+    safe = sign * (LARGE - 1)
+    assert made.bind({"n": safe, "any": safe, "share": sign * 2**60}) == {
+        "n": safe,
+        "any": safe,
+        "share": sign * 2.0**60,
+    }
+
+
+@pytest.mark.parametrize(
+    ("annotation", "lax"),
+    [
+        (str, 1),
+        (int, "1"),
+        (int, True),
+        (float, "1"),
+        (bool, "yes"),
+        (bool, 1),
+        (list[int], ["1"]),
+        (dict[str, bool], {"a": 0}),
+    ],
+)
+def test_nothing_is_guessed(annotation: Any, lax: Any) -> None:
+    def tool(value: Any) -> None: ...
+
+    tool.__annotations__["value"] = annotation
+    with pytest.raises(InvalidArguments, match="value"):
+        Tool.of(tool).bind({"value": lax})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "taken_by_pydantic"),
+    [
+        (Literal[1], True),
+        (dt.datetime, "1700000000"),
+        (dt.timedelta, "1:00:00"),
+        (dict[int, str], {"01": "a"}),
+        (Pair, {"a": 1}),
+    ],
+)
+def test_what_the_schema_refuses_is_refused(annotation: Any, taken_by_pydantic: Any) -> None:
+    def tool(value: Any) -> None: ...
+
+    tool.__annotations__["value"] = annotation
+    with pytest.raises(InvalidArguments, match="value"):
+        Tool.of(tool).bind({"value": taken_by_pydantic})
