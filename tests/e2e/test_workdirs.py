@@ -16,7 +16,8 @@ from ramure import AgentDied, LocalImage, MachineDown, agent, agent_process, wai
 async def main():
     worker = await agent("worker")
     await worker.send("Begin.")
-    pid = int((await worker.exec("pgrep -n -f [-]-session")).stdout)
+    mine = "pgrep -n -f -- [-]-session.*" + os.environ["RAMURE_HOME"]  # and not the pi of a test beside this one
+    pid = int((await worker.exec(mine)).stdout)
     shutil.rmtree(os.environ["WORKDIR"])
     began = time.monotonic()
     os.kill(pid, signal.SIGKILL)

@@ -59,7 +59,7 @@ class World:
         [found] = [each for each in builtin_tools("one", lambda: self.mine, {"two": peer}) if each.name == tool]
         who = {"to": "two"} if tool == "send_file" else {"source": "two"}
         async with asyncio.timeout(60):
-            return str(await found.call({**who, **arguments}))
+            return (await found.call({**who, **arguments})).text
 
 
 @pytest.fixture(params=BACKENDS)
