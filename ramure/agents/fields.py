@@ -161,11 +161,16 @@ class Fields:
         return {**{name: self._one(name, value) for name, value in given.items()}, **rest}
 
     def own_or_converted(self, name: str, value: Any) -> Any:
-        """The value itself, if it is what it should be; else what its JSON stands for. Raises :class:`InvalidArguments`."""
+        """The value itself, if it is what it should be; else what its JSON stands for. Raises :class:`InvalidArguments`, or
+        :class:`BadDeclaration` where the type cannot be checked."""
         from pydantic import ValidationError
 
         try:
-            self._adapter(name).validate_python({name: value}, strict=True)
+            adapter = self._adapter(name)
+        except Exception as error:
+            raise BadDeclaration(name, _first_line(error)) from error
+        try:
+            adapter.validate_python({name: value}, strict=True)
         except ValidationError:
             return self._one(name, value)
         return value

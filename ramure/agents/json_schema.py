@@ -26,7 +26,8 @@ Schema = dict[str, Any]
 def adapter_of(kinds: Mapping[str, tuple[Any, bool]], of_python: bool) -> TypeAdapter[Any]:
     """An adapter for an object with these fields: the type of each, and whether it is required.
 
-    A TypedDict takes fields of any name; a model would trip over ``copy``, ``json`` and ``model_config``.
+    A TypedDict takes fields of any name; a model would trip over ``copy``, ``json`` and ``model_config``. Raises what
+    pydantic raises, also for a type that names one that cannot be found.
     """
     fields = {}
     for name, (annotation, required) in kinds.items():
@@ -35,7 +36,12 @@ def adapter_of(kinds: Mapping[str, tuple[Any, bool]], of_python: bool) -> TypeAd
         fields[name] = wrapper[kind]
     made = _typed_dict("Arguments", fields)
     made.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=of_python)
-    return TypeAdapter(made)
+    adapter: TypeAdapter[Any] = TypeAdapter(made)
+    if (
+        not adapter.pydantic_complete
+    ):  # a dataclass within names a type that is not there: say so now, not at the first value
+        adapter.rebuild(force=True, raise_errors=True)
+    return adapter
 
 
 _typed_dict: Final[Any] = typing_extensions.TypedDict  # called with what no type checker can know

@@ -30,6 +30,7 @@ from ramure.testing import Conversation, InProcessHarness, Step, Text, ToolCall,
 
 if TYPE_CHECKING:
     from decimal import Decimal
+    from fractions import Fraction as NotHere
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,14 @@ class Report:
     title: str
     on: dt.date
     pages: int = 1
+
+
+@dataclasses.dataclass
+class Incomplete:
+    """Names a type that only type checkers know."""
+
+    title: str
+    price: NotHere | None
 
 
 REPORT = Report("Trees", dt.date(2024, 5, 31))
@@ -269,3 +278,20 @@ def test_what_cannot_be_asked_for_is_said_at_once() -> None:
         asked([], Agent)
     with pytest.raises(UsageError, match=r"agent.ask\(\): tries=0: give a whole number of at least 1"):
         asked([], int, tries=0)
+
+
+def test_a_result_whose_type_names_one_that_cannot_be_found_is_returned_as_it_is() -> None:
+    @agent_process
+    async def main() -> list[Incomplete]:
+        return [Incomplete("a", None)]
+
+    assert run_virtual(main()) == [Incomplete("a", None)]
+
+
+def test_a_wait_for_such_a_type_is_refused_with_the_name() -> None:
+    @agent_process
+    async def main() -> None:
+        await wait(list[Incomplete])
+
+    with pytest.raises(UsageError, match="NotHere"):
+        run_virtual(main())
