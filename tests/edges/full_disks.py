@@ -29,7 +29,7 @@ from typing import Any, Final
 from ramure.agents.session_file import seqs_in
 from ramure.agents.toolchain import Toolchain
 from ramure.runtime.log_files import entries
-from ramure.testing import ScriptedModel, Text, ToolCall
+from ramure.testing import Delay, ScriptedModel, Text, ToolCall
 from ramure.testing.conversation import Conversation
 from ramure.testing.leaks import LeakCheck, clean_up, find_leaks, new_run
 from tests.conftest import _installed
@@ -59,7 +59,7 @@ def answer(conversation: Conversation) -> Any:
     """The model: one step for each question, then the answer."""
     number = int(re.findall(r"Do step (\d+)\.", "\n".join(conversation.user_texts))[-1])
     if any(result.text == f"step {number} done" for result in conversation.tool_results):
-        return Text(reply(number), chunk=2000)
+        return [Delay(0.15), Text(reply(number), chunk=2000)]  # the disk is full before the last of them, on any host
     return ToolCall("step", {"number": number, "text": "x" * (number * 811 % 3000)})
 
 
