@@ -1,6 +1,7 @@
 """What every tmux driver promises; each test runs over each driver."""
 
 import asyncio
+import contextlib
 import os
 import shlex
 import signal
@@ -279,6 +280,11 @@ async def test_ending_a_session_ends_all_that_it_started(tmux, tmp_path):
     assert time.monotonic() - began < 15
     for pid in started:
         await gone(pid, 15)
+    orphan = int(
+        (tmp_path / "child").read_text()
+    )  # tmux does not know it any more: that is for a process tree's parent
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(orphan, signal.SIGKILL)
 
 
 def children(pid: int) -> list[int]:
