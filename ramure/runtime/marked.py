@@ -13,10 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Found", "kill_marked"]
+__all__ = ["Found", "environment_of", "kill_marked"]
 
 KILL_LIMIT: Final = 5.0
 """Seconds that processes have to be gone after SIGKILL."""
+
+BECOMING: Final = 1.0
+"""Seconds that a process has to become a program."""
+
+HAS_ARGUMENTS: Final = 0.02
+"""Seconds from its arguments to its environment; one that was started without any (``env -i``) costs that much."""
 
 BELOW_FIRST: Final = 3
 """Rounds in which only what is below others is killed."""
@@ -98,8 +104,21 @@ def _marked(name: str, value: str) -> list[int]:
     found = []
     for pid in _numbers():
         with contextlib.suppress(OSError):  # it has ended, or is another user's
-            if entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if entry in environment_of(pid).split(b"\0"):
                 found.append(pid)
+    return found
+
+
+def environment_of(pid: int) -> bytes:
+    """What a process was started with, NUL-separated (Linux). One that is just becoming a program has none for a moment, also
+    when who started it has been told that it runs: it is looked at again for a while. Raises OSError."""
+    began = time.monotonic()
+    directory = Path(f"/proc/{pid}")
+    while not (found := (directory / "environ").read_bytes()):
+        limit = HAS_ARGUMENTS if (directory / "cmdline").read_bytes() else BECOMING
+        if time.monotonic() > began + limit or not os.path.exists(directory / "exe"):  # a thread of the kernel has none
+            break
+        time.sleep(0.001)
     return found
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from ramure.runtime.marked import environment_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -137,9 +139,10 @@ def _processes() -> Iterator[tuple[int, str, bytes]]:
         if not directory.name.isdigit():
             continue
         try:
+            environment = environment_of(int(directory.name))  # first: what is just becoming a program is waited for
             arguments = (directory / "cmdline").read_bytes()
             cwd = bytes((directory / "cwd").readlink())
-            text = b"\0".join((arguments, (directory / "environ").read_bytes(), cwd, b""))
+            text = b"\0".join((arguments, environment, cwd, b""))
         except (ProcessLookupError, FileNotFoundError, PermissionError):
             continue  # it ended meanwhile, or is another user's
         if arguments:  # a kernel thread has none, nor has one that has ended and waits to be reaped

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ramure.runtime.marked import environment_of
 from ramure.testing import leaks
 from ramure.testing.leaks import LeakCheck, clean_up, find_leaks, new_run
 
@@ -178,7 +179,7 @@ def test_does_not_block(no_blocking_calls):
     result = subprocess.run(
         [*command, "test_it.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
         check=False,
         capture_output=True,
         text=True,
@@ -212,3 +213,13 @@ def test_a_test_that_sets_a_variable_of_the_run_itself_leaves_none_behind(
 ) -> None:
     monkeypatch.setenv("TMPDIR", "/elsewhere")
     monkeypatch.setattr(tempfile, "tempdir", "/elsewhere")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ps says it")
+def test_a_process_that_has_just_been_started_has_its_environment() -> None:
+    """The kernel reports the start of a program before it has set what /proc shows of it."""
+    for number in range(100):
+        with subprocess.Popen(["sleep", "60"], env={"NUMBER": str(number)}) as process:
+            found = environment_of(process.pid)
+            process.kill()
+        assert found == f"NUMBER={number}\0".encode()
