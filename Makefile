@@ -53,7 +53,7 @@ test: $(VENV)/.stamp  ## everything, on real tmux, pi and Erlang (PYTEST_ARGS= t
 
 quick: $(VENV)/.stamp  ## the tests that start no real pi, tmux, sshd, Docker or Erlang, nor many programs: 90 s
 	@tools/need.sh ps git bwrap
-	$(BIN)/pytest -n 3 --dist worksteal --quick $(PYTEST_ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal --quick $(PYTEST_ARGS)
 
 lowest: $(VENV)/.stamp  ## a fast part of the tests on the lowest versions of each library that pyproject.toml allows
 	@tools/need.sh tmux ps sshd ssh git bwrap

@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if VERSIONS.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real_pi)
         row = item.name.partition("[")[2]
-        if "ssh" in row or "morph" in row or item.path.parent.name == "edges":
+        if any(each in row for each in ("ssh", "morph", "sandbox")) or item.path.parent.name in ("edges", "hostile"):
             item.add_marker(pytest.mark.real)
     if not scale.SOAK:
         _leave_out(config, items, [item for item in items if item.get_closest_marker("edges")])

@@ -19,7 +19,7 @@ import pytest
 import ramure
 from tests.cli.live import LIMIT, Shell, live_run
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 SIZE: Final = 20_000_000
 BINARY: Final = (

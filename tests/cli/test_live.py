@@ -16,7 +16,7 @@ import pytest
 from ramure.cli.main import COMMANDS, main
 from tests.cli.live import LIMIT, SCHEMAS, Said, Shell, checked, live_run
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

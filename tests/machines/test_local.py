@@ -19,6 +19,8 @@ from ramure.machines.sandbox import SandboxImage
 from ramure.machines.tmux_local import LocalTmux
 from tests.machines.processes import alive
 
+pytestmark = pytest.mark.real
+
 
 def wait_gone(*pids: int, within: float = 2) -> None:
     deadline = time.monotonic() + within

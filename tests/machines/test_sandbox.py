@@ -18,6 +18,8 @@ from ramure.machines.errors import FileRefused, MachineDown, NoSuchFile, SpawnFa
 from ramure.machines.sandbox import SandboxImage
 from ramure.machines.tmux_exec import ExecTmux
 
+pytestmark = pytest.mark.real
+
 SECRET = "s3cret-of-the-host"
 
 
