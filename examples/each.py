@@ -2,7 +2,7 @@
 
     python examples/each.py
 
-An agent that misreads a total is told so, and looks again. A file that cannot be read is named at the end, and costs the
+An agent that misreads a total gets an error, and looks again. A file that cannot be read is named at the end, and costs the
 others nothing. On the model of the tests it prints:
 
     acme.txt: Acme, 12.50

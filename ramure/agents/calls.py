@@ -48,7 +48,7 @@ class OwnTask(Protocol):
 
 
 class Calls:
-    """``done(call_id, ok, text, by, pictures)`` is told what each call came to, and which call's doing that was;
+    """``done(call_id, ok, text, by, pictures)`` receives the outcome of each call, and the call whose result it is;
     ``failed(tool, error)`` what went wrong in a handler."""
 
     def __init__(

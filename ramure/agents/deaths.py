@@ -1,4 +1,4 @@
-"""What is said of the death of a pi, to the pi that comes after it and in its crash report, and of a damaged session. Pure."""
+"""Texts about the death of a pi, for its successor and its crash report, and about a damaged session. Pure."""
 
 from __future__ import annotations
 

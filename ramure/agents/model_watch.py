@@ -142,7 +142,7 @@ class ModelWatch:
 
     def on_problem(self, data: dict[str, Any], model: str | None) -> dict[str, Any] | None:
         """pi has no model or no key for it, does not know it, or takes messages and does not begin to work. ``model``: what
-        was asked for. Returns what is told of it; None where that was told of an earlier life of pi."""
+        was asked for. Returns the text of the warning; None if an earlier life of pi has reported it."""
         why = masked(str(data.get("message")))
         if data.get("code") == "no_model":
             self._end(NoModel(self._name, why, model))

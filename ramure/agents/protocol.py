@@ -73,7 +73,7 @@ KEPT_RESULTS: Final = 100
 """Results of finished calls that are kept to be told again; of older ones only a digest of the id is remembered."""
 
 MOST_FORGED: Final = 1000
-"""Messages of another origin in one launch's session that are told of, each once."""
+"""Forged messages reported for one launch, at most; each is reported once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class MissingFromSession:
 @dataclass(frozen=True, slots=True)
 class Forged:
     """These messages stand in the session and are none of this log, whatever seqs they bear: another program has written to
-    its file, or a person has opened another agent's session. (Each is told once a launch.)"""
+    its file, or a person has opened another agent's session. (Each is reported once per launch.)"""
 
     seqs: tuple[int, ...]
 
@@ -132,7 +132,7 @@ class CancelCall:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A report of the extension that is news (each is told once a launch)."""
+    """A report of the extension that is news (each is reported once per launch)."""
 
     kind: str
     data: dict[str, Any]

@@ -1,4 +1,4 @@
-"""A function as a tool: what the model is told of it, and the way from a call's arguments to a result.
+"""A function as a tool: its definition for the model, and the way from a call's arguments to a result.
 
 Parameters may have any type that JSON can stand for (docs/tools.md lists them): pydantic makes the schema and the values.
 A default makes a parameter optional. The function's docstring is the tool's description.

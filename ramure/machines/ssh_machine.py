@@ -437,7 +437,7 @@ class SSHMachine(Machine):
 
     async def stop(self) -> None:
         """End what runs there, remove what was made there, and log out. Once begun it is done to its end, also when the
-        caller is cancelled; whoever calls it again waits for that end too."""
+        caller is cancelled; a second call waits for that end too."""
         if self._stopping is None:
             self._stopped = True
             self._stopping = asyncio.create_task(self._stop(), name=f"stop of ssh to {self._pool.target}")

@@ -149,7 +149,7 @@ class _Question:
         return "Recorded."
 
     def on_event(self, event: Event) -> None:
-        """pi has refused a call, or the run has: both are told to the agent."""
+        """pi or the run has refused a call; the agent gets the reason from either."""
         if event.type == "tool_end" and event.data.get("name") == self.tool.name and not event.data.get("ok"):
             self._on_refused(str(event.data.get("text", "")).split("\n\nReceived arguments:")[0])
 

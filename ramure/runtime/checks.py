@@ -156,7 +156,7 @@ def check_agent(what: str, options: Mapping[str, Any]) -> None:
     if options["restart"] not in ("transient", "temporary"):
         remedy = "choose transient (after it ended unasked) or temporary (never)"
         raise UsageError(f"{what}: restart={options['restart']!r}: {remedy}")
-    # What is wrong with the rest is said by what it is for.
+    # The other options are checked by the classes that take them.
     Flags("one_for_one", options["max_restarts"], options["within"], backoff=options["backoff"])
 
 

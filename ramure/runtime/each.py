@@ -82,7 +82,7 @@ def each(
         raise UsageError(f"each(): restart={restart!r}: {remedy}")
     if key is not None and not callable(key):
         raise UsageError(f"each(): key={key!r}: give a function of an item, str for example")
-    # What is wrong with the rest is said by what it is for.
+    # The other options are checked by the classes that take them.
     Flags(backoff=backoff)
     ChildSpec("each", function, intensity=max_restarts, period=within)
     process = cast("ProcessFunction", function)
