@@ -22,6 +22,9 @@ RECORDED = ROOT / "tests" / "conformance" / "recorded" / "facts.json"
 OBSERVED: dict[str, Any] = json.loads(RECORDED.read_text())
 """Fact name -> what Erlang did."""
 
+TRIES = 3
+"""How often Erlang is asked: some facts are made with waits of 20 ms."""
+
 OF_SUPERVISORS = ("supervisor ", "check_childspecs: ")
 
 
@@ -55,13 +58,20 @@ def test_what_each_test_expects_is_what_was_recorded() -> None:
     assert tested == {name: OBSERVED[name] for name in tested}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.real
 def test_the_recorded_facts_are_what_erlang_does(tmp_path: Path) -> None:
     written = set(re.findall(r'^ *\[?\{<<"([^"]+)">>,$', (ORACLE / "facts.erl").read_text(), re.MULTILINE))
     assert written <= set(OBSERVED)
-    if shutil.which("erlc"):
-        assert observe(tmp_path) == OBSERVED
+    if not shutil.which("erlc"):
+        return
+    seen = [observe(tmp_path)]
+    while seen[-1] != OBSERVED and len(seen) < TRIES:
+        seen.append(observe(tmp_path))
+    # A busy host makes an Erlang late as well: each fact has to be seen, not all of them in one go.
+    for name, expected in OBSERVED.items():
+        assert expected in [facts.get(name) for facts in seen], name
+    assert all(set(facts) == set(OBSERVED) for facts in seen)
 
 
 if __name__ == "__main__":
