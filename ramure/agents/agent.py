@@ -57,6 +57,7 @@ from ramure.agents.session import (
 )
 from ramure.agents.turns import Turns
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
+from ramure.agents.work import AT_WORK, Work
 from ramure.exits import Crashed, format_exit, is_clean
 from ramure.machines.actor import Exec, GetQuarters, end_with
 from ramure.machines.base import Machine
@@ -76,9 +77,6 @@ if TYPE_CHECKING:
 __all__ = ["AgentActor", "State"]
 
 logger = get_logger("ramure.agents")
-
-AT_WORK: Final = ("busy", "waiting_for_model")
-"""States of an agent that has something under way."""
 
 ACK_DELAY: Final = 0.05
 """Seconds for which acknowledgements of reports are gathered."""
@@ -132,6 +130,7 @@ class AgentActor(Actor):
         self._backlog = backlog.Backlog()
         self.usage = options.usage
         self.turns = Turns()
+        self.work = Work()
         self.state: State = "provisioning"
         self.since = self.system.clock.wall()
         self.machine: Machine | None = None
@@ -155,6 +154,7 @@ class AgentActor(Actor):
             self.system.clock,
             self._lifecycle,
             self._tell_pi,
+            self.work,
         )
         self.model = ModelWatch(
             self.name,
@@ -411,6 +411,7 @@ class AgentActor(Actor):
     def _to(self, state: State) -> None:
         if state != self.state:
             self.state, self.since = state, self.system.clock.wall()
+            self.work.on_state(state, self.system.clock.monotonic())
             self._event("state", {"state": state})
 
     # -- messages -------------------------------------------------------------------------------------------
@@ -568,7 +569,7 @@ class AgentActor(Actor):
             case "run_end":
                 self._questions.on_run_end(data, self.model.on_run_end(data))
             case "tool_start" | "tool_end":
-                self.lives.on_tool(kind, data)
+                self.work.on_tool(kind, data, self.system.clock.wall())
             case "disk":
                 self._disk_told = True
                 self.services.disk(self.address, data, self.machine)
@@ -592,9 +593,12 @@ class AgentActor(Actor):
     def _on_reply(self, data: dict[str, Any]) -> None:
         if self.session is not None:
             self.session.tell(SaveMemory(settled=False))
+        self.work.model_error = str(data.get("error")) if data.get("stop_reason") == "error" else None
         usage = data.get("usage")
         if isinstance(usage, dict):
+            before = self.usage.tokens
             self.usage.add(usage, f"{data.get('provider') or 'unknown'}/{data.get('model') or 'unknown'}")
+            self.work.on_tokens(self.usage.tokens - before, self.system.clock.monotonic())
         self.model.on_assistant(data)
 
     def _waits_for_model(self, waits: bool) -> None:
@@ -672,6 +676,8 @@ class AgentActor(Actor):
     def _lifecycle(self, type: str, data: dict[str, Any]) -> None:
         """A death of the agent's pi, and what came of it: into the run's log as well."""
         data = masked_values(data)
+        if type == "model_error":
+            self.work.model_error = str(data.get("text"))
         self._event(type, data)
         self.services.log(type, {"agent": self.address, **data})
 

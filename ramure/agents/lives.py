@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Container, Sequence
+from typing import Any
 
 from ramure.actors import Ref
 from ramure.actors.reports import path_of
 from ramure.agents import deaths
 from ramure.agents.requests import AgentOptions
+from ramure.agents.work import Work
 from ramure.clock import Clock
 from ramure.exits import format_exit, is_clean
 from ramure.masking import get_logger
@@ -17,9 +18,6 @@ from ramure.supervisors import SupervisorEvent
 __all__ = ["Lives"]
 
 logger = get_logger("ramure.agents")
-
-MOST_TOOLS: Final = 1000
-"""Calls under way that are remembered, to be told of when pi dies."""
 
 
 class Lives:
@@ -33,6 +31,7 @@ class Lives:
         clock: Clock,
         tell: Callable[[str, dict[str, Any]], None],
         say: Callable[[str], None],
+        work: Work,
     ) -> None:
         self.restarts = 0
         self.was_ready = False
@@ -44,16 +43,8 @@ class Lives:
         self._clock = clock
         self._tell = tell
         self._say = say
-        self._tools: dict[str, str] = {}  # what is under way, as pi says: the tool's name by pi's id of the call
+        self._work = work
         self._down_at: float | None = None
-
-    def on_tool(self, kind: str, data: Mapping[str, Any]) -> None:
-        """pi has begun or ended a call of a tool, its own or the run's."""
-        call_id = str(data.get("tool_call_id"))
-        if kind == "tool_start" and len(self._tools) < MOST_TOOLS:
-            self._tools[call_id] = str(data.get("name"))
-        elif kind == "tool_end":
-            self._tools.pop(call_id, None)
 
     def on_ready(self) -> None:
         """pi is ready for work."""
@@ -94,7 +85,7 @@ class Lives:
 
     def _died(self, event: SupervisorEvent, state: str, did: str) -> None:
         reason = self.last_end = event.reason
-        doing = deaths.doing(state, list(self._tools.values()))
+        doing = deaths.doing(state, [call.name for call in self._work.tools])
         report = deaths.crash_report(
             self._options.address,
             path_of(event.ref if event.ref is not None else self._agent),
@@ -110,8 +101,8 @@ class Lives:
     def _notify(self, reason: object, state: str, ours: Container[str]) -> None:
         if self._down_at is None:
             self._down_at = self._clock.monotonic()
-        under_way = list(self._tools.values())
-        self._tools.clear()
+        under_way = [call.name for call in self._work.tools]
+        self._work.on_down()
         if state in (
             "busy",
             "waiting_for_model",

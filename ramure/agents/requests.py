@@ -69,6 +69,11 @@ class Usage:
         for model, used in other.by_model.items():
             self._of(model).take(used)
 
+    @property
+    def tokens(self) -> int:
+        """All tokens together."""
+        return self.input + self.output + self.cache_read + self.cache_write
+
     def totals(self) -> dict[str, Any]:
         """The five sums, by name."""
         return {name: getattr(self, name) for name in TOTALS}

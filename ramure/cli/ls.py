@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ramure.cli.common import age, as_json, clock, cost, json_option, note, tokens
+from ramure.cli.doing import DOING, doing_cells
 from ramure.cli.text import one_line, state, table
 from ramure.runtime.control.blocking import ask_each
 
@@ -61,17 +62,13 @@ def _live(runs: list[dict[str, Any]], now: float) -> str:
             str(run["pid"]),
             tokens(run["usage"]),
         ]
-        agents = [[agent["address"], _doing(agent, now)] for agent in run["agents"]] or [["-", ""]]
+        agents = [[agent["address"], *doing_cells(agent, now)] for agent in run["agents"]] or [["-", "", "", ""]]
         rows.append([*its_own, *agents[0]])
         rows.extend(["", "", "", "", "", *agent] for agent in agents[1:])
-    head = ("RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE")
-    return table(head, rows, right=("TOKENS", "PID"), spare=("PID", "PROGRAM", "TOKENS", "AGE"))
-
-
-def _doing(agent: dict[str, Any], now: float) -> Any:
-    name = "paused" if agent["paused"] else agent["state"]
-    since = agent["since"]
-    return state(name, f"{name} for {age(now - since)}" if since is not None else name)
+    head = ("RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", *DOING)
+    return table(
+        head, rows, right=("TOKENS", "PID", "FOR"), spare=("PID", "PROGRAM", "TOKENS", "AGE"), whole=("RUN", "AGENT")
+    )
 
 
 def _ended(most: int, live: set[str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ramure.cli.common import age, as_json, clock, cost, find, json_option, run_argument, run_option, tokens
+from ramure.cli.doing import DOING, doing_cells
 from ramure.cli.text import one_line, printable, run_together, state, table
 
 __all__ = ["command"]
@@ -54,25 +55,23 @@ def _shown(run: dict[str, Any], alone: bool) -> Iterator[str]:
 
 
 def _agents(run: dict[str, Any], now: float) -> str:
-    rows = []
-    for agent in run["agents"]:
-        name = "paused" if agent["paused"] else agent["state"]
-        rows.append(
-            [
-                agent["address"],
-                state(name),
-                age(now - agent["since"]) if agent["since"] is not None else "-",
-                str(agent["restarts"]),
-                tokens(agent["usage"]),
-                cost(agent["usage"]),
-                agent["machine"] or "-",
-                agent["process"],
-            ]
-        )
+    rows = [
+        [
+            agent["address"],
+            *doing_cells(agent, now),
+            str(agent["restarts"]),
+            tokens(agent["usage"]),
+            cost(agent["usage"]),
+            agent["machine"] or "-",
+            agent["process"],
+        ]
+        for agent in run["agents"]
+    ]
     if not rows:
         return "no agents" + (f" ({run['agents_ended']} have ended)" if run["agents_ended"] else "")
-    head = ("AGENT", "STATE", "FOR", "RESTARTS", "TOKENS", "COST", "MACHINE", "PROCESS")
-    shown = table(head, rows, right=("FOR", "RESTARTS", "TOKENS", "COST"), spare=("PROCESS", "MACHINE", "COST"))
+    head = ("AGENT", *DOING, "RESTARTS", "TOKENS", "COST", "MACHINE", "PROCESS")
+    spare = ("PROCESS", "MACHINE", "COST", "RESTARTS", "TOKENS")
+    shown = table(head, rows, right=("FOR", "RESTARTS", "TOKENS", "COST"), spare=spare, whole=("AGENT",))
     return shown + (f"\n{run['agents_ended']} more have ended" if run["agents_ended"] else "")
 
 

@@ -96,17 +96,21 @@ def run_together(begin: str, parts: Sequence[str], between: str, colour: str | N
 
 
 def table(
-    head: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[str] = (), spare: Sequence[str] = ()
+    head: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    right: Sequence[str] = (),
+    spare: Sequence[str] = (),
+    whole: Sequence[str] = (),
 ) -> str:
     """Aligned columns; ``right`` names those that are aligned to the right.
 
-    On a terminal that is too narrow, long texts are cut; where that is not enough, the columns of ``spare`` are left out, the
-    first one first, and the head ends with an ellipsis.
+    On a terminal that is too narrow, long texts are cut, those of the columns ``whole`` last; where that is not enough, the
+    columns of ``spare`` are left out, the first one first, and the head ends with an ellipsis.
     """
     texts = [[printable(cell if isinstance(cell, str) else cell[0]) for cell in row] for row in rows]
     colours = [[None if isinstance(cell, str) else cell[1] for cell in row] for row in rows]
     natural = [max(_columns(row[at]) for row in (head, *texts)) for at in range(len(head))]
-    shown, widths = _fitted(head, natural, right, spare, width())
+    shown, widths = _fitted(head, natural, (*right, *whole), spare, width())
 
     def line(cells: Sequence[str], fgs: Sequence[str | None]) -> str:
         parts = []
@@ -124,7 +128,7 @@ def table(
 
 
 def _fitted(
-    head: Sequence[str], natural: Sequence[int], right: Sequence[str], spare: Sequence[str], room: int
+    head: Sequence[str], natural: Sequence[int], whole: Sequence[str], spare: Sequence[str], room: int
 ) -> tuple[list[int], dict[int, int]]:
     """Which columns are shown, and how wide."""
     left_out: list[str] = []
@@ -133,12 +137,15 @@ def _fitted(
             left_out.append(name)
         shown = [at for at in range(len(head)) if head[at] not in left_out]
         room_now = room - 2 * (len(shown) - 1) - (3 if left_out else 0)
-        least = {at: natural[at] if head[at] in right else max(len(head[at]), min(natural[at], NARROW)) for at in shown}
+        least = {at: natural[at] if head[at] in whole else max(len(head[at]), min(natural[at], NARROW)) for at in shown}
         if sum(least.values()) <= room_now:
             break
     widths = {at: natural[at] for at in shown}
-    for at in _widest_first(widths, least, sum(widths.values()) - room_now):
-        widths[at] -= 1
+    heads = {at: len(head[at]) for at in shown}
+    kept = {at: widths[at] if head[at] in whole else heads[at] for at in shown}
+    for bound in (least, kept, heads):  # each is less than the one before
+        for at in _widest_first(widths, bound, sum(widths.values()) - room_now):
+            widths[at] -= 1
     return shown, widths
 
 

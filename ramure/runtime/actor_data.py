@@ -26,7 +26,7 @@ class ActorRow:
     state: str
     """``starting idle busy suspended stopping``."""
     doing: str | None
-    """What it does: the message in its hands; of an agent, the agent's state."""
+    """What it does: the message in its hands; of an agent, its tool call or its state."""
     mailbox: int
     """Messages that wait."""
     restarts: int

@@ -26,6 +26,7 @@ from ramure.runtime.actor_data import (
     TraceRecord,
 )
 from ramure.runtime.process import Process
+from ramure.runtime.status import at_work
 from ramure.supervisors.inspection import ChildView, child_views, supervisor_view
 
 if TYPE_CHECKING:
@@ -86,10 +87,14 @@ def _row(ref: Ref[Any], depth: int, restarts: dict[Ref[Any], int]) -> ActorRow:
         kind=cell.kind,
         name=ref.name,
         state=cell.state,
-        doing=agent.state if agent is not None else doing,
+        doing=_of_agent(agent) if agent is not None else doing,
         mailbox=len(cell.queue),
         restarts=agent.restarts if agent is not None else restarts.get(ref, 0),
     )
+
+
+def _of_agent(agent: AgentActor) -> str:
+    return at_work(agent)[0] if agent.state == "busy" else agent.state
 
 
 # -- one of them --------------------------------------------------------------------------------------------

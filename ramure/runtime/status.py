@@ -7,17 +7,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors import Ref
+from ramure.agents import deaths
+from ramure.agents.model_words import brief
 from ramure.exits import short
+from ramure.masking import masked
 
 if TYPE_CHECKING:
-    from ramure.agents.agent import AgentActor
+    from ramure.agents.agent import AgentActor, State
     from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
     from ramure.runtime.run import Run
 
-__all__ = ["agent_actor", "machine_of", "run_status", "run_summary"]
+__all__ = ["agent_actor", "agent_state", "at_work", "machine_of", "run_status", "run_summary"]
 
 ENDED_SHOWN: Final = 20
 """Processes that have ended, of those that the run still knows."""
+
+LONGEST: Final = 200
+"""Characters of what an agent does."""
 
 
 def run_summary(run: Run) -> dict[str, Any]:
@@ -73,7 +79,7 @@ def _machine(record: MachineRecord) -> dict[str, Any]:
     return {
         "name": record.name,
         "what": machine.describe() if machine is not None else image,
-        "state": "running" if machine is not None else "provisioning",
+        "state": "running" if machine is not None else "provisioning" if record.ref.is_alive() else "ended",
         "process": record.process.path,
     }
 
@@ -86,12 +92,60 @@ def machine_of(record: MachineRecord) -> Any:
 
 def _brief(record: AgentRecord) -> dict[str, Any]:
     actor = agent_actor(record)
+    doing, since = _doing(record, actor)
     return {
         "address": record.address,
-        "state": actor.state if actor else "provisioning",
+        "state": agent_state(record),
         "since": actor.since if actor else None,
         "paused": actor.paused if actor else False,
+        "doing": doing,
+        "doing_since": since,
     }
+
+
+def agent_state(record: AgentRecord) -> State:
+    """Its state; ``ended`` also when its actor is gone, and it is still being cleaned up after."""
+    actor = agent_actor(record)
+    if actor is not None:
+        return actor.state
+    owner = record.process
+    gone = record.ref is not None or record.ended is not None or owner.outcome is not None
+    return "ended" if gone else "provisioning"
+
+
+def _doing(record: AgentRecord, actor: AgentActor | None) -> tuple[str | None, float | None]:
+    """What it does, in a line, and since when."""
+    if actor is None:
+        return (_shown(deaths.brief(record.ended)) if record.ended is not None else None), None
+    if actor.ref._cell.state == "stopping":
+        return "ending", actor.since
+    match actor.state:
+        case "launching" | "connecting":
+            return "starting pi", actor.since
+        case "idle":
+            return (f"said: {_shown(actor.turns.said)}" if actor.turns.said else None), actor.since
+        case "busy":
+            return at_work(actor)
+        case "waiting_for_model":
+            return _shown(brief(actor.work.model_error or "it failed")), actor.since
+        case "restarting":
+            return _shown(deaths.brief(actor.lives.last_end)), actor.since
+    return None, actor.since
+
+
+def at_work(actor: AgentActor) -> tuple[str, float]:
+    """What a busy agent does, in a line, and since when."""
+    work = actor.work
+    if under_way := work.tools:
+        more = f" (and {len(under_way) - 1} more)" if len(under_way) > 1 else ""
+        return _shown(under_way[-1].text) + more, under_way[-1].since
+    return "thinking", work.since or actor.since
+
+
+def _shown(text: str) -> str:
+    """In a line; no secret stands in it."""
+    line = masked(" ".join(text[: 2 * LONGEST].split()))
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 def _agent(record: AgentRecord, machines: Mapping[Ref[Any], str]) -> dict[str, Any]:

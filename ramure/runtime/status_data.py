@@ -28,7 +28,8 @@ class TokenUsage(TypedDict):
 
 
 class BriefAgent(TypedDict):
-    """An agent's state, and since when it has been in it (seconds since 1970)."""
+    """An agent's state, and since when it has been in it (seconds since 1970); ``doing`` is what it does, in a line: a tool
+    call under way, its last words, why it is restarted."""
 
     address: str
     state: Literal[
@@ -36,6 +37,8 @@ class BriefAgent(TypedDict):
     ]
     since: float | None
     paused: bool
+    doing: str | None
+    doing_since: float | None
 
 
 class AgentStatus(BriefAgent):
@@ -66,7 +69,7 @@ class MachineStatus(TypedDict):
 
     name: str
     what: str | None
-    state: Literal["provisioning", "running"]
+    state: Literal["provisioning", "running", "ended"]
     process: str
 
 

@@ -44,7 +44,7 @@ def test_ls(shell: Shell, run: str) -> None:
     said = shell("ls")
     assert (said.code, said.err) == (0, "")
     head, worker, other = words(said)
-    assert head == ["RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE"]
+    assert head == ["RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE", "FOR", "DOING"]
     assert worker[:2] == [run, "main"]
     assert worker[5:7] == ["worker", "idle"]
     assert other[0] == "other.one"

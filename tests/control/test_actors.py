@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 import ramure
+from ramure import agent, agent_process
 from ramure.actors import Actor, Ref
 from ramure.runtime.control.errors import RequestFailed
 from ramure.runtime.run import Run, RunFailed
 from ramure.supervisors import ChildSpec, Supervisor
+from ramure.testing import InProcessHarness, Text, ToolCall, Usage
 from tests.control.kit import in_run, raw
 
 
@@ -346,6 +348,35 @@ async def test_top_shows_who_is_at_work() -> None:
         await blocked
 
     await in_run(look, "worker")
+
+
+async def test_top_counts_an_agent_that_works_as_busy_and_the_tokens_of_the_last_minute() -> None:
+    harness = InProcessHarness([[ToolCall("look"), Usage(input=200, output=20)], Text("Seen.")])
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        worker, seen = await agent("worker"), asyncio.Event()
+
+        @worker.on("look")
+        async def look() -> str:
+            """Look at it."""
+            await seen.wait()
+            return "Seen."
+
+        await worker.send("Look.")
+        await worker.events.listen_for("tool_call")
+        async with ramure.attach() as there:
+            shown = 0
+            async for top in there.top(every=0.1):
+                [busiest] = [row for row in top.busiest if row["label"] == "worker"]
+                assert (busiest["state"], busiest["busy"] > 0.9, busiest["doing"]) == ("busy", True, "look")
+                assert top.agents[0]["tokens_per_minute"] == 220  # also when none was used since the last time
+                shown += 1
+                if shown == 3:
+                    break
+        seen.set()
+
+    await main()
 
 
 async def test_a_run_can_be_ended_by_its_root() -> None:

@@ -157,9 +157,9 @@ EVERYWHERE: Final = ("ls", "gc", "demo", "setup", "doctor")
 async def ls(at: At) -> None:
     plain, shown, document = await at.each_way("ls")
     for said in (plain, shown):
-        assert said.splitlines()[0].split() == ["RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE"]
+        assert said.splitlines()[0].split() == "RUN PROGRAM AGE PID TOKENS AGENT STATE FOR DOING".split()
         assert re.search(rf"{at.run_id} +main", said)
-        assert re.search(r"worker +busy for \d+", said)
+        assert re.search(r"worker +busy +\w+  thinking", said)
     assert len(document["runs"]) == 4
     async with at.screen("ls", columns=60) as screen:
         await screen.shows("status 0")
@@ -286,7 +286,7 @@ async def tree(at: At) -> None:
     for said in (plain, shown):
         assert said.splitlines()[0].split() == ["NAME", "ID", "KIND", "STATE", "MAILBOX", "RESTARTS", "DOING"]
         assert re.search(r"└ pi of worker +#\d+ +Session", said)
-    assert {row["label"]: row["doing"] for row in document["actors"]}["worker"] == "busy"
+    assert {row["label"]: row["doing"] for row in document["actors"]}["worker"] == "thinking"
     async with at.live("tree", "--watch", "--every", "0.2", terminal=True) as watching:
         await watching.says(r"pi of worker")
     async with at.screen("tree", columns=60) as screen:

@@ -72,9 +72,9 @@ async def test_ls_shows_the_live_runs_and_what_their_agents_do(stage: Stage) -> 
             async with stage.ramure("ls") as ls:
                 assert await ls.ends(20) == 0
             head, worker, other = ls.said.splitlines()
-            assert head.split() == ["RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE"]
+            assert head.split() == ["RUN", "PROGRAM", "AGE", "PID", "TOKENS", "AGENT", "STATE", "FOR", "DOING"]
             assert worker.split()[:2] == [run_id, "main"]
-            assert worker.split()[5:7] == ["worker", "busy"]
+            assert worker.split()[5:7] + worker.split()[8:] == ["worker", "busy", "thinking"]
             assert other.split()[:2] == ["other.one", "idle"]
             program.signal(2)
             await program.ends(20)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ramure.agents.agent import AgentActor
+from ramure.agents.work import AT_WORK
 from ramure.runtime.actor_views import actor_rows
+from ramure.runtime.status import agent_actor, agent_state
 
 if TYPE_CHECKING:
     from ramure.actors.sampling import Sample
-    from ramure.agents.requests import Usage
+    from ramure.agents.agent import AgentActor
+    from ramure.runtime.actor_data import ActorRow
     from ramure.runtime.record import AgentRecord
     from ramure.runtime.run import Run
 
@@ -23,15 +26,21 @@ class TopView:
     def __init__(self, run: Run, most: int) -> None:
         self._run = run
         self._most = most
-        self._spent = {address: _tokens(made.usage) for address, made in run.agents.items()}
+        self._at, self._worked = self._look()
 
     def fields(self, sample: Sample) -> dict[str, Any]:
         """As plain data. On the system's loop."""
         rows = actor_rows(self._run.system)
         by_id = {row.id: row for row in rows}
-        busiest = sorted(sample.work.items(), key=lambda item: (-item[1].busy, -item[1].handled, item[0]))
+        agents = self._agents()
+        work = {number: (done.busy, done.handled) for number, done in sample.work.items()}
+        for agent in agents:  # its model works: to the kernel, its actor only waits
+            if agent["busy"]:
+                share, handled = work.get(agent["id"], (0.0, 0.0))
+                work[agent["id"]] = max(share, agent["busy"]), handled
+        works = {agent["id"] for agent in agents if agent["state"] in AT_WORK}
+        busiest = sorted(work.items(), key=lambda item: (-item[1][0], -item[1][1], item[0]))
         longest = sorted((row for row in rows if row.mailbox), key=lambda row: -row.mailbox)
-        agents = [self._agent(address, made, sample.seconds) for address, made in self._run.agents.items()]
         agents.sort(key=lambda agent: (-float(agent["tokens_per_minute"]), -int(agent["tokens"])))
         return {
             "execution_id": self._run.execution_id,
@@ -41,26 +50,40 @@ class TopView:
             "actors": len(rows),
             "waiting": sum(row.mailbox for row in rows),
             "busiest": [
-                {**asdict(by_id[number]), "busy": work.busy, "handled_per_second": work.handled}
-                for number, work in busiest[: self._most]
+                {**_row(by_id[number], works), "busy": share, "handled_per_second": handled}
+                for number, (share, handled) in busiest[: self._most]
                 if number in by_id
             ],
             "longest_mailboxes": [asdict(row) for row in longest[: self._most]],
             "agents": agents[: self._most],
         }
 
-    def _agent(self, address: str, made: AgentRecord, seconds: float) -> dict[str, Any]:
-        tokens = _tokens(made.usage)
-        before, self._spent[address] = self._spent.get(address, 0), tokens
-        actor = getattr(made.ref._cell, "actor", None) if made.ref is not None else None
+    def _agents(self) -> list[dict[str, Any]]:
+        before, worked = self._at, self._worked
+        self._at, self._worked = self._look()
+        seconds = max(self._at - before, 1e-6)
+        return [self._agent(record, worked, seconds) for record in self._run.agents.values()]
+
+    def _look(self) -> tuple[float, dict[AgentActor, float]]:
+        """How many seconds each agent has worked until now."""
+        now = self._run.system.clock.monotonic()
+        actors = map(agent_actor, self._run.agents.values())
+        return now, {actor: actor.work.worked(now) for actor in actors if actor is not None}
+
+    def _agent(self, record: AgentRecord, before: dict[AgentActor, float], seconds: float) -> dict[str, Any]:
+        actor = agent_actor(record)
+        worked = self._worked[actor] - before.get(actor, 0.0) if actor is not None else 0.0
         return {
-            "address": address,
-            "state": actor.state if isinstance(actor, AgentActor) else "provisioning",
-            "tokens": tokens,
-            "tokens_per_minute": (tokens - before) / seconds * 60,
-            "cost": made.usage.cost,
+            "address": record.address,
+            "id": record.ref.id if record.ref is not None else None,
+            "state": agent_state(record),
+            "busy": min(1.0, worked / seconds),
+            "tokens": record.usage.tokens,
+            "tokens_per_minute": float(actor.work.tokens_a_minute(self._at)) if actor is not None else 0.0,
+            "cost": record.usage.cost,
         }
 
 
-def _tokens(usage: Usage) -> int:
-    return usage.input + usage.output + usage.cache_read + usage.cache_write
+def _row(row: ActorRow, works: Container[int]) -> dict[str, Any]:
+    """An agent that works is busy, also while its actor waits."""
+    return {**asdict(row), "state": "busy"} if row.id in works and row.state == "idle" else asdict(row)
