@@ -45,8 +45,18 @@ __all__ = [
 OLDEST = (3, 0)
 HISTORY = 10_000
 CHANNEL = "ramure-ended"
-"""The wait-for channel that the server signals when a session or its command ends. A signal that nobody waits
-for is kept, so that none is lost between two waits."""
+"""The wait-for channel that the server signals when a session or its command ends."""
+
+ENDED: Final = "@ramure-ended"
+"""The server's option that is 1 from such an end on, until somebody has heard of it. The channel alone would lose
+ends: of two signals that nobody waits for, the second takes the first one back (tmux 3.3a)."""
+
+LISTEN: Final = (
+    *("if-shell", "-F", f"#{{{ENDED}}}"),
+    f"set-option -s {ENDED} 0",
+    f"wait-for {CHANNEL} ; set-option -s {ENDED} 0",
+)
+"""The tmux command that ends when something has ended since the last one. The server runs nothing between its parts."""
 
 
 RESERVED: Final = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO"})
@@ -164,20 +174,20 @@ class Tmux(ABC):
         """Run a shell script, with arguments, where the server is."""
 
     @abstractmethod
-    async def _wait_for(self, channel: str) -> Reply:
-        """Run ``tmux wait-for``, which may take as long as it likes; cancelling ends the client.
+    async def _listen(self) -> Reply:
+        """Run the tmux command ``LISTEN``, which may take as long as it likes; cancelling ends the client.
 
         Sees to it that the server learns of ended commands (see :meth:`_reap`), unless :meth:`_follow` does.
         """
 
-    def _follow(self, pane: Pane) -> None:  # noqa: B027 - nothing is right where _wait_for does it all
+    def _follow(self, pane: Pane) -> None:  # noqa: B027 - nothing is right where _listen does it all
         """Called for each live pane whose end is waited for, whenever the sessions are looked at."""
 
     # What users of it call.
 
     async def start(self) -> str:
         """Start the server; returns tmux's version. Raises :class:`TmuxMissing` or :class:`TmuxError`."""
-        reply = await self._shell(START, self.socket, str(HISTORY), CHANNEL)
+        reply = await self._shell(START, self.socket, str(HISTORY), f"set-option -s {ENDED} 1 ; wait-for -S {CHANNEL}")
         if reply.code == 127:
             raise TmuxMissing("tmux is not installed here; install it with the system's package manager")
         if reply.code != 0:
@@ -225,19 +235,20 @@ class Tmux(ABC):
         for pause in REAPING:
             if not any(UNREAPED in line for line in lines):
                 break
-            await asyncio.sleep(pause)
             await self._reap()
+            await asyncio.sleep(pause)
             lines = (await self._command("list-panes", *which, "-F", FORMAT)).splitlines()
         return [_pane(line) for line in lines]
 
     async def _reap(self) -> None:
-        """Make the server look for ended children.
+        """Make the server look for ended children, soon: it may have to be said again.
 
         tmux with libutempter (Debian's 3.3a) takes its SIGCHLD handler away for the 3 ms after a pane's output
         ended, which is when the signal for that pane's command comes: then the pane is "dead" without a status,
-        and the server does not know it, until another child ends. This starts one.
+        and the server does not know it, until another child ends. This starts one. Nobody waits for that: its signal
+        may be lost in the same way, when another pane's output ends just then, and its client would wait for ever.
         """
-        await self._command("run-shell", "true")
+        await self._command("run-shell", "-b", "true")
 
     async def capture(self, name: str, *, history: int = 0) -> str:
         """The screen as text, with up to ``history`` lines before it, without trailing blank lines."""
@@ -313,7 +324,7 @@ class Tmux(ABC):
         try:
             while self._waiters:
                 await self._check_ends()
-                if self._waiters and (await self._wait_for(CHANNEL)).code != 0:
+                if self._waiters and (await self._listen()).code != 0:
                     await asyncio.sleep(0.05)  # the server died, or the client was killed: the next look tells
         except MachineError as error:
             self._fail_waiters(error)
@@ -389,7 +400,7 @@ FORMAT = "|".join(
         "pane_height",
     )
 )
-REAPING: Final = (0.0, 0.02, 0.05, 0.1, 0.3, 0.5)
+REAPING: Final = (0.0, 0.005, 0.02, 0.05, 0.1, 0.3, 0.5)
 """Seconds before each look for the status of a command whose output has ended: on a busy host it ends a little later."""
 
 UNREAPED = "|1|||"
@@ -406,11 +417,12 @@ exec env -i PATH="$PATH" ${HOME+"HOME=$HOME"} ${TZ+"TZ=$TZ"} USER="${USER:-$(id 
     start-server \; set -s exit-empty off \; set -g exit-unattached off \; set -g remain-on-exit on \; \
     set -gq remain-on-exit-format '' \; set -g history-limit "$1" \; set -g update-environment '' \; \
     set -g default-terminal screen-256color \; set -sq extended-keys on \; set -s escape-time 20 \; \
-    set-hook -g pane-died "wait-for -S $2" \; set-hook -g session-closed "wait-for -S $2" \; \
+    set-hook -g pane-died "$2" \; set-hook -g session-closed "$2" \; \
     display-message -p '#{version}'
 """
-"""Starts a server: $0 is its socket, $1 the length of the history, $2 the channel. Of the environment it keeps what a
-shell needs (what is unset stays unset), and the marks of the machine and the run, by which both end what is theirs."""
+"""Starts a server: $0 is its socket, $1 the length of the history, $2 its command when something has ended. Of the
+environment it keeps what a shell needs (what is unset stays unset), and the marks of the machine and the run, by which
+both end what is theirs."""
 
 _ESCAPES = {"_": "__", ".": "_d", ":": "_c", "~": "_t"}
 _PLAIN = {escaped: char for char, escaped in _ESCAPES.items()}

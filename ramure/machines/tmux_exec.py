@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ramure.machines.asking import ask
 from ramure.machines.errors import LinkLost
-from ramure.machines.tmux import NoSuchSession, Pane, Reply, Tmux
+from ramure.machines.tmux import LISTEN, NoSuchSession, Pane, Reply, Tmux
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +23,12 @@ FIRST_PAUSE, LAST_PAUSE = 0.05, 2.0
 WAIT = r"""
 server=$(tmux -S "$0" display-message -p '#{pid}') || exit 1
 (while kill -CHLD "$server" 2>/dev/null; do sleep 0.25; done) >/dev/null 2>&1 &
-tmux -S "$0" wait-for "$1"
+tmux -S "$0" "$@"
 code=$?
 kill $! 2>/dev/null
 exit $code
 """
-"""Waits for the word on channel $1 of the server at socket $0, and makes it look for ended children meanwhile
+"""Runs a command of the server at socket $0 that waits, and makes the server look for ended children meanwhile
 (``Tmux._reap`` says why)."""
 
 
@@ -65,12 +65,12 @@ class ExecTmux(Tmux):
     async def _shell(self, script: str, *args: str) -> Reply:
         return await self._exec(["/bin/sh", "-c", script, *args])
 
-    async def _wait_for(self, channel: str) -> Reply:
+    async def _listen(self) -> Reply:
         if self._poll is not None:
             await asyncio.sleep(self._poll)
             return Reply(0, "", "")
         try:
-            result = await ask(self._machine, ["/bin/sh", "-c", WAIT, self.socket, channel], limit=None)
+            result = await ask(self._machine, ["/bin/sh", "-c", WAIT, self.socket, *LISTEN], limit=None)
         except LinkLost as error:  # the server may be well: the next look connects again, or fails
             return Reply(1, "", str(error))
         return Reply(result.exit_code, result.stdout, result.stderr)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ramure.executor import in_thread
 from ramure.machines.keeper import finished
 from ramure.machines.removal import Identity, identify
-from ramure.machines.tmux import Pane, Reply, Tmux, TmuxError, TmuxMissing
+from ramure.machines.tmux import LISTEN, REAPING, Pane, Reply, Tmux, TmuxError, TmuxMissing
 
 if TYPE_CHECKING:
     from ramure.machines.local import LocalMachine
@@ -138,11 +138,11 @@ class LocalTmux(Tmux):
         # Not through `call`: ending a process tree takes seconds, and must not hold up what a serial actor does.
         return await in_thread(self._blocking.shell, script, *args)
 
-    async def _wait_for(self, channel: str) -> Reply:
+    async def _listen(self) -> Reply:
         """One tmux client waits for as long as it takes; its output's end, seen by the loop, is its exit."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        starting = asyncio.ensure_future(in_thread(_start_waiting, self.socket, channel))
+        starting = asyncio.ensure_future(in_thread(_start_listening, self.socket))
         try:
             process = await asyncio.shield(starting)
         except asyncio.CancelledError:  # the thread cannot be stopped: end what it starts
@@ -170,13 +170,18 @@ class LocalTmux(Tmux):
 
     def _process_ended(self, pid: int) -> None:
         self._unfollow(pid)
-        task = asyncio.get_running_loop().create_task(self._let_reap())
+        task = asyncio.get_running_loop().create_task(self._let_reap(pid))
         self._reaping.add(task)
         task.add_done_callback(self._reaping.discard)
 
-    async def _let_reap(self) -> None:
+    async def _let_reap(self, pid: int) -> None:
+        """A pane's process has ended: make sure that the server knows it."""
         with contextlib.suppress(TmuxError):  # the server went too, which the watch tells
-            await self._reap()
+            for pause in REAPING:
+                await self._reap()
+                await asyncio.sleep(pause)
+                if all(pane.dead or pane.pid != pid for pane in await self.panes()):
+                    return
 
     def _unfollow(self, pid: int) -> None:
         descriptor = self._followed.pop(pid)
@@ -191,9 +196,9 @@ class LocalTmux(Tmux):
             await asyncio.wait(self._reaping)
 
 
-def _start_waiting(socket: str, channel: str) -> subprocess.Popen[bytes]:
+def _start_listening(socket: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [shutil.which("tmux") or "tmux", "-S", socket, "wait-for", channel],
+        [shutil.which("tmux") or "tmux", "-S", socket, *LISTEN],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import shlex
 import signal
 import subprocess
@@ -237,6 +238,59 @@ async def test_twenty_endings_are_each_noticed(tmux):
     assert [ending.exit_code for ending in endings] == list(range(20))
 
 
+@pytest.mark.parametrize("ends", [1, 2, 3, 4])
+async def test_sessions_that_end_between_two_looks_are_noticed(tmux, monkeypatch, ends):
+    names = [f"w{i}" for i in range(4)]
+    for name in names:
+        await tmux.new_session(name, FOREVER, cwd="/")
+    listen = tmux._listen
+
+    async def late():
+        monkeypatch.setattr(tmux, "_listen", listen)
+        for name in names[:ends]:
+            await tmux._command("kill-session", "-t", f"={name}")
+        return await listen()
+
+    monkeypatch.setattr(tmux, "_listen", late)
+    async with asyncio.timeout(NOTICE):
+        endings = await asyncio.gather(*(tmux.wait_end(name) for name in names[:ends]))
+    assert {ending.how for ending in endings} == {"closed"}
+
+
+async def test_commands_that_end_within_milliseconds_are_each_noticed(tmux):
+    drawn = random.Random(7)
+    for turn in range(4):
+        names = [f"w{turn}-{i}" for i in range(12)]
+        panes = [await tmux.new_session(name, FOREVER, cwd="/") for name in names]
+        waiting = [asyncio.create_task(tmux.wait_end(name)) for name in names]
+        await asyncio.sleep(0.1)
+        for pane in panes:
+            os.kill(pane.pid, signal.SIGTERM)
+            await asyncio.sleep(drawn.random() * 0.008)
+        async with asyncio.timeout(NOTICE):
+            assert {(ending.how, ending.exit_code) for ending in await asyncio.gather(*waiting)} == {("exited", 143)}
+
+
+async def test_no_command_of_ours_waits_for_a_child_of_the_server(tmux, monkeypatch):
+    """The end of that child may be lost to the server: its client would wait for ever."""
+    said, run = [], tmux._tmux
+
+    async def heard(*args):
+        said.append(args)
+        return await run(*args)
+
+    monkeypatch.setattr(tmux, "_tmux", heard)
+    waiting = []
+    for i in range(8):
+        await tmux.new_session(f"w{i}", ["true"], cwd="/")
+        waiting.append(asyncio.create_task(tmux.wait_end(f"w{i}")))
+    await asyncio.gather(*waiting)
+    await tmux._reap()
+    started = [args for args in said if args[0] in ("run-shell", "if-shell")]
+    assert started
+    assert all("-b" in args for args in started)
+
+
 async def test_a_dead_server_is_an_error_not_an_empty_answer(tmux):
     await tmux.new_session("w1", FOREVER, cwd="/")
     os.kill(await server_pid(tmux), signal.SIGKILL)
@@ -385,14 +439,14 @@ async def test_the_terminals_that_show_a_session_are_counted(tmux):
 async def test_a_client_of_tmux_that_is_started_while_its_wait_is_cancelled_ends(tmp_path, monkeypatch):
     started, begins, may_begin = [], threading.Event(), threading.Event()
 
-    def start(socket, channel):
+    def start(socket):
         begins.set()
         may_begin.wait(NOTICE)
         started.append(subprocess.Popen(["sleep", "1000"], stdout=subprocess.PIPE))
         return started[0]
 
-    monkeypatch.setattr(tmux_local, "_start_waiting", start)
-    waiting = asyncio.create_task(LocalTmux(str(tmp_path / "tmux"))._wait_for("channel"))
+    monkeypatch.setattr(tmux_local, "_start_listening", start)
+    waiting = asyncio.create_task(LocalTmux(str(tmp_path / "tmux"))._listen())
     await asyncio.to_thread(begins.wait, NOTICE)
     waiting.cancel()
     await asyncio.sleep(0)
