@@ -333,7 +333,7 @@ class InProcessTmux(Tmux):
     async def _shell(self, script: str, *args: str) -> Reply:
         raise UsageError("there is no shell behind a simulated agent")
 
-    async def _wait_for(self, channel: str) -> Reply:
+    async def _listen(self) -> Reply:
         raise UsageError("there is no tmux behind a simulated agent, to wait for")
 
 
