@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,14 +25,21 @@ __all__ = ["command"]
 SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 WIDEST: Final = 200
 
+LINES: Final = 20
+"""Of a message."""
 
-@click.command("logs", epilog="Example: ramure logs worker -f --since 10m --type assistant --type tool_call")
+
+@click.command("logs", epilog="Example: ramure logs worker -f --since 10m")
 @optional_agent
 @logged_run_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until the run ends.")
 @click.option("--since", metavar="TIME", help="Only what is newer: 30s, 10m, 2h, 1d ago, or 2026-01-31T12:00.")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only entries of this type; may be repeated.")
 @click.option("-n", "most", type=click.IntRange(1), metavar="N", help="Only the last N.")
+@click.option("--full", is_flag=True, help="Long messages whole.")
+@click.option("--raw", is_flag=True, help="The entries of the logs, one a line.")
+@click.option(
+    "--type", "types", multiple=True, metavar="TYPE", help="Only entries of this type, as with --raw; may be repeated."
+)
 @click.option("--json", "json_wanted", is_flag=True, help="The entries as JSON, one a line (docs/cli-json.md).")
 def command(
     agent: str | None,
@@ -41,33 +48,64 @@ def command(
     since: str | None,
     types: tuple[str, ...],
     most: int | None,
+    full: bool,
+    raw: bool,
     json_wanted: bool,
 ) -> None:
-    """What the logs say: of AGENT, or of the run and all its agents, in the order of time.
+    """What was said and done: by AGENT, or in the whole run, in the order of time.
 
-    Runs that have ended are found by --id too; with no run live, it is the last one that ended.
+    A message or reply with its speaker, a tool call in a line with its outcome and time, and what went wrong. Runs that have
+    ended are found by --id too; with no run live, it is the last one that ended.
     """
     client, directory = _directory(run)
     with contextlib.closing(RunLogs(directory, agent, since=_moment(since) if since else None, types=types)) as read:
         if agent is not None and not read.known():
             have = ", ".join(name for name in logs(directory) if name != "_runtime") or "none"
             raise Failed(f"no agent {agent!r} has a log in {directory.name}; there are: {have}", EXIT_NO_ACTOR)
-        following = client if follow else None
-        entries = read.news() if following is None else _followed(read, following)
-        for entry in entries[-most:] if most is not None and isinstance(entries, list) else entries:
-            click.echo(
-                json.dumps({"schema": "ramure.log.v1", **entry}, ensure_ascii=False) if json_wanted else _line(entry)
-            )
+        batches = iter([read.news()]) if client is None or not follow else _followed(read, client)
+        if json_wanted or raw or types:
+            shown = _entries(batches, json_wanted)
+        else:
+            shown = _conversation(batches, None if full else LINES, live=client is not None, follow=follow)
+        for at, lines in enumerate(shown):
+            for line in lines[-most:] if most is not None and at == 0 else lines:
+                click.echo(line)
         if read.passed:
             note(f"{directory.name}: {read.passed}")
 
 
-def _followed(read: RunLogs, client: RunClient) -> Iterator[dict[str, Any]]:
+def _entries(batches: Iterable[list[dict[str, Any]]], json_wanted: bool) -> Iterator[list[str]]:
+    for entries in batches:
+        yield [_as_json(entry) if json_wanted else _line(entry) for entry in entries]
+
+
+def _as_json(entry: dict[str, Any]) -> str:
+    return json.dumps({"schema": "ramure.log.v1", **entry}, ensure_ascii=False)
+
+
+def _conversation(
+    batches: Iterable[list[dict[str, Any]]], lines: int | None, *, live: bool, follow: bool
+) -> Iterator[list[str]]:
+    """Calls that have no outcome come last: they still run, or their run was killed."""
+    from ramure.cli.dialogue import shown
+    from ramure.runtime.dialogue import Dialogue
+
+    dialogue = Dialogue()
+    for entries in batches:
+        told = dialogue.add(entries)
+        if not follow:
+            told = sorted([*told, *dialogue.pending()], key=lambda line: line.at)
+        yield [shown(line, lines, live=live) for line in told]
+    if follow:
+        yield [shown(line, lines, live=False) for line in dialogue.pending()]
+
+
+def _followed(read: RunLogs, client: RunClient) -> Iterator[list[dict[str, Any]]]:
     """What there is, and what comes until the run has ended."""
     while True:
         live = not client.wait_end(0)  # first: what is written until the end is read then
         news = read.news()
-        yield from news
+        yield news
         if not live:
             return
         if not news:

@@ -126,6 +126,8 @@ NORMAL: Final[tuple[tuple[str, Any], ...]] = (
     (r"(?m)^(ok +node +).*", r"\g<1>24.19.0 (~/.ramure/toolchain/node-24.19.0/bin/node)"),
     (r"(?m)^(ok +pi +)\S+", r"\g<1>1.6.0"),
     (r"(?m)^(worker +idle +330 +)\d+", r"\g<1>330"),  # tokens of the last minute, on a host that is slow
+    (r"pi \d+\.\d+\.\d+ is ready", "pi 1.6.0 is ready"),
+    (r"(?m)^(\S+  \S+ ✓ .*?)(  [\d.]+s)?$", r"\g<1>  0.2s"),
     (r"haikus in \d+\.\d s", "haikus in 4.4 s"),
     (r"\(private, [^)]*\)", "(private, ~/.ramure/toolchain/pi-1.6.0/…)"),
 )
@@ -207,7 +209,7 @@ def of_a_run(page: Page) -> None:
     page.title("A run and its agents")
     page.say("ls", "status", "send worker Write it down.")
     wait_idle(page.shell, "run_end")
-    page.say("logs worker --since 10m --type message --type tool_call --type tool_result")
+    page.say("logs worker", "logs worker --since 10m --type tool_call --type tool_result")
     page.screen("connect worker", talk)
     page.say("connect worker --json")
     page.screen("ssh worker", look_round)

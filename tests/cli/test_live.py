@@ -120,9 +120,26 @@ def test_send_and_logs(shell: Shell, run: str) -> None:
     said = shell("logs", "worker", "--type", "tool_call", "--since", "1h")
     assert "note(text='a note')" in said.out
     assert shell("logs", "worker", "--since", "2999-01-01").out == ""
-    assert len(shell("logs", "-n", "3").out.splitlines()) == 3
+    assert len(shell("logs", "--raw", "-n", "3").out.splitlines()) == 3
     moments = [checked(line)["ts"] for line in shell("logs", "--json").out.splitlines()]
     assert moments == sorted(moments)
+
+
+def test_logs_are_a_conversation_for_people(shell: Shell, run: str) -> None:
+    shell("send", "worker", "First line.\nSecond line.")
+    said = ""
+    while "worker: Done." not in said.partition("First line.")[2]:
+        said = shell("logs", "worker").out
+    lines = [line.partition("  ")[2] for line in said.splitlines()]
+    assert "system → worker: Be brief." in lines
+    assert lines[lines.index("person → worker: First line.") + 1].strip() == "Second line."
+    assert "worker ✓ note: a note → Noted." in lines
+    assert "worker: Done." in lines
+    assert "tool_start" in shell("logs", "worker", "--raw").out
+    shown = shell.at_terminal("logs", "worker").out
+    assert "\x1b[36m" in shown
+    with_words = shell("logs").out.splitlines()
+    assert [line for line in with_words if "run connects worker → other.one" in line]
 
 
 def test_call(shell: Shell, run: str) -> None:
@@ -244,7 +261,7 @@ def test_two_runs_and_stop(shell: Shell, run: str) -> None:
     assert ended[second]["outcome"] == "cancelled"
     assert (ended[second]["program"], ended[second]["agents"]) == ("main", 1)
     assert ended[third]["outcome"] == "died"
-    assert "run_ended" in shell("logs", "--id", second, "-n", "1").out
+    assert re.fullmatch(r"[\d:]+  run ended: cancelled: shutdown\n", shell("logs", "--id", second, "-n", "1").out)
     assert shell("gc").code == 0
     assert not [path for path in (shell.home / "runtimes").iterdir() if third in path.name]
     assert not scratch.exists()

@@ -26,6 +26,7 @@ COMMANDS = (
     ("ls", "--all", "--json"),
     ("logs",),
     ("logs", "--json"),
+    ("logs", "--raw"),
     ("logs", "worker"),
     ("why", "worker"),
     ("why", "main", "--json", "--traces"),
