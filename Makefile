@@ -9,7 +9,7 @@ N ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check lint types extension format test quick lowest edges hostile crowd bench conformance chaos links delivery soak coverage mutants release-check clean
+.PHONY: help venv demo check lint types public-types extension format test quick lowest edges hostile crowd bench conformance chaos links delivery soak coverage mutants release-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -30,7 +30,7 @@ demo: $(VENV)/.bare  ## the haiku program, on real pi
 	@$(BIN)/ramure demo
 
 check: $(VENV)/.stamp  ## format, lint, types, imports; under a minute
-	@$(MAKE) -j3 --no-print-directory lint types extension
+	@$(MAKE) -j4 --no-print-directory lint types public-types extension
 
 lint:
 	$(BIN)/ruff format --check .
@@ -39,6 +39,9 @@ lint:
 
 types:
 	$(BIN)/mypy
+
+public-types: $(VENV)/.stamp  ## does the wheel say the type of each public name? pyright --verifytypes at 100%; 10 s
+	$(BIN)/python tools/verify_types.py
 
 extension:
 	$(BIN)/python tools/typecheck_extension.py $(DEV)

@@ -42,7 +42,7 @@ async def read_invoice(file: Path) -> tuple[str, float]:
         return "Recorded."
 
     await reader.send(f"Hand in this invoice with record(supplier, total):\n\n{text}")
-    return await wait()
+    return await wait(tuple[str, float])
 
 
 @agent_process

@@ -20,11 +20,11 @@ async def run_task(spec: str) -> str:
         return "Recorded."
 
     await worker.send(f"Task:\n\n{spec}\n\nWhen done, call finish(summary).")
-    return await wait()
+    return await wait(str)
 
 
 @agent_process
-async def farm(specs):
+async def farm(specs: list[str]) -> dict[str, str]:
     workers = await supervise(
         *(child(run_task, spec, id=spec, restart="transient") for spec in specs),
         strategy="one_for_one",

@@ -24,7 +24,7 @@ async def haikus(topic: str, count: int = 10) -> list[str]:
         return f"Taken. {count - len(written)} to go."
 
     await poet.send(f"Write {count} haikus about {topic}. Hand in each with a call of submit_haiku.")
-    return await wait()
+    return await wait(list[str])
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ async def worker(part: str) -> str:
 
     await builder.send(f"Try {tries[part]}. Your part: {part}. Report with progress(what), then call finish(result).")
     emit("asked")
-    return await wait()
+    return await wait(str)
 
 
 @agent_process

@@ -24,7 +24,7 @@ async def run_task(spec: str) -> str:
         return "Recorded."
 
     await worker.send(f"Task:\n\n{spec}\n\nWhen done, call finish(summary).")
-    return await wait()
+    return await wait(str)
 
 
 @agent_process
@@ -39,7 +39,7 @@ async def pool() -> None:
 
 
 @agent_process
-async def main():
+async def main() -> None:
     handle = spawn(pool)
     async for event in handle.events:
         if event.type == "ready":
@@ -50,8 +50,9 @@ async def main():
     await monitor.send("Add a task: a haiku about tmux.")
     async for event in handle.events:
         if event.type == "done" and event.source == "a haiku about tmux":
-            return event.data
+            print(event.data)
+            break
 
 
 if __name__ == "__main__":
-    print(asyncio.run(main()))
+    asyncio.run(main())

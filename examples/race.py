@@ -45,7 +45,7 @@ async def runner(name: str) -> str:
         return f"{length(tour):.1f} long; {SHORT_ENOUGH} is short enough."
 
     await solver.send(f"{HINTS[name]} The towns: {TOWNS}. Call propose(tour) until a tour is short enough.")
-    return await wait()
+    return await wait(str)
 
 
 @agent_process

@@ -60,7 +60,7 @@ async def review(task: str) -> str:
         start_task(show_messages(each))
     await reviewer.send("Wait until author asks you for a review.")
     await author.send(task)
-    return await wait()
+    return await wait(str)
 
 
 async def show_messages(of: Agent) -> None:

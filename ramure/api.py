@@ -62,6 +62,7 @@ from ramure.tracebacks import fold
 if TYPE_CHECKING:
     import os
 
+    from ramure.agents.kinds import Kind
     from ramure.machines.base import Image
     from ramure.supervisors.spec import Restart
 
@@ -100,14 +101,14 @@ class AgentProcess(Generic[P, R]):
     def __init__(self, function: Callable[P, Awaitable[R]], options: dict[str, Any]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.name = check_process(function)
+        self.name: str = check_process(function)
         self.image: Image | None = options.pop("image")
         self.timeout: float | None = options.pop("timeout")
         self.retain: int | None = options.pop("retain")
         given: Mapping[str, Any] | None = options.pop("events")
-        self.events = event_kinds({} if given is None else given)
+        self.events: dict[str, Kind] = event_kinds({} if given is None else given)
         self.on_idle: OnIdle = options.pop("on_idle")
-        self.run_options = RunOptions(**options)
+        self.run_options: RunOptions = RunOptions(**options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         running = self._run(args, kwargs)

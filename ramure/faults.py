@@ -31,7 +31,7 @@ class ExitRaised(ExecutionFailed):
     def __init__(self, error: BaseException) -> None:
         self.error = error
         super().__init__(f"{format_exit(error)} ({_MEANING.get(type(error), _OTHER)})")
-        self.__cause__ = error
+        self.__cause__: BaseException | None = error
 
 
 _OTHER = "it ends the part of the program that raised it, and no other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from ramure.actors import relations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Actor"]
 
-logger = get_logger("ramure.actors")
+logger: logging.Logger = get_logger("ramure.actors")
 
 
 class Actor:

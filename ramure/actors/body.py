@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal
 
 from ramure.actors import relations
 from ramure.actors.cell import DEAD, TRACED, Cell, current_cell
-from ramure.actors.inbox import ReceiveTimeout, Selective
+from ramure.actors.inbox import Match, ReceiveTimeout, Selective
 from ramure.actors.messages import Ask, Exit, Stop, StopRequest, SysRequest
 from ramure.errors import NotInActor, UsageError
 from ramure.exits import NORMAL, Crashed, Phase
@@ -23,6 +23,10 @@ __all__ = ["ReceiveTimeout", "alias", "exit", "monitor", "receive", "self_ref", 
 
 class BodyCell(Cell, Selective):
     """The cell of a function-style actor."""
+
+    phase: Literal["starting", "running", "stopping"]
+    coro: Coroutine[Any, Any, Any] | None
+    receiver: tuple[Match, asyncio.Future[Any]] | None
 
     def __init__(
         self, system: ActorSystem, number: int, context: contextvars.Context, function: Callable[..., Any]

@@ -88,16 +88,18 @@ class Cell(Steps):
 
     def __init__(self, system: ActorSystem, number: int, base: contextvars.Context) -> None:
         super().__init__(system.loop)
-        self.base = base
+        self.base: contextvars.Context = base
         self._context: contextvars.Context | None = None
         self._fresh: contextvars.Context | None = None
-        self.system = system
-        self.number = number
+        self.system: ActorSystem = system
+        self.number: int = number
         self.queue: deque[Any] = EMPTY
-        self.flags = 0
+        self.flags: int = 0
         self.phase: Literal["starting", "running", "stopping"] = "starting"
         self.current: object = None
-        self.scheduled = self.plain = self.trap_exit = False
+        self.scheduled: bool = False
+        self.plain: bool = False
+        self.trap_exit: bool = False
         self.links: dict[Cell, None] | None = None
         self.monitors: dict[relations.Monitor, None] | None = None
         self.monitoring: dict[relations.Monitor, None] | None = None
@@ -105,8 +107,8 @@ class Cell(Steps):
         self.given_label: str | None = None
         self.parent: Cell | None = None
         self.reason: object = None
-        self.started_at = system.moment()
-        self.ref = self.ref_class(self)
+        self.started_at: float = system.moment()
+        self.ref: Ref[Any] = self.ref_class(self)
 
     @property
     def context(self) -> contextvars.Context:

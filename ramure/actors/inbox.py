@@ -133,7 +133,7 @@ class Inbox(Selective):
     """The messages to a process of the facade, for its function."""
 
     def __init__(self) -> None:
-        self.queue = deque()
+        self.queue: deque[Any] = deque()
         self.on_wait: Callable[[], None] | None = None
         """Called when the reader begins to wait."""
 

@@ -70,9 +70,9 @@ class Call(Generic[R_co]):
     __slots__ = ("args", "kwargs", "method")
 
     def __init__(self, method: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> None:
-        self.method = method
-        self.args = args
-        self.kwargs = kwargs or {}
+        self.method: str = method
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs or {}
 
     def __repr__(self) -> str:
         parts = [safe_repr(a, 80) for a in self.args] + [f"{k}={safe_repr(v, 80)}" for k, v in self.kwargs.items()]
@@ -97,10 +97,10 @@ class Ask:
     __slots__ = ("__weakref__", "asker", "future", "request", "target")
 
     def __init__(self, target: Cell, request: object, future: asyncio.Future[Any], asker: Cell | None) -> None:
-        self.target = target
-        self.request = request
-        self.future = future
-        self.asker = asker
+        self.target: Cell = target
+        self.request: object = request
+        self.future: asyncio.Future[Any] = future
+        self.asker: Cell | None = asker
 
     def reply(self, value: object) -> None:
         """Answer with ``value``. A second answer, or one that comes too late, is dropped. From any thread."""
@@ -130,7 +130,7 @@ class Continue:
     __slots__ = ("value",)
 
     def __init__(self, value: object) -> None:
-        self.value = value
+        self.value: object = value
 
 
 class TimeoutFired:
@@ -145,7 +145,7 @@ class StopRequest:
     __slots__ = ("reason",)
 
     def __init__(self, reason: object) -> None:
-        self.reason = reason
+        self.reason: object = reason
 
 
 class SysRequest:
@@ -154,8 +154,8 @@ class SysRequest:
     __slots__ = ("function", "future")
 
     def __init__(self, function: Callable[[Cell], Any], future: asyncio.Future[Any]) -> None:
-        self.function = function
-        self.future = future
+        self.function: Callable[[Cell], Any] = function
+        self.future: asyncio.Future[Any] = future
 
     def run(self, cell: Cell) -> None:
         try:

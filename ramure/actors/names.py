@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Names", "Registry"]
 
-logger = get_logger("ramure.actors")
+logger: logging.Logger = get_logger("ramure.actors")
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9_.~:@/-]{1,200}")
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PykkaCell", "ThreadedCell", "cell_class_for"]
 
-logger = get_logger("ramure.actors")
+logger: logging.Logger = get_logger("ramure.actors")
 
 
 def cell_class_for(actor_class: type) -> type[ThreadedCell]:
@@ -58,10 +59,10 @@ class Job:
     __slots__ = ("args", "cell", "function", "future", "kwargs")
 
     def __init__(self, cell: ThreadedCell, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        self.cell = cell
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
+        self.cell: ThreadedCell = cell
+        self.function: Callable[..., Any] = function
+        self.args: Any = args
+        self.kwargs: Any = kwargs
         self.future: asyncio.Future[tuple[Any, BaseException | None]] = cell.loop.create_future()
 
     def run(self) -> None:
@@ -269,7 +270,7 @@ class PykkaCell(ThreadedCell):
     any other exit signal acts at once, as on one that does not.
     """
 
-    bridge_class = PykkaBridge
+    bridge_class: type[Bridge] = PykkaBridge
 
     def __init__(self, system: ActorSystem, number: int, context: contextvars.Context, actor_class: type[Any]) -> None:
         super().__init__(system, number, context, actor_class)

@@ -19,10 +19,10 @@ class Rare(Generic[T]):
     __slots__ = ("default", "name")
 
     def __init__(self, default: T) -> None:
-        self.default = default
+        self.default: T = default
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        self.name: str = name
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -32,7 +32,8 @@ class Rare(Generic[T]):
         if instance is None:
             return self
         rare = instance._rare
-        return self.default if rare is None else rare.get(self.name, self.default)
+        value: T = self.default if rare is None else rare.get(self.name, self.default)
+        return value
 
     def __set__(self, instance: Any, value: T) -> None:
         if instance._rare is None:

@@ -6,9 +6,10 @@ import asyncio
 import contextvars
 import inspect
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors.cell import BOUNDED, CANCELLED, DEAD, EMPTY, STOPPING, SUSPENDED, TIMEOUT, TRACED, Cell
 from ramure.actors.messages import (
@@ -41,6 +42,11 @@ class ServerCell(Cell):
 
     __slots__ = ("actor", "actor_class")
 
+    flags: int
+    phase: Literal["starting", "running", "stopping"]
+    queue: deque[Any]
+    current: object
+    coro: Coroutine[Any, Any, Any] | None
     timeout: Rare[Timer | None] = Rare(None)
     stop_reason: Rare[object] = Rare(None)
     ignored: Rare[bool] = Rare(False)
@@ -50,7 +56,7 @@ class ServerCell(Cell):
         self, system: ActorSystem, number: int, context: contextvars.Context, actor_class: type[Actor]
     ) -> None:
         super().__init__(system, number, context)
-        self.actor_class = actor_class
+        self.actor_class: type[Actor] = actor_class
         actor = actor_class.__new__(actor_class)
         self.actor: Any = actor
         actor._cell = self
@@ -69,7 +75,7 @@ class ServerCell(Cell):
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Run ``__init__`` and ``init`` in this actor's context, as far as they go without waiting."""
-        self.scheduled = True  # messages queue up until init is done
+        self.scheduled: bool = True  # messages queue up until init is done
         try:
             self.actor.__init__()
             result = self.actor.init(*args, **kwargs)
@@ -113,7 +119,7 @@ class ServerCell(Cell):
 
     def refresh(self) -> None:
         """``plain`` actors take the short way through ``Ref.tell``."""
-        self.plain = not self.flags & (DEAD | BOUNDED | TRACED)
+        self.plain: bool = not self.flags & (DEAD | BOUNDED | TRACED)
 
     # -- running ------------------------------------------------------------------------------------
 

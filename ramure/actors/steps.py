@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -19,7 +20,7 @@ from ramure.actors.rare import Rare
 from ramure.faults import is_of_a_signal
 from ramure.masking import get_logger
 
-logger = get_logger("ramure.actors")
+logger: logging.Logger = get_logger("ramure.actors")
 
 
 class _Ended(BaseException):
@@ -47,7 +48,7 @@ class Steps:
     _cancel_requests: Rare[int] = Rare(0)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self.coro: Coroutine[Any, Any, Any] | None = None
         self._waiter: asyncio.Future[Any] | None = None
         self._rare: dict[str, Any] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine
@@ -38,7 +39,7 @@ __all__ = ["ActorSystem"]
 A = TypeVar("A")
 R = TypeVar("R")
 P = ParamSpec("P")
-logger = get_logger("ramure.actors")
+logger: logging.Logger = get_logger("ramure.actors")
 
 BATCH: Final = 32
 """Messages that an actor handles before the next one gets its turn."""
@@ -76,17 +77,17 @@ class ActorSystem:
         self._context: contextvars.Context
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set on entering
         self.clock: Clock = None  # type: ignore[assignment]
-        self.names = Names()
-        self.registry = Registry(self)
-        self.dead_letters = 0
-        self.closing = False
+        self.names: Names = Names()
+        self.registry: Registry = Registry(self)
+        self.dead_letters: int = 0
+        self.closing: bool = False
         self._entered = False
         self.cells: dict[int, Cell] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.threads = Threads()
+        self.threads: Threads = Threads()
         self.tracers: list[Trace] = []
         self.ready: deque[Cell] = deque()
-        self.dispatching = False
+        self.dispatching: bool = False
         self._credit = CREDIT
         self._moment = 0.0
         self._base: contextvars.Context | None = None

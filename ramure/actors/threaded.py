@@ -7,6 +7,7 @@ the machinery.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from ramure.actors import relations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ThreadedActor"]
 
-logger = get_logger("ramure.actors")
+logger: logging.Logger = get_logger("ramure.actors")
 
 
 class ThreadedActor:

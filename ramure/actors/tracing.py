@@ -7,6 +7,7 @@ An actor that nobody watches pays one test of its flags; a watched one has the `
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Probe", "Trace", "TraceEvent", "Watcher"]
 
-logger = get_logger("ramure.actors")
+logger: logging.Logger = get_logger("ramure.actors")
 
 Kind = Literal["started", "sent", "received", "handled", "replied", "signal", "ended"]
 KINDS: Final[tuple[Kind, ...]] = ("started", "sent", "received", "handled", "replied", "signal", "ended")
@@ -151,7 +152,7 @@ class Trace:
         unknown = set(kinds) - set(KINDS)
         if unknown or limit < 1:
             raise UsageError(f"trace(kinds={sorted(kinds)}, limit={limit}): limit is 1 or more, kinds are of {KINDS}")
-        self.dropped = 0
+        self.dropped: int = 0
         self._system = system
         self._kinds = frozenset(kinds)
         self._events: deque[TraceEvent] = deque()
@@ -253,12 +254,12 @@ class Counter:
 
     def __init__(self, since: float) -> None:
         self.since = since
-        self.sent = 0
-        self.handled = 0
-        self.replied = 0
-        self.signals = 0
-        self.busy = 0.0
-        self.longest = 0.0
+        self.sent: int = 0
+        self.handled: int = 0
+        self.replied: int = 0
+        self.signals: int = 0
+        self.busy: float = 0.0
+        self.longest: float = 0.0
         self._began = since
 
     def event(self, event: TraceEvent) -> None:

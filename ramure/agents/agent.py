@@ -7,6 +7,7 @@ launch to its end; monitors on it fire once, then.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -69,14 +70,15 @@ from ramure.tracebacks import fold, format_traceback
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ramure.agents.requests import Usage
     from ramure.agents.results import Picture
-    from ramure.agents.services import Connection
+    from ramure.agents.services import Connection, Services
     from ramure.agents.wire import Hello
     from ramure.machines.quarters import Quarters
 
 __all__ = ["AgentActor", "State"]
 
-logger = get_logger("ramure.agents")
+logger: logging.Logger = get_logger("ramure.agents")
 
 ACK_DELAY: Final = 0.05
 """Seconds for which acknowledgements of reports are gathered."""
@@ -125,14 +127,16 @@ class AgentActor(Actor):
     async def init(self, options: AgentOptions) -> None:
         self.trap_exit = True
         self.options = options
-        self.name, self.address, self.services = options.name, options.address, options.services
-        self.delivery = Delivery(options.marks)
+        self.name: str = options.name
+        self.address: str = options.address
+        self.services: Services = options.services
+        self.delivery: Delivery = Delivery(options.marks)
         self._backlog = backlog.Backlog()
-        self.usage = options.usage
-        self.turns = Turns()
-        self.work = Work()
+        self.usage: Usage = options.usage
+        self.turns: Turns = Turns()
+        self.work: Work = Work()
         self.state: State = "provisioning"
-        self.since = self.system.clock.wall()
+        self.since: float = self.system.clock.wall()
         self.machine: Machine | None = None
         self.quarters: Quarters | None = None
         self.session: Ref[Session] | None = None
@@ -148,7 +152,7 @@ class AgentActor(Actor):
         self._questions = Questions(
             self.name, lambda text: self._append("message", {"text": text, "how": "queue"}, "run")
         )
-        self.lives = Lives(
+        self.lives: Lives = Lives(
             options,
             self.ref,
             self.system.clock,
@@ -156,7 +160,7 @@ class AgentActor(Actor):
             self._tell_pi,
             self.work,
         )
-        self.model = ModelWatch(
+        self.model: ModelWatch = ModelWatch(
             self.name,
             self.address,
             Hooks(
@@ -173,14 +177,14 @@ class AgentActor(Actor):
             self.system.clock,
             options.on_model_error,
         )
-        self.burials = Burials(self.system.loop)
+        self.burials: Burials = Burials(self.system.loop)
         self._welcomed = False
         self._goes_on = False
         """True when pi, as it connects, has something to go on with that an earlier life has left."""
         self._disk_told = False
         """Whether the present pi has said whether it has room for its conversation."""
         self._keeper: Ref[Supervisor] | None = None
-        self.paused = False
+        self.paused: bool = False
         self.link(options.machine)
         if options.system_prompt:
             self._append("system_prompt", {"text": options.system_prompt}, "run")

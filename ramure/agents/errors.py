@@ -44,7 +44,7 @@ class PiExited(OperationalError):
     def __init__(self, how: str, screen: str = "", ended: Sequence[str] = ()) -> None:
         self.how = how
         self.screen = screen
-        self.ended = tuple(ended)
+        self.ended: tuple[str, ...] = tuple(ended)
         super().__init__(how + (f"; its last screen:\n{_indented(screen)}" if screen.strip() else ""))
 
 
@@ -85,14 +85,14 @@ class ModelError(OperationalError):
         self.agent = agent
         self.kind = failure.kind
         self.cause = failure.cause
-        self.text = failure.text
-        self.status = failure.status
-        self.retry_after = failure.retry_after
+        self.text: str = failure.text
+        self.status: int | None = failure.status
+        self.retry_after: float | None = failure.retry_after
         self.model = model
         self.attempt = attempt
         self.elapsed = elapsed
         self.asked = asked
-        self.remedy = remedy_for(failure.cause, model)
+        self.remedy: str = remedy_for(failure.cause, model)
         super().__init__(self._said())
 
     def _said(self) -> str:

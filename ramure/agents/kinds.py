@@ -24,7 +24,7 @@ class Kind:
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
-        self.fields = Fields({_NAME: Field(annotation)}, of_python=True)
+        self.fields: Fields = Fields({_NAME: Field(annotation)}, of_python=True)
 
     def check(self, value: Any) -> Any:
         """The value, if it is of the type; else what its JSON stands for: a dict becomes a dataclass. Raises

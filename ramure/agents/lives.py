@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from ramure.supervisors import SupervisorEvent
 
 __all__ = ["Lives"]
 
-logger = get_logger("ramure.agents")
+logger: logging.Logger = get_logger("ramure.agents")
 
 
 class Lives:
@@ -33,8 +34,8 @@ class Lives:
         say: Callable[[str], None],
         work: Work,
     ) -> None:
-        self.restarts = 0
-        self.was_ready = False
+        self.restarts: int = 0
+        self.was_ready: bool = False
         """True when one of them has been ready for work."""
         self.last_end: object = None
         """Why the last of them ended."""

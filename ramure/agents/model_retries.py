@@ -32,7 +32,7 @@ class Retries:
 
     def __init__(self, retry_for: float, backoff: Backoff = BACKOFF) -> None:
         self.retry_for = retry_for
-        self.attempt = 0
+        self.attempt: int = 0
         """How many runs in a row have failed."""
         self._backoff = backoff
         self._since: float | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from ramure.masking import get_logger, masked
 
 __all__ = ["Hooks", "ModelErrorHandler", "ModelWatch", "OnModelError"]
 
-logger = get_logger("ramure.agents")
+logger: logging.Logger = get_logger("ramure.agents")
 
 ModelErrorHandler = Callable[[ModelError], Any]
 """``agent(on_model_error=)``: plain or async, returns "retry", "end" or "ignore"."""

@@ -120,7 +120,7 @@ KINDS: Final[dict[str, dict[str, Check]]] = {
 }
 """The kinds of reports, and what each field must be where it is there."""
 
-WORDS: Final = {
+WORDS: Final[dict[str, tuple[str, ...]]] = {
     "assistant": ("error",), "run_end": ("error",), "run_failed": ("error", "compaction"), "problem": ("code", "message")
 }  # fmt: skip
 """The fields that are words of an error."""

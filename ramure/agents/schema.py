@@ -35,7 +35,7 @@ class UnsupportedParameter(UsageError):
 
     def __init__(self, tool: str, bad: BadDeclaration, place: str, what: str = "tool") -> None:
         self.tool = tool
-        self.parameter = bad.name
+        self.parameter: str = bad.name
         at = f" (at {place})" if place else ""
         super().__init__(f"the {what} {tool!r} cannot have the parameter {bad.name!r}{at}: {bad.problem}; {bad.remedy}")
 

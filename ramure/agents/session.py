@@ -162,8 +162,8 @@ class Session(Actor):
         self.connection: Connection | None = None
         self.last: Connection | None = None
         self.pid: int | None = None
-        self.was_connected = False
-        self.bye = ""
+        self.was_connected: bool = False
+        self.bye: str = ""
         self._grace = 2.0
         self._saving: asyncio.Task[Any] | None = None
         self._saved_at = -math.inf

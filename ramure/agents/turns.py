@@ -15,7 +15,7 @@ class Turns:
     """Follows one agent, across restarts. Times are seconds of the run's clock (``monotonic``)."""
 
     def __init__(self) -> None:
-        self.prompted = False
+        self.prompted: bool = False
         """True when anybody has sent it a message."""
         self.said: str | None = None
         """The last text of its last run; None before the first has ended, "" for an empty reply."""
@@ -23,9 +23,9 @@ class Turns:
         """Why its last run ended, where not in good order: ``interrupted``, or the model's error."""
         self.called: set[str] = set()
         """The names of the tools that it has called so far."""
-        self.answered = False
+        self.answered: bool = False
         """True from the end of a run to the next message or run: pi says a moment later that it is idle."""
-        self.progress = 0
+        self.progress: int = 0
         """Grows with each call of a tool of the run and each message, reminders excepted."""
         self.person_at: float | None = None
         """When a person wrote to it last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from ramure.masking import get_logger
 
 __all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor", "end_with", "stop_machine"]
 
-logger = get_logger("ramure.machines")
+logger: logging.Logger = get_logger("ramure.machines")
 
 PING_EVERY = 15.0
 """Seconds between two questions to a machine that does not notice its own end; at two without an answer it is down."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ask", "told_to_stay"]
 
-logger = get_logger(__name__)
+logger: logging.Logger = get_logger(__name__)
 
 
 async def ask(machine: Machine, argv: Sequence[str], *, limit: float | None = OUR_LIMIT) -> ExecResult:

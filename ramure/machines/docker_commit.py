@@ -92,7 +92,7 @@ class DockerSnapshot(Image):
         self._what = f"a snapshot of {parent.describe()}"
         self._copies = copies
         self._commit = commit
-        self.image = commit.reference
+        self.image: str = commit.reference
         self._finalizer = finalizer(self, _drop_elsewhere, commit)
 
     def describe(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ RUN = "ramure.run"
 COMMIT = "ramure.commit"
 """Labels of what is made, beside MACHINE: of which run it is, and which commit an image is."""
 
-logger = get_logger(__name__)
+logger: logging.Logger = get_logger(__name__)
 
 ENGINES = ("docker", "podman")
 
@@ -80,7 +81,7 @@ class Engine:
     """One machine's way to its engine."""
 
     def __init__(self, argv: Sequence[str], keeper: Keeper) -> None:
-        self.argv = list(argv)
+        self.argv: list[str] = list(argv)
         self.keeper = keeper
 
     @classmethod

@@ -98,7 +98,7 @@ class DockerMachine(FilesByCommand):
         self.container = container
         self.image = image
         self.commits: list[Commit] = []
-        self.workdir = image.workdir or ""
+        self.workdir: str = image.workdir or ""
         self._engine = engine
         self._ending = ending
         self._lease = lease

@@ -101,7 +101,7 @@ class Marks:
         self._where: dict[Source, str] = {"stdout": "before", "stderr": "before"}
         self.leader: int | None = None
         """The process that leads the command, from its start on."""
-        self.lost = False
+        self.lost: bool = False
         """Whether the machine said that it has lost what the command needs: nothing was run."""
         self.code: int | None = None
 

@@ -128,7 +128,7 @@ class Keeper:
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.running: dict[int, int] = {}  # pid -> id
-        self.buffer = b""
+        self.buffer: bytes = b""
         self.descriptors: list[int] = []
         self.owned: list[dict[str, Any]] = []
         self.locks: list[int] = []

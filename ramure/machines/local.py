@@ -110,10 +110,10 @@ class LocalMachine(CommandMachine):
 
     def __init__(self, identity: str, workspace: Workspace, env: Mapping[str, str], keeper: Keeper) -> None:
         self.id = identity
-        self.workdir = workspace.path
+        self.workdir: str = workspace.path
         self._workdir_is = beneath.identity(workspace.path)
         self.workspace = workspace
-        self.env = dict(env)
+        self.env: dict[str, str] = dict(env)
         self.keeper = keeper
         self._stopping: asyncio.Task[None] | None = None
         self._shell = shutil.which("bash") or "/bin/sh"

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -27,7 +28,7 @@ from ramure.types import ExecResult
 
 __all__ = ["MorphImage", "MorphInstance", "MorphMachine"]
 
-logger = get_logger(__name__)
+logger: logging.Logger = get_logger(__name__)
 
 BASE_IMAGE = "morphvm-minimal"
 BASE_RESOURCES = {"vcpus": 1, "memory": 2048, "disk_size": 8192}
@@ -219,8 +220,8 @@ class MorphMachine(Machine):
     def __init__(self, image: MorphImage, cloud: Cloud, instance: str, ssh: SSHMachine, *, owned: bool) -> None:
         self.image = image
         self.id = instance
-        self.workdir = ssh.workdir
-        self.link_patience = ssh.link_patience
+        self.workdir: str = ssh.workdir
+        self.link_patience: float = ssh.link_patience
         self._cloud = cloud
         self._ssh = ssh
         self._owned = owned

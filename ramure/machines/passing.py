@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shlex
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PASSING_LIMIT", "limited", "read_by_command", "write_by_command"]
 
-logger = get_logger(__name__)
+logger: logging.Logger = get_logger(__name__)
 
 PASSING_LIMIT: Final = 120.0
 """Seconds that reading or writing a file that is passed on may take, and a second more for each MiB."""

@@ -7,6 +7,7 @@ link that a command made would lead out.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -30,7 +31,7 @@ from ramure.masking import get_logger
 
 __all__ = ["SandboxImage", "SandboxMachine"]
 
-logger = get_logger("ramure.machines")
+logger: logging.Logger = get_logger("ramure.machines")
 
 HOME = "/home/agent"
 LIBRARY_PATH = "RAMURE_LD_LIBRARY_PATH"

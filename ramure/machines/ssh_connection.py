@@ -76,7 +76,7 @@ class Connection:
         """Packets that came: what a living connection says, whoever it is for."""
         self.broken = ""
         """Why it is closed although nobody wanted it."""
-        self.requesting = threading.Lock()
+        self.requesting: threading.Lock = threading.Lock()
         """One global request at a time: paramiko gives whoever waits the answer that comes first."""
         self._ended = ended
         self._jump: Connection | None = None
@@ -86,7 +86,7 @@ class Connection:
         self._sftp: paramiko.SFTPClient | None = None
         self._sftp_lock = threading.Lock()
         self._used = False
-        self.file_lock = threading.Lock()
+        self.file_lock: threading.Lock = threading.Lock()
         """One transfer at a time: an SFTP session mixes up the answers to pipelined requests of several threads."""
         self.transfer_moved: float | None = None
         """When the transfer that is under way last got an answer; None: there is none."""
@@ -379,7 +379,7 @@ class Cancel:
     of its output, which is left where it is until there is."""
 
     def __init__(self, room: Callable[[], bool] = lambda: True) -> None:
-        self.asked = False
+        self.asked: bool = False
         self.room = room
         self.news: _News | None = None
 
@@ -398,7 +398,9 @@ class _News:
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self.set, self.wait, self.rearm = self._event.set, self._event.wait, self._event.clear
+        self.set: Callable[[], None] = self._event.set
+        self.wait: Callable[[float | None], bool] = self._event.wait
+        self.rearm: Callable[[], None] = self._event.clear
 
     def clear(self) -> None:
         """What a buffer calls when it is empty; there may be news of another."""

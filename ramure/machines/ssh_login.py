@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import ipaddress
+import logging
 import os
 import socket
 import threading
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HostKeys", "Login"]
 
-logger = get_logger(__name__)
+logger: logging.Logger = get_logger(__name__)
 
 NO_FILE = ("/dev/null", os.devnull)
 AGENT_LIMIT = 30.0
@@ -42,8 +43,8 @@ class HostKeys:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.names = names_of(target.host, target.port, target.alias)
-        self.known = self._look_up(self.names[0])
+        self.names: list[str] = names_of(target.host, target.port, target.alias)
+        self.known: KnownKeys = self._look_up(self.names[0])
 
     def preferred(self, offered: tuple[str, ...]) -> tuple[str, ...]:
         """The key types in the order in which they are asked for: those that are known first."""

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import contextvars
 import functools
+import logging
 import os
 import shlex
 import time
@@ -49,7 +50,7 @@ __all__ = ["SSHMachine", "in_thread_of"]
 
 T = TypeVar("T")
 
-logger = get_logger(__name__)
+logger: logging.Logger = get_logger(__name__)
 
 RESERVED = 2
 """Threads for what must not wait until a command ends: signs of life, and the machine's stop."""
@@ -88,8 +89,8 @@ class SSHMachine(Machine):
 
     def __init__(self, image: SSHImage, pool: Pool, threads: ThreadPoolExecutor) -> None:
         self.image = image
-        self.workdir = image.workdir or ""  # the host says where, if it is not said
-        self.id = uuid.uuid4().hex[:12]
+        self.workdir: str = image.workdir or ""  # the host says where, if it is not said
+        self.id: str = uuid.uuid4().hex[:12]
         self._running: dict[asyncio.Future[int | None], Cancel] = {}
         self._pool = pool
         self._threads = threads
@@ -106,8 +107,8 @@ class SSHMachine(Machine):
         self._tunnels = Tunnels(pool, self._call)
         self._preparing = asyncio.Lock()
         self._living: asyncio.Task[None] | None = None
-        self.link_patience = image.give_up_after
-        self.env = dict(image.env)
+        self.link_patience: float = image.give_up_after
+        self.env: dict[str, str] = dict(image.env)
 
     def describe(self) -> str:
         return f"{self._pool.target}" + (f" in {self.workdir}" if self.workdir else "")

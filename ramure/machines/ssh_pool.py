@@ -51,7 +51,7 @@ class TransportActor(ThreadedActor):
 
     def init(self, target: Target) -> None:
         ref = self.ref
-        self.connection = Connection(target, lambda: ref.tell(_Ended()))
+        self.connection: Connection = Connection(target, lambda: ref.tell(_Ended()))
         try:
             self.connection.open()
         except MachineError as error:  # no crash to be reported: whoever asked for the connection is told
@@ -81,7 +81,7 @@ class Pool:
 
     def __init__(self, target: Target, *, patience: float) -> None:
         self.target = target
-        self.lost = asyncio.Event()
+        self.lost: asyncio.Event = asyncio.Event()
         """Set when a connection has broken; whoever looks after that clears it."""
         self._patience = patience
         self._system = ActorSystem(f"ssh {target}")

@@ -27,6 +27,7 @@ class Proxy:
     """The command, run by the user's shell as ``ssh`` does. ``socket`` is our end of it."""
 
     def __init__(self, command: str) -> None:
+        self.socket: socket.socket
         self.socket, theirs = socket.socketpair()
         keep_from_forks(self.socket, lambda ours: [ours])
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with it

@@ -55,7 +55,7 @@ class Tunnel:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.remote_port = 0
+        self.remote_port: int = 0
         self.transport: Ref[TransportActor] | None = None
         self._server: tuple[str, str] | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from ramure.masking import get_logger
 
 __all__ = ["Workspace", "copied", "copy_of", "temporary", "yours"]
 
-logger = get_logger("ramure.machines")
+logger: logging.Logger = get_logger("ramure.machines")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,7 @@ AGAIN: Final = 10.0
 
 __all__ = ["LOGS", "Alarms", "DiskFull", "Room"]
 
-logger = get_logger("ramure.runtime")
+logger: logging.Logger = get_logger("ramure.runtime")
 
 LOGS: Final = "the logs"
 """What cannot be written, where that is not an agent's conversation."""

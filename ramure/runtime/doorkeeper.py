@@ -41,8 +41,8 @@ class Doorkeeper:
     def __init__(self, limit: int | None = None) -> None:
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         few = STRANGERS if soft == resource.RLIM_INFINITY else max(8, min(STRANGERS, soft // 8))
-        self.limit = few if limit is None else limit
-        self.turned_away = 0
+        self.limit: int = few if limit is None else limit
+        self.turned_away: int = 0
         """How many were closed without a word."""
         self._strangers: dict[ServerConnection, float] = {}
         self._coming = 0  # taken from the kernel's queue, and not yet a Stranger

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from ramure.places import here
+from ramure.places import Place, here
 from ramure.runtime.messages import Unawaited
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ class Answer(asyncio.Future[Any]):
 
     def __init__(self, system: ActorSystem, owner: ProcessRecord, what: str, explain: Explain | None) -> None:
         super().__init__(loop=system.loop)
-        self.number = next(_numbers)
+        self.number: int = next(_numbers)
         """In the order of the calls."""
         self.owner = owner
         self.what = what
         self.waiters: list[asyncio.Future[None]] = []
-        self.awaited = False
+        self.awaited: bool = False
         """True when somebody has awaited it: its failure is theirs."""
         self._dropped = False
         self._explain = explain
-        self.where = here()
+        self.where: Place = here()
         owner.unawaited.add(self)
 
     def taken(self) -> None:
@@ -138,7 +138,7 @@ class Eager(Coroutine[Any, Any, None]):
     ) -> None:
         """``owner``: whose failure it is if nobody awaits it. ``stays``: the last who awaits it waits for the answer even
         if cancelled meanwhile."""
-        self.answer = Answer(system, owner, what, explain)
+        self.answer: Answer = Answer(system, owner, what, explain)
         self._system = system
         self._stays = stays
         self._drivers: dict[object, Generator[Any, Any, None]] | None = None

@@ -48,13 +48,13 @@ class ItemResult(Generic[I, R]):
     __slots__ = ("_value", "error", "item", "key", "number")
 
     def __init__(self, item: I, number: int, key: Any, value: Any, error: Exception | None) -> None:
-        self.item = item
+        self.item: I = item
         """The item, as it was read."""
-        self.number = number
+        self.number: int = number
         """The place of the item in the order of reading: 0, 1, 2 …"""
-        self.key = key
+        self.key: Any = key
         """What ``key=`` returned for the item; without one, its number."""
-        self.error = error
+        self.error: Exception | None = error
         """What the last try failed with; None where the item is done."""
         self._value = value
 
@@ -98,9 +98,9 @@ class Work(Generic[I, R]):
     def __init__(self, plan: EachPlan[I], stream: EventStream) -> None:
         self.plan = plan
         self.stream = stream
-        self.context = contextvars.copy_context()
+        self.context: contextvars.Context = contextvars.copy_context()
         self.record: ProcessRecord | None = None
-        self.under_way = 0
+        self.under_way: int = 0
         """Items that have been read, and whose children have not ended."""
         self.waits: set[asyncio.Future[None]] = set()
         """What the reader waits for while there is no room, and an iteration while there is no result."""
@@ -297,7 +297,7 @@ class _EachTree(Tree):
         self.places: dict[Any, Slot] = {}
         super().__init__(record, self.places)
         self.work = work
-        self.context = work.context
+        self.context: contextvars.Context = work.context
         record.slots = self.places
 
     def spec(self, slot: Slot) -> ChildSpec:

@@ -117,15 +117,15 @@ class AgentConnection:
         self._spent_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
-        self.last_seen = self._loop.time()
+        self.last_seen: float = self._loop.time()
         """Loop time of the last frame from the extension."""
         self._deaf = 0.0  # seconds since then in which this program could not hear
         self._next_look = 0.0
-        self.malformed = 0
+        self.malformed: int = 0
         """How many of its frames were none."""
         self.ended: str | None = None
         """Why it ended; None while it lives."""
-        self.stale = False
+        self.stale: bool = False
         """True when it was ended since the extension gave no sign of life."""
 
     def silent_for(self) -> float:
@@ -289,7 +289,7 @@ class Gateway:
         self._large = asyncio.Lock()
         self._sinks: dict[bytes, tuple[Sink, float]] = {}
         self._current: dict[bytes, AgentConnection] = {}
-        self.refused = 0
+        self.refused: int = 0
         """How many clients came without a token that is expected."""
 
     async def __aenter__(self) -> Gateway:

@@ -43,7 +43,7 @@ class Ledger:
         self.paused = False
         """Whether agents that are started now begin paused."""
         self._ended = Usage()
-        self.agents_ended = 0
+        self.agents_ended: int = 0
 
     def agent_ended(self, record: AgentRecord) -> None:
         """Keep what is to be kept of an agent that is gone."""

@@ -44,7 +44,7 @@ class LogTail:
     def __init__(self, path: Path, name: str, passed: Passed | None = None) -> None:
         self.path = path
         self.name = name
-        self.passed = Passed() if passed is None else passed
+        self.passed: Passed = Passed() if passed is None else passed
         self._too_long = False
         self._file: Any = None
         self._rest = b""
@@ -117,7 +117,7 @@ class RunLogs:
         self._since = since
         self._types = types
         self._tails: dict[str, LogTail] = {}
-        self.passed = Passed()
+        self.passed: Passed = Passed()
         """What was passed over until now."""
 
     def known(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import queue
 import threading
@@ -20,7 +21,7 @@ from ramure.runtime.alarms import LOGS, DiskFull, Room
 from ramure.runtime.log_files import LogFiles
 from ramure.runtime.reserve import FULL, NAME, PIECE, Reserve
 
-logger = get_logger("ramure.runtime")
+logger: logging.Logger = get_logger("ramure.runtime")
 
 __all__ = ["URGENT", "LogWriter", "Logs"]
 
@@ -108,7 +109,7 @@ class Logs:
         self._cut: set[Path] = set()
         """Logs that have lost a line: nothing may come after the gap."""
         self._closed = False
-        self.lost = 0
+        self.lost: int = 0
         """How many lines could not be written, since the writer failed or had ended before them."""
         self._thread = threading.Thread(target=self._work, name="ramure log writer", daemon=True)
         account_for(self._thread)
@@ -331,7 +332,7 @@ class LogWriter(Actor):
     async def init(self, make: Callable[[Callable[[Exception], None]], Logs]) -> None:
         self.trap_exit = True
         me = self.ref
-        self.logs = make(lambda error: me.tell(_Failed(error)))
+        self.logs: Logs = make(lambda error: me.tell(_Failed(error)))
         try:
             await in_thread(self.logs.take_reserve)
         except BaseException:

@@ -51,6 +51,9 @@ class Ownership:
     def __init__(self, system: ActorSystem, record: ProcessRecord, supervisors: list[Ref[DynamicSupervisor]]) -> None:
         self.system = system
         self.record = record
+        self.machines: Ref[DynamicSupervisor]
+        self.agents: Ref[DynamicSupervisor]
+        self.children: Ref[DynamicSupervisor]
         self.machines, self.agents, self.children = supervisors
         self._burials: set[asyncio.Task[None]] = set()
 

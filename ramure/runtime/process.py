@@ -103,7 +103,8 @@ class Process(Actor):
     async def init(self, plan: ProcessPlan) -> None:
         self.trap_exit = True
         self.plan = plan
-        self.record = record = plan.record
+        record = plan.record
+        self.record: ProcessRecord = record
         self.run: Run = record.run
         self._waiting: list[Ask] = []
         self._early_calls: list[Ask] = []
@@ -119,14 +120,15 @@ class Process(Actor):
         if plan.retain is not None:
             record.stream.retain(plan.retain)
         await self.run.start_recorder(record, self.ref)
-        self.owns = await Ownership.start(self.system, record)
+        self.owns: Ownership = await Ownership.start(self.system, record)
         record.children = self.owns.children
         record.supervisors = (self.owns.children, self.owns.agents, self.owns.machines)
         record.tasks = self._own
         record.started(self.ref)
         if plan.timeout is not None:
             self.send_after(plan.timeout, Timeout(plan.timeout))
-        self.body = record.body = self._start_body()
+        self.body: asyncio.Task[None] = self._start_body()
+        record.body = self.body
         record.work.add(self.body)
 
     def _start_body(self) -> asyncio.Task[None]:

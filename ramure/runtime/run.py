@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from ramure.agents.requests import Usage
     from ramure.machines.base import Machine
 
-logger = get_logger("ramure.runtime")
+logger: logging.Logger = get_logger("ramure.runtime")
 
 __all__ = ["Run", "RunFailed", "RunOptions"]
 
@@ -94,18 +95,18 @@ class Run:
     """Use it as ``async with Run(options) as run:``; leaving the block ends everything in it."""
 
     def __init__(self, options: RunOptions | None = None) -> None:
-        self.options = options or RunOptions()
-        self.execution_id = new_execution_id()
+        self.options: RunOptions = options or RunOptions()
+        self.execution_id: str = new_execution_id()
         self.paths: RunPaths = Home.find().run_paths(self.execution_id, self.options.log_dir)
-        self.crashes = CrashReports(lambda: self.system.clock, self._log_crash)
-        self.system = ActorSystem(self.execution_id, grace=5.0, report=self.crashes.add)
-        self.gateway = Gateway(self.options.host, self.options.port)
-        self.services = RunServices(self)
-        self.started_at = 0.0
-        self.leftovers = Leftovers(self)
-        self.stalls = Stalls(self)
-        self.ledger = Ledger()
-        self.watchdog = Watchdog(self._blocked)
+        self.crashes: CrashReports = CrashReports(lambda: self.system.clock, self._log_crash)
+        self.system: ActorSystem = ActorSystem(self.execution_id, grace=5.0, report=self.crashes.add)
+        self.gateway: Gateway = Gateway(self.options.host, self.options.port)
+        self.services: RunServices = RunServices(self)
+        self.started_at: float = 0.0
+        self.leftovers: Leftovers = Leftovers(self)
+        self.stalls: Stalls = Stalls(self)
+        self.ledger: Ledger = Ledger()
+        self.watchdog: Watchdog = Watchdog(self._blocked)
         self.processes: dict[int, ProcessRecord] = {}
         """Every live process, and the last ones that ended, by number."""
         self._prune_at = 2 * KEPT_ENDED
@@ -146,7 +147,7 @@ class Run:
                 return ChildSpec(name, start, args, kwargs, type="supervisor")
             return ChildSpec(name, start, args, kwargs, shutdown=10.0)
 
-        self.root = await self.system.options(label="run").start(
+        self.root: Ref[Supervisor] = await self.system.options(label="run").start(
             Supervisor,
             [
                 part("log", LogWriter, self._make_logs),

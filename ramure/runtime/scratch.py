@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from ramure.masking import get_logger
 
 __all__ = ["Scratch"]
 
-logger = get_logger("ramure.runtime")
+logger: logging.Logger = get_logger("ramure.runtime")
 
 
 class Scratch:

@@ -36,7 +36,7 @@ class Interruption:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._run: Run | None = None
-        self.task = asyncio.current_task()
+        self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.signal: int | None = None
         self._nudge: Nudge | None = None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stalls"]
 
-logger = get_logger("ramure.runtime")
+logger: logging.Logger = get_logger("ramure.runtime")
 
 SETTLE: Final = 0.1
 """Seconds from a change to the look: what follows from the change has happened by then."""

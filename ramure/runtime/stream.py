@@ -105,14 +105,14 @@ class EventStream:
         self._retain = retain
         self.clock: Callable[[], float] = time.time
         """What says when an event was emitted that does not say so itself (runtime's own)."""
-        self.tells_end = tells_end or is_ending
+        self.tells_end: Callable[[Event], bool] = tells_end or is_ending
         """Which events say how it ended (runtime's own)."""
         self.function: Any = None
         """The function of the process whose events these are, where a loop may go on with the next try (runtime's own)."""
-        self.reading = 0
+        self.reading: int = 0
         """Iterations that are under way."""
-        self.ever_read = False
-        self.ending_read = False
+        self.ever_read: bool = False
+        self.ending_read: bool = False
         """True when somebody has read, or been called with, the process's ending."""
         # A deque drops its oldest at no cost; a list is read from its middle at no cost.
         self._events: list[Event] | deque[Event] = [] if retain is None else deque(maxlen=retain)

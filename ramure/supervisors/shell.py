@@ -6,6 +6,7 @@ stopping; they do wait for a child's start, as OTP's supervisor does.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from ramure.tracebacks import fold
 
 __all__ = ["Notice", "SupervisorShell"]
 
-logger = get_logger("ramure.supervisors")
+logger: logging.Logger = get_logger("ramure.supervisors")
 
 Place = tuple[Hashable, int]
 Listener = Callable[[m.SupervisorEvent], object]

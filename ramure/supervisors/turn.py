@@ -59,7 +59,7 @@ class Turn:
             self.flags, self.children, self.phase, self.restarts, self.next_serial, self.seed, self.group,
             self.pending, self.deferred, self.queue, self.reason, self.template,
         ) = state  # fmt: skip
-        self.dynamic = self.flags.strategy == SIMPLE_ONE_FOR_ONE
+        self.dynamic: bool = self.flags.strategy == SIMPLE_ONE_FOR_ONE
         self.effects: list[Effect] = []
 
     def freeze(self) -> State:

@@ -52,11 +52,11 @@ class InProcessHarness:
     ) -> None:
         self.requests: list[ModelRequest] = []
         self.errors: list[Exception] = []
-        self.image = InProcessImage(self)
+        self.image: InProcessImage = InProcessImage(self)
         self.machines: list[InProcessMachine] = []
-        self.door = asyncio.Semaphore(32)
+        self.door: asyncio.Semaphore = asyncio.Semaphore(32)
         self._player = ScriptPlayer(script, key)
-        self.answer_command = exec or (lambda command: ExecResult("", "", 0))
+        self.answer_command: Callable[[str], ExecResult] = exec or (lambda command: ExecResult("", "", 0))
 
     def model(self, name: str | None) -> SimulatedModel:
         """The model that an agent which was launched with ``--model name`` asks."""
@@ -103,13 +103,13 @@ class InProcessMachine(Machine):
     """Files in memory, and simulated agents. ``fail(reason)`` makes it go down."""
 
     workdir = "/"
-    pi_argv = ("pi",)
+    pi_argv: tuple[str, ...] = ("pi",)
 
     def __init__(self, harness: InProcessHarness, number: int) -> None:
         self.files: dict[str, bytes] = {}
         self.commands: list[str] = []
         self.harness = harness
-        self.tmux = InProcessTmux(self)
+        self.tmux: InProcessTmux = InProcessTmux(self)
         self._number = number
         self._down: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._stopped = False

@@ -37,7 +37,7 @@ class Responder:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self.started = False
+        self.started: bool = False
         self.client_gone = False
 
     async def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:

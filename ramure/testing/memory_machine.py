@@ -74,7 +74,7 @@ class MemoryMachine(Machine):
 
     def __init__(self, image: MemoryImage) -> None:
         self.image = image
-        self.files = {_absolute(path): data for path, data in image.files.items()}
+        self.files: dict[str, bytes] = {_absolute(path): data for path, data in image.files.items()}
         self.executed: list[str] = []
         self._stopped = False
         self._down: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -53,7 +53,7 @@ class ModelRequest:
         self.number = number
         self.conversation = conversation
         self.turn: Turn = ()
-        self.at = time.time()
+        self.at: float = time.time()
         self.outcome: Outcome = "underway"
         self._ended: Future[Outcome] = Future()
 
@@ -92,7 +92,7 @@ class ScriptedModel:
         key: Callable[[Mapping[str, Any]], str] | None = None,
         record: Path | None = None,
     ) -> None:
-        self.models = tuple(models)
+        self.models: tuple[str, ...] = tuple(models)
         self.requests: list[ModelRequest] = []
         self.errors: list[Exception] = []
         self._player = ScriptPlayer(script, key)

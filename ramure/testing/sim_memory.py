@@ -48,7 +48,7 @@ class Memory:
     def __init__(self, text: str, write: Callable[[str], None]) -> None:
         self._write = write
         lines = [json.loads(line) for line in text.splitlines()]
-        self.session_id = str(lines[0]["id"]) if lines else str(uuid.uuid4())
+        self.session_id: str = str(lines[0]["id"]) if lines else str(uuid.uuid4())
         self._branch = [line for line in lines[1:] if line["id"] != _SEED]
 
     def add_message(self, message: dict[str, Any]) -> str:

@@ -67,8 +67,8 @@ class SimulatedPi:
         session_file: str,
         door: asyncio.Semaphore,
     ) -> None:
-        self.agent = str(config["agent"])
-        self.link = Link(config, self, door)
+        self.agent: str = str(config["agent"])
+        self.link: Link = Link(config, self, door)
         self._launch = str(config["launch"])
         self._memory = memory
         self._model = model
@@ -99,7 +99,7 @@ class SimulatedPi:
         self._failures = 0
         self._retrying = False
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.screen = ""
+        self.screen: str = ""
 
     async def run(self) -> int:
         """Live; returns the exit status. Cancelling it is a kill: nobody is told."""

@@ -66,7 +66,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         deadlock_after: float = 5.0,
         limit: float = 7 * 86_400.0,
     ) -> None:
-        self.random = None if seed is None else random.Random(seed)
+        self.random: random.Random | None = None if seed is None else random.Random(seed)
         self._now = 0.0
         self._jobs = 0
         self._timers = 0

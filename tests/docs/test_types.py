@@ -15,8 +15,6 @@ from tests.docs.programs import Program, programs
 CHECKERS = {
     "mypy": [
         *("-m", "mypy", "--strict", "--no-incremental", "--follow-imports=silent", "--no-error-summary"),
-        *("--disable-error-code=no-untyped-def", "--disable-error-code=no-untyped-call"),
-        "--disable-error-code=no-any-return",  # of `return await wait()`, whose type the program does not say
     ],
     "pyright": ["-m", "pyright", "--pythonpath", sys.executable],
 }

@@ -25,7 +25,7 @@ class RunClient:
     """A connection to one run. ``timeout`` is the seconds that an answer may take, unless a request says otherwise."""
 
     def __init__(self, path: Path, timeout: float | None = 5.0) -> None:
-        self.execution_id = path.stem
+        self.execution_id: str = path.stem
         self.alone = True
         """Whether its run was the only live one when :func:`find_run` looked."""
         self.output = -1
@@ -143,7 +143,7 @@ class Items:
     """The items of a stream. ``dropped`` counts those that the run could not keep for us, up to now."""
 
     def __init__(self, client: RunClient, number: int) -> None:
-        self.dropped = 0
+        self.dropped: int = 0
         self._client = client
         self._number = number
 

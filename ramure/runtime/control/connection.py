@@ -131,7 +131,7 @@ class Stream(Generic[T]):
     :meth:`aclose`, to end it. ``dropped`` counts the items that came too fast for whoever reads."""
 
     def __init__(self, connection: Connection, number: int) -> None:
-        self.dropped = 0
+        self.dropped: int = 0
         self._connection = connection
         self._number = number
         self._feed: Feed[T] = Feed(KEPT)

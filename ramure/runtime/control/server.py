@@ -62,9 +62,9 @@ class ControlActor(Actor):
     async def init(self, run: Run) -> None:
         self.trap_exit = True
         self._run = run
-        self.methods = methods_of(RunMethods(run), ActorMethods(run))
+        self.methods: dict[str, Method] = methods_of(RunMethods(run), ActorMethods(run))
         self.clients: dict[_Client, None] = {}
-        self.pace = _Pace()
+        self.pace: _Pace = _Pace()
         path = run.paths.socket
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

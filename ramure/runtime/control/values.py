@@ -36,8 +36,8 @@ class Record:
     __slots__ = ("fields", "type")
 
     def __init__(self, type: str, fields: Mapping[str, Any]) -> None:
-        self.type = type
-        self.fields = dict(fields)
+        self.type: str = type
+        self.fields: dict[str, Any] = dict(fields)
 
     def __getattr__(self, name: str) -> Any:
         if name not in Record.__slots__ and name in self.fields:
