@@ -5,7 +5,7 @@
 Every worker is a process with an agent in it. The pool's stream has the events of all of them, each with its task as
 the source; the program ends with the result of the task that the agent thought of.
 """
-# ruff: noqa: RET503 - the program ends in the loop
+
 # test: pi=pool; prints=One window, four panes; seconds=60
 
 import asyncio

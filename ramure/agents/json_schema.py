@@ -5,7 +5,11 @@ The only module that needs pydantic to be imported; it is imported where it is u
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import sys
+import textwrap
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
@@ -18,7 +22,7 @@ from pydantic_core import core_schema
 
 from ramure.agents.shapes import DATE, DATE_TIME, DECIMAL, DURATION, INTEGER_KEY, MAX_SAFE_INTEGER, TIME, UUID
 
-__all__ = ["adapter_of", "schema_of"]
+__all__ = ["adapter_of", "definitions_of", "schema_of"]
 
 Schema = dict[str, Any]
 
@@ -192,3 +196,60 @@ def _give_schema(kind: Any, hints: dict[str, Any]) -> None:
     if hasattr(kind, "__pydantic_config__"):
         twin.__pydantic_config__ = kind.__pydantic_config__
     kind.__get_pydantic_core_schema__ = classmethod(lambda cls, source, handler: handler.generate_schema(twin))
+
+
+# -- what is written, for those who read it ------------------------------------------------------------------------------
+
+
+def definitions_of(kinds: Mapping[str, Any]) -> tuple[dict[str, Schema], dict[str, Schema]]:
+    """The JSON Schema of each of these types, as it is written, and the definitions that they refer to, by the names of
+    the classes. The texts below the fields of a class describe them."""
+    adapters = [(name, "serialization", TypeAdapter(_taken(kind))) for name, kind in kinds.items()]
+    found, all_of_them = TypeAdapter.json_schemas(adapters, schema_generator=_Written)  # type: ignore[arg-type]
+    definitions: dict[str, Schema] = all_of_them.get("$defs", {})
+    for name, kind in _classes(kinds.values(), {}).items():
+        made = definitions[name]
+        made.pop("title", None)
+        for field, text in _texts_below(kind).items():
+            made["properties"][field]["description"] = text
+    return {name: found[name, "serialization"] for name in kinds}, definitions
+
+
+class _Written(GenerateJsonSchema):
+    """JSON Schema of what is written, without titles that only repeat names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
+        """In the order of the declarations."""
+        return value
+
+
+def _classes(annotations: Iterable[Any], found: dict[str, type]) -> dict[str, type]:
+    """The classes with fields in these types, by name."""
+    for annotation in annotations:
+        parts = list(get_args(annotation))
+        has_fields = isinstance(annotation, type) and (typing.is_typeddict(annotation) or is_dataclass(annotation))
+        if has_fields and found.get(annotation.__name__) is not annotation:
+            assert annotation.__name__ not in found, f"two classes are called {annotation.__name__}"
+            found[annotation.__name__] = annotation
+            parts += get_type_hints(annotation).values()
+        _classes(parts, found)
+    return found
+
+
+def _texts_below(kind: type) -> dict[str, str]:
+    """The texts below the fields of a class, and of those that it has its fields from."""
+    found: dict[str, str] = {}
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    for base in body.bases:  # below Python 3.12, a TypedDict itself does not know them
+        of_ours = getattr(sys.modules[kind.__module__], base.id, None) if isinstance(base, ast.Name) else None
+        if of_ours is not typing.TypedDict and of_ours is not None:
+            found.update(_texts_below(of_ours))
+    for field, after in itertools.pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            assert isinstance(field.target, ast.Name)
+            found[field.target.id] = inspect.cleandoc(str(after.value.value))
+    return found

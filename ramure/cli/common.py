@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
@@ -199,9 +199,9 @@ def find(run: str | None, timeout: float | None = 5.0) -> RunClient:
 # -- output -------------------------------------------------------------------------------------------------------
 
 
-def as_json(schema: str, data: dict[str, Any]) -> None:
-    """Print a document. Its schema is that of docs/cli-json.json, whose versions only grow."""
-    document = {"schema": f"ramure.{schema}.v1", **data}
+def as_json(name: str, data: Mapping[str, Any]) -> None:
+    """Print a document. What is in the one of this name is in :mod:`ramure.cli.documents`; versions only grow."""
+    document = {"schema": f"ramure.{name}.v1", **data}
     text = json.dumps(document, ensure_ascii=False)
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         text = json.dumps(document)  # half characters are in no encoding, but as escapes
@@ -236,14 +236,14 @@ def number(value: float) -> str:
     return f"{value / 1_000_000:.2f}M"
 
 
-def tokens(usage: dict[str, Any] | None) -> str:
+def tokens(usage: Mapping[str, Any] | None) -> str:
     """All tokens together."""
     if not usage:
         return "-"
     return number(sum(usage.get(kind) or 0 for kind in ("input", "output", "cache_read", "cache_write")))
 
 
-def cost(usage: dict[str, Any] | None) -> str:
+def cost(usage: Mapping[str, Any] | None) -> str:
     """In the currency of the model's price list."""
     spent = (usage or {}).get("cost") or 0.0
     return f"{spent:.4f}" if 0 < spent < 0.1 else f"{spent:.2f}"

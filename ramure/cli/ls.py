@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,10 @@ from ramure.cli.common import age, as_json, clock, cost, json_option, note, toke
 from ramure.cli.doing import DOING, doing_cells
 from ramure.cli.text import one_line, state, table
 from ramure.runtime.control.blocking import ask_each
+
+if TYPE_CHECKING:
+    from ramure.cli.documents import Ls, Silent
+    from ramure.runtime.status_data import EndedRun, RunSummary
 
 __all__ = ["command"]
 
@@ -30,29 +34,32 @@ __all__ = ["command"]
 def command(ended_too: bool, most: int, json_wanted: bool) -> None:
     """The live runs, with their agents and what these are doing."""
     answers, failures = ask_each("summary")
-    runs = sorted(answers.values(), key=lambda run: run["started_at"])
-    silent = [{"execution_id": run, "error": str(error)} for run, error in sorted(failures.items())]
+    runs: list[RunSummary] = sorted(answers.values(), key=lambda run: run["started_at"])
+    silent: list[Silent] = [{"execution_id": run, "error": str(error)} for run, error in sorted(failures.items())]
     ended = _ended(most, {*answers, *failures}) if ended_too else None
     if json_wanted:
-        as_json("ls", {"runs": runs, "silent": silent} | ({"ended": ended} if ended is not None else {}))
+        listed: Ls = {"runs": runs, "silent": silent}
+        if ended is not None:
+            listed["ended"] = ended
+        as_json("ls", listed)
         return
     if runs:
         click.echo(_live(runs, time.time()))
     for run in runs:
         for alarm in run.get("alarms", ()):
             note(f"{run['execution_id']}: {alarm}")
-    for run in silent:
-        click.echo(f"{click.style('ramure:', fg='yellow')} {run['error']}", err=True)
+    for each in silent:
+        click.echo(f"{click.style('ramure:', fg='yellow')} {each['error']}", err=True)
     if not runs and not silent:
         click.echo("no run is live")
-    for run in ended or []:
-        if run["passed_over"]:
-            note(f"{run['execution_id']}: {run['passed_over']}")
+    for over in ended or []:
+        if over["passed_over"]:
+            note(f"{over['execution_id']}: {over['passed_over']}")
     if ended is not None:
         click.echo("\n" + (_table(ended) if ended else "no run has ended yet"))
 
 
-def _live(runs: list[dict[str, Any]], now: float) -> str:
+def _live(runs: list[RunSummary], now: float) -> str:
     rows: list[list[Any]] = []
     for run in runs:
         its_own = [
@@ -71,14 +78,14 @@ def _live(runs: list[dict[str, Any]], now: float) -> str:
     )
 
 
-def _ended(most: int, live: set[str]) -> list[dict[str, Any]]:
+def _ended(most: int, live: set[str]) -> list[EndedRun]:
     from ramure.runtime.log_reader import outline, run_directories
 
     directories = [path for path in run_directories() if path.name not in live][:most]
     return [outline(path) for path in directories]
 
 
-def _table(ended: list[dict[str, Any]]) -> str:
+def _table(ended: list[EndedRun]) -> str:
     rows = [
         [
             run["execution_id"],

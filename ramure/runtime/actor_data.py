@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ActorDetails", "ActorRow", "Child", "Neighbour", "Specification", "Supervision", "TraceRecord"]
+__all__ = ["ActorDetails", "ActorRow", "BusyActor", "Child", "Neighbour", "Specification", "Supervision", "TraceRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,16 @@ class ActorRow:
     """Messages that wait."""
     restarts: int
     """How often its supervisor has started it again; of an agent, its session."""
+
+
+@dataclass(frozen=True, slots=True)
+class BusyActor(ActorRow):
+    """An actor, and how much it does."""
+
+    busy: float
+    """The share of a core that its handlers used."""
+    handled_per_second: float
+    """Messages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ramure.agents.builtin import WORKDIR, Peer
 from ramure.agents.requests import AddPeer
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["connect_agents"]
 
 
-def connect_agents(caller: ProcessRecord, one: AgentRecord, other: AgentRecord, direction: str, files: str) -> Eager:
+def connect_agents(
+    caller: ProcessRecord, one: AgentRecord, other: AgentRecord, direction: Literal["both", "forward"], files: str
+) -> Eager:
     """Let ``one`` reach ``other``, or both each other. It fails with ToolExists or AgentDied."""
     system = caller.run.system
     act = Eager(system, caller, "connect()")

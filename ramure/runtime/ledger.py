@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.agents.requests import Usage
 from ramure.exits import format_exit
@@ -25,7 +25,7 @@ class Connection:
 
     one: AgentRecord
     other: AgentRecord
-    direction: str
+    direction: Literal["both", "forward"]
     files: str
 
 

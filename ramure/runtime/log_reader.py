@@ -6,12 +6,15 @@ import contextlib
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ramure.files import open_ours
 from ramure.home import ramure_home
 from ramure.runtime.log_entries import LONGEST, Entry, Passed, number, parse
 from ramure.runtime.log_files import entries, parts
+
+if TYPE_CHECKING:
+    from ramure.runtime.status_data import EndedRun, TokenUsage
 
 __all__ = ["RUN_LOG", "LogTail", "RunLogs", "agents_of", "logs", "outline", "run_directories"]
 
@@ -160,7 +163,7 @@ def _at(entry: Entry) -> float:
 OUTCOMES: Final = ("done", "failed", "cancelled")
 
 
-def outline(directory: Path) -> dict[str, Any]:
+def outline(directory: Path) -> EndedRun:
     """A run that is not live, for ``ramure ls --all``: outcome, duration, tokens, cost. The outcome of one that never
     said that it ended (it was killed) is ``died``. ``passed_over`` says what in its logs could not be read, or None."""
     run_log = directory / RUN_LOG
@@ -214,8 +217,8 @@ _REPORTED: Final = {"input": "input", "output": "output", "cacheRead": "cache_re
 _OURS: Final = tuple(_REPORTED.values())
 
 
-def _usage_in_logs(directory: Path, passed: Passed) -> dict[str, Any]:
-    total: dict[str, Any] = {**dict.fromkeys(_OURS, 0), "cost": 0.0}
+def _usage_in_logs(directory: Path, passed: Passed) -> TokenUsage:
+    total: Any = {**dict.fromkeys(_OURS, 0), "cost": 0.0}
     for name, path in logs(directory).items():
         for entry in entries(path, passed):
             data = entry.get("data")
@@ -228,16 +231,20 @@ def _usage_in_logs(directory: Path, passed: Passed) -> dict[str, Any]:
                 renamed["cost"] = cost.get("total") if isinstance(cost, dict) else None
             for kind, amount in _usage(renamed, passed).items():
                 total[kind] += amount
-    return total
+    counted: TokenUsage = total
+    return counted
 
 
-def _usage(reported: object, passed: Passed) -> dict[str, Any]:
+def _usage(reported: object, passed: Passed) -> TokenUsage:
     """Tokens and cost. What is no amount counts as nothing, and is passed over."""
     given = reported if isinstance(reported, dict) else {}
     amounts: dict[str, Any] = {kind: _amount(given.get(kind)) for kind in (*_OURS, "cost")}
     if not isinstance(reported, dict) or None in amounts.values():
         passed.lines += 1
-    return {kind: (amount or 0.0) if kind == "cost" else int(amount or 0) for kind, amount in amounts.items()}
+    tokens = {kind: int(amounts[kind] or 0) for kind in _OURS}
+    used: Any = {**tokens, "cost": amounts["cost"] or 0.0}
+    counted: TokenUsage = used
+    return counted
 
 
 def _amount(value: object) -> float | None:

@@ -14,8 +14,19 @@ from ramure.masking import masked
 
 if TYPE_CHECKING:
     from ramure.agents.agent import AgentActor, State
+    from ramure.agents.requests import Usage
     from ramure.runtime.record import AgentRecord, MachineRecord, ProcessRecord
     from ramure.runtime.run import Run
+    from ramure.runtime.status_data import (
+        AgentStatus,
+        BriefAgent,
+        MachineStatus,
+        ProcessStatus,
+        RunEvent,
+        RunStatus,
+        RunSummary,
+        TokenUsage,
+    )
 
 __all__ = ["agent_actor", "agent_state", "at_work", "machine_of", "run_status", "run_summary"]
 
@@ -26,7 +37,7 @@ LONGEST: Final = 200
 """Characters of what an agent does."""
 
 
-def run_summary(run: Run) -> dict[str, Any]:
+def run_summary(run: Run) -> RunSummary:
     """The run and its agents' states: as much as a list of many runs shows of each."""
     return {
         "execution_id": run.execution_id,
@@ -37,12 +48,12 @@ def run_summary(run: Run) -> dict[str, Any]:
         "paused": run.ledger.paused,
         "alarms": run.alarms.as_text() if run.alarms is not None else [],
         "log_dir": str(run.paths.logs),
-        "usage": run.usage.totals(),
+        "usage": _usage(run.usage),
         "agents": [_brief(record) for record in run.agents.values()],
     }
 
 
-def run_status(run: Run) -> dict[str, Any]:
+def run_status(run: Run) -> RunStatus:
     """The run, and what is in it now."""
     machines = {record.ref: record.name for record in run.ledger.machines.values()}
     processes = list(run.processes.values())
@@ -62,7 +73,17 @@ def run_status(run: Run) -> dict[str, Any]:
     }
 
 
-def _process(record: ProcessRecord) -> dict[str, Any]:
+def _usage(usage: Usage) -> TokenUsage:
+    return {
+        "input": usage.input,
+        "output": usage.output,
+        "cache_read": usage.cache_read,
+        "cache_write": usage.cache_write,
+        "cost": usage.cost,
+    }
+
+
+def _process(record: ProcessRecord) -> ProcessStatus:
     return {
         "path": record.path,
         "name": record.name,
@@ -73,7 +94,7 @@ def _process(record: ProcessRecord) -> dict[str, Any]:
     }
 
 
-def _machine(record: MachineRecord) -> dict[str, Any]:
+def _machine(record: MachineRecord) -> MachineStatus:
     machine = machine_of(record)
     image = record.image.describe() if hasattr(record.image, "describe") else None
     return {
@@ -90,7 +111,7 @@ def machine_of(record: MachineRecord) -> Any:
     return None if actor is None else actor.machine
 
 
-def _brief(record: AgentRecord) -> dict[str, Any]:
+def _brief(record: AgentRecord) -> BriefAgent:
     actor = agent_actor(record)
     doing, since = _doing(record, actor)
     return {
@@ -148,7 +169,7 @@ def _shown(text: str) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
-def _agent(record: AgentRecord, machines: Mapping[Ref[Any], str]) -> dict[str, Any]:
+def _agent(record: AgentRecord, machines: Mapping[Ref[Any], str]) -> AgentStatus:
     actor = agent_actor(record)
     return {
         **_brief(record),
@@ -157,11 +178,11 @@ def _agent(record: AgentRecord, machines: Mapping[Ref[Any], str]) -> dict[str, A
         "machine": machines.get(record.machine) if record.machine is not None else None,
         "model": actor.options.model if actor else None,
         "restarts": actor.restarts if actor else 0,
-        "usage": record.usage.totals(),
+        "usage": _usage(record.usage),
     }
 
 
-def _event(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _event(entry: Mapping[str, Any]) -> RunEvent:
     """An entry of the run's log, its values cut to a line."""
     shown = {key: _line(value) for key, value in entry.items() if key not in ("ts", "type") and value is not None}
     return {"ts": entry["ts"], "type": entry["type"], "data": shown}

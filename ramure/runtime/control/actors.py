@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors import Call, Ref, inspection
@@ -16,10 +16,13 @@ from ramure.agents.agent import AgentActor
 from ramure.errors import UsageError
 from ramure.executor import in_thread
 from ramure.exits import KILL, KILLED, format_exit
+from ramure.runtime.actor_data import ActorDetails, TraceRecord
 from ramure.runtime.actor_views import actor_details, actor_rows, place_of, trace_record
+from ramure.runtime.control.answers import ByHand, Killed, Restarted, Resumed, TopView, TreeView, as_plain
 from ramure.runtime.control.methods import Dropped, Feed, method, stream
-from ramure.runtime.control.top import TopView
+from ramure.runtime.control.top import TopWatch
 from ramure.runtime.logs import GATHER
+from ramure.runtime.story import Story
 from ramure.runtime.story_log import read_story
 from ramure.supervisors.inspection import child_views
 
@@ -51,10 +54,10 @@ class ActorMethods:
     # -- looking --------------------------------------------------------------------------------------------------
 
     @method
-    def tree(self) -> dict[str, Any]:
+    def tree(self) -> TreeView:
         """Every actor, each followed by those below it."""
         rows = actor_rows(self._run.system)
-        return {"execution_id": self._run.execution_id, "at": self._now(), "actors": [asdict(row) for row in rows]}
+        return {"execution_id": self._run.execution_id, "at": self._now(), "actors": [as_plain(row) for row in rows]}
 
     @method
     def actor_names(self) -> list[str]:
@@ -62,7 +65,7 @@ class ActorMethods:
         return sorted({label_of(ref) for ref in self._run.system.actors()})
 
     @method
-    async def inspect(self, actor: str, record: bool | None = None, patience: float = 0.5) -> dict[str, Any]:
+    async def inspect(self, actor: str, record: bool | None = None, patience: float = 0.5) -> ActorDetails:
         """One actor. ``record`` switches the recording of its last messages and its statistics on or off;
         ``patience`` is how many seconds its own state is waited for."""
         ref = find_one(self._run.system, actor)
@@ -70,12 +73,12 @@ class ActorMethods:
             inspection.record(ref, record)
         made = self._run.agents.get(label_of(ref))
         events = made.stream if made is not None and made.ref is ref else None
-        return asdict(await actor_details(self._run.system, ref, patience=min(patience, PATIENCE), stream=events))
+        return as_plain(await actor_details(self._run.system, ref, patience=min(patience, PATIENCE), stream=events))
 
     @stream
     async def trace(
         self, actor: str, show: list[TraceKind] | None = None, limit: int | None = None
-    ) -> AsyncIterator[list[dict[str, Any]] | Dropped]:
+    ) -> AsyncIterator[list[TraceRecord] | Dropped]:
         """What happens to the actors that fit, and to those that take their places, from now on: lists of events.
 
         ``show``: ``messages`` as they arrive, ``calls``: requests and their answers, ``signals``: exit signals, starts and
@@ -90,7 +93,7 @@ class ActorMethods:
         fits = selector(system, actor)
         with system.trace(fits, kinds=_kinds(wanted), callback=lambda event: _put(feed, event, wanted)):
             yield []  # it is on: whoever waits for that can go on
-            together: list[dict[str, Any]] = []
+            together: list[TraceRecord] = []
             async for event in feed:
                 if isinstance(event, Dropped):
                     if together:
@@ -98,7 +101,7 @@ class ActorMethods:
                         together = []
                     yield event
                     continue
-                together.append(asdict(trace_record(system, event)))
+                together.append(as_plain(trace_record(system, event)))
                 left -= 1
                 if left == 0 or len(together) >= TOGETHER or not feed.waiting:
                     yield together
@@ -107,10 +110,10 @@ class ActorMethods:
                     return
 
     @stream
-    async def top(self, every: float = 1.0, most: int = 20) -> AsyncIterator[dict[str, Any]]:
+    async def top(self, every: float = 1.0, most: int = 20) -> AsyncIterator[TopView]:
         """Every so many seconds: the busiest actors, the longest mailboxes, the agents that use most tokens."""
         most = max(1, min(most, 1000))
-        view = TopView(self._run, most)
+        view = TopWatch(self._run, most)
         async with Sampler(self._run.system, most) as sampler:
             await asyncio.sleep(0.25)
             sampler.take()  # from now on the busiest are metered
@@ -119,7 +122,7 @@ class ActorMethods:
                 yield view.fields(sampler.take())
 
     @method
-    async def why(self, actor: str) -> dict[str, Any]:
+    async def why(self, actor: str) -> Story:
         """The story of the deaths and restarts of an agent or an actor, from the logs."""
         system = self._run.system
         found = find(system, actor)
@@ -132,7 +135,7 @@ class ActorMethods:
         if (alarms := self._run.alarms) is not None and alarms.standing:  # the logs may have no room for them
             held = f"{subject} is held up by a full disk: {'; '.join(map(str, alarms.standing.values()))}"
             story = replace(story, headline=held)
-        return asdict(story)
+        return as_plain(story)
 
     def _is_process(self, name: str) -> bool:
         """True for the name of processes, without a number: the logs tell of all of that name together."""
@@ -141,7 +144,7 @@ class ActorMethods:
     # -- acting ---------------------------------------------------------------------------------------------------
 
     @method
-    async def kill(self, actor: str, reason: str | None = None) -> dict[str, Any]:
+    async def kill(self, actor: str, reason: str | None = None) -> Killed:
         """End an actor at once, as Erlang's ``exit(Pid, kill)``: it cannot refuse. ``shutdown`` and ``normal`` let it
         end in order; any other ``reason`` is what it ends with."""
         ref = find_one(self._run.system, actor)
@@ -154,14 +157,14 @@ class ActorMethods:
         return {**told, "ended": ended, "reason": format_exit(ref._cell.reason) if ended else None, "then": then}
 
     @method
-    async def suspend(self, actor: str) -> dict[str, Any]:
+    async def suspend(self, actor: str) -> ByHand:
         """Have an actor handle no messages until it is resumed; they wait."""
         ref = find_one(self._run.system, actor)
         await inspection.suspend(ref, timeout=PATIENCE)
         return self._by_hand("suspend", ref, None)
 
     @method
-    async def resume_actor(self, actor: str) -> dict[str, Any]:
+    async def resume_actor(self, actor: str) -> Resumed:
         """Undo :meth:`suspend`."""
         ref = find_one(self._run.system, actor)
         was = ref._cell.state == "suspended"
@@ -169,7 +172,7 @@ class ActorMethods:
         return {**self._by_hand("resume", ref, None), "was_suspended": was}
 
     @method
-    async def restart(self, actor: str) -> dict[str, Any]:
+    async def restart(self, actor: str) -> Restarted:
         """Have an actor's supervisor stop it and start it again; of an agent, its pi, with its conversation. Not
         counted in the restart intensity."""
         named = find_one(self._run.system, actor)
@@ -185,9 +188,9 @@ class ActorMethods:
         new = await _successor(supervisor, ref, child.key)
         return {**told, "old": ref.id, "new": new.id if new is not None else None}
 
-    def _by_hand(self, command: str, ref: Ref[Any], reason: str | None) -> dict[str, Any]:
+    def _by_hand(self, command: str, ref: Ref[Any], reason: str | None) -> ByHand:
         """Note what somebody does, for ``why``."""
-        told = {"actor": label_of(ref), "path": path_of(ref), "id": ref.id}
+        told: ByHand = {"actor": label_of(ref), "path": path_of(ref), "id": ref.id}
         self._run.log("operator", {"command": command, **told, "reason": reason})
         return told
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import shlex
@@ -13,6 +12,7 @@ from ramure.agents.requests import Interrupt, Pause, Say, Unpause
 from ramure.errors import ActorDied, AskTimeout
 from ramure.machines.base import AGENT
 from ramure.machines.local import LocalMachine
+from ramure.runtime.control.answers import Hello, Output, Sent, Terminal, as_plain
 from ramure.runtime.control.errors import BadRequest, NoAnswer, NoSuchAgent, NoSuchProcess
 from ramure.runtime.control.flow import PIECE
 from ramure.runtime.control.methods import Window, method, stream
@@ -20,6 +20,8 @@ from ramure.runtime.control.values import opened
 from ramure.runtime.control.wire import PROTOCOL
 from ramure.runtime.messages import CallEndpoint, Cancel
 from ramure.runtime.status import agent_actor, machine_of, run_status, run_summary
+from ramure.runtime.status_data import RunStatus, RunSummary
+from ramure.types import ExecResult
 
 if TYPE_CHECKING:
     from ramure.actors import Ref
@@ -43,24 +45,24 @@ class RunMethods:
     # -- looking --------------------------------------------------------------------------------------------------
 
     @method
-    def hello(self) -> dict[str, Any]:
+    def hello(self) -> Hello:
         """Who this is, and which protocol it speaks."""
         return {"protocol": PROTOCOL, "execution_id": self._run.execution_id, "pid": os.getpid()}
 
     @method
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> RunSummary:
         """The run in a few lines, for ``ramure ls``."""
         return run_summary(self._run)
 
     @method
-    def status(self) -> dict[str, Any]:
+    def status(self) -> RunStatus:
         """The run, and all that is in it."""
         return run_status(self._run)
 
     # -- agents ---------------------------------------------------------------------------------------------------
 
     @method
-    async def send(self, agent: str, text: str, how: Literal["steer", "queue"] = "steer") -> dict[str, Any]:
+    async def send(self, agent: str, text: str, how: Literal["steer", "queue"] = "steer") -> Sent:
         """Send an agent a message. Answered with its seq when it is in the agent's log."""
         seq = await self._agent(agent).ask(Say(text, how, "person"), timeout=None)
         return {"seq": seq}
@@ -71,18 +73,18 @@ class RunMethods:
         await self._agent(agent).ask(Interrupt(), timeout=None)
 
     @method
-    async def exec(self, agent: str, command: str, user: str = AGENT, limit: float | None = None) -> dict[str, Any]:
+    async def exec(self, agent: str, command: str, user: str = AGENT, limit: float | None = None) -> ExecResult:
         """Run a shell command on an agent's machine, or on the machine named: ``stdout``, ``stderr``, ``exit_code``.
 
         Not through the machine's actor: a client that leaves or cancels ends the command too.
         """
         result = await self._machine(agent).exec(command, user=user, timeout=limit)
-        return dataclasses.asdict(result)
+        return as_plain(result)
 
     @stream
     async def exec_stream(
         self, agent: str, command: str, user: str = AGENT, limit: float | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncIterator[Output]:
         """As ``exec``, with the output as it comes: first ``number``; then ``source`` (``stdout`` or ``stderr``) with
         ``data``, its bytes; at last ``exit_code``. The client tells what it has taken by ``exec_taken``; one that does
         not read holds the command up."""
@@ -96,6 +98,7 @@ class RunMethods:
                         piece = chunk.data[at : at + PIECE]
                         await window.send(len(piece))
                         yield {"source": chunk.source, "data": piece}
+            assert output.exit_code is not None  # the iteration is over
             yield {"exit_code": output.exit_code}
         finally:
             del self._windows[number]
@@ -108,7 +111,7 @@ class RunMethods:
             window.taken(items)
 
     @method
-    async def screen(self, agent: str, read_only: bool = False) -> dict[str, Any]:
+    async def screen(self, agent: str, read_only: bool = False) -> Terminal:
         """What to run in a terminal on this host to see an agent's: ``argv``, ``env``, ``cwd``."""
         record, quarters = self._quarters(agent)
         machine, more = quarters.machine, ["-r"] if read_only else []
@@ -119,7 +122,7 @@ class RunMethods:
         return _terminal(machine.terminal([*room.tmux.attach_command(record.address), *more]))
 
     @method
-    async def shell(self, agent: str) -> dict[str, Any]:
+    async def shell(self, agent: str) -> Terminal:
         """What to run in a terminal on this host for a shell on an agent's machine, or on the machine named."""
         machine = self._machine(agent)
         if isinstance(machine, LocalMachine) and machine.here:
@@ -236,7 +239,7 @@ class RunMethods:
                 record.ref.tell(Cancel("shutdown"))
 
 
-def _terminal(argv: list[str], env: Mapping[str, str] | None = None, cwd: str | None = None) -> dict[str, Any]:
+def _terminal(argv: list[str], env: Mapping[str, str] | None = None, cwd: str | None = None) -> Terminal:
     return {"argv": argv, "env": dict(env or {}), "cwd": cwd}
 
 

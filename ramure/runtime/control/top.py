@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from ramure.agents.work import AT_WORK
+from ramure.runtime.actor_data import BusyActor
 from ramure.runtime.actor_views import actor_rows
+from ramure.runtime.control.answers import TopAgent, TopView, as_plain
 from ramure.runtime.status import agent_actor, agent_state
 
 if TYPE_CHECKING:
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
     from ramure.runtime.record import AgentRecord
     from ramure.runtime.run import Run
 
-__all__ = ["TopView"]
+__all__ = ["TopWatch"]
 
 
-class TopView:
+class TopWatch:
     """Turns samples into what is shown, ``most`` of each sort."""
 
     def __init__(self, run: Run, most: int) -> None:
@@ -28,20 +30,20 @@ class TopView:
         self._most = most
         self._at, self._worked = self._look()
 
-    def fields(self, sample: Sample) -> dict[str, Any]:
+    def fields(self, sample: Sample) -> TopView:
         """As plain data. On the system's loop."""
         rows = actor_rows(self._run.system)
         by_id = {row.id: row for row in rows}
         agents = self._agents()
         work = {number: (done.busy, done.handled) for number, done in sample.work.items()}
         for agent in agents:  # its model works: to the kernel, its actor only waits
-            if agent["busy"]:
-                share, handled = work.get(agent["id"], (0.0, 0.0))
-                work[agent["id"]] = max(share, agent["busy"]), handled
+            if agent["busy"] and (number := agent["id"]) is not None:
+                share, handled = work.get(number, (0.0, 0.0))
+                work[number] = max(share, agent["busy"]), handled
         works = {agent["id"] for agent in agents if agent["state"] in AT_WORK}
         busiest = sorted(work.items(), key=lambda item: (-item[1][0], -item[1][1], item[0]))
         longest = sorted((row for row in rows if row.mailbox), key=lambda row: -row.mailbox)
-        agents.sort(key=lambda agent: (-float(agent["tokens_per_minute"]), -int(agent["tokens"])))
+        agents.sort(key=lambda agent: (-agent["tokens_per_minute"], -agent["tokens"]))
         return {
             "execution_id": self._run.execution_id,
             "at": self._run.system.clock.wall(),
@@ -50,15 +52,15 @@ class TopView:
             "actors": len(rows),
             "waiting": sum(row.mailbox for row in rows),
             "busiest": [
-                {**_row(by_id[number], works), "busy": share, "handled_per_second": handled}
+                as_plain(BusyActor(**asdict(_row(by_id[number], works)), busy=share, handled_per_second=handled))
                 for number, (share, handled) in busiest[: self._most]
                 if number in by_id
             ],
-            "longest_mailboxes": [asdict(row) for row in longest[: self._most]],
+            "longest_mailboxes": [as_plain(row) for row in longest[: self._most]],
             "agents": agents[: self._most],
         }
 
-    def _agents(self) -> list[dict[str, Any]]:
+    def _agents(self) -> list[TopAgent]:
         before, worked = self._at, self._worked
         self._at, self._worked = self._look()
         seconds = max(self._at - before, 1e-6)
@@ -70,7 +72,7 @@ class TopView:
         actors = map(agent_actor, self._run.agents.values())
         return now, {actor: actor.work.worked(now) for actor in actors if actor is not None}
 
-    def _agent(self, record: AgentRecord, before: dict[AgentActor, float], seconds: float) -> dict[str, Any]:
+    def _agent(self, record: AgentRecord, before: dict[AgentActor, float], seconds: float) -> TopAgent:
         actor = agent_actor(record)
         worked = self._worked[actor] - before.get(actor, 0.0) if actor is not None else 0.0
         return {
@@ -84,6 +86,6 @@ class TopView:
         }
 
 
-def _row(row: ActorRow, works: Container[int]) -> dict[str, Any]:
+def _row(row: ActorRow, works: Container[int | None]) -> ActorRow:
     """An agent that works is busy, also while its actor waits."""
-    return {**asdict(row), "state": "busy"} if row.id in works and row.state == "idle" else asdict(row)
+    return replace(row, state="busy") if row.id in works and row.state == "idle" else row
