@@ -9,10 +9,12 @@ Pydantic is imported when the first :class:`Fields` is used.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 from ramure.agents.misfits import first_misfit, path_text
 from ramure.agents.shapes import from_javascript, holds_rounded, is_json, misfit, says_more, whole
@@ -225,15 +227,21 @@ class Fields:
                 refused = error
         if found is not NONE:
             return found
+        assert refused is not None
+        return self._from_words(name, text, as_json, refused)
+
+    def _from_words(self, name: str, text: str, as_json: Any, refused: InvalidArguments) -> Any:
+        """What pydantic makes of a text that is no JSON for the value, without what nobody means. Raises ``refused``."""
         from pydantic import ValidationError
 
-        assert refused is not None
         try:
             found = self._adapter(name).validate_strings({name: text})[name]
         except ValidationError:
             raise refused from None
-        if isinstance(as_json, int | float) and not isinstance(found, int | float):
+        if isinstance(as_json, int | float) and isinstance(found, dt.date | dt.time | dt.timedelta):
             raise refused  # pydantic takes 2024 for a time: 33 minutes and 44 seconds after 1970
+        if isinstance(found, float) and not math.isfinite(found):
+            raise refused  # "nan", "inf" and 1e999 are no numbers that a tool would take
         return found
 
     def _check_names(self, values: Mapping[str, Any]) -> None:
@@ -326,12 +334,17 @@ def _first_line(error: BaseException) -> str:
 
 def _read_json(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         return NONE
 
 
-def _no_constant(name: str) -> Any:
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_constant(text)
+
+
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 

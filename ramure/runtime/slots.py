@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from ramure.agents.requests import Usage
 from ramure.errors import ActorDied, UsageError
 from ramure.runtime.errors import ProcessEnded
 from ramure.runtime.messages import CallEndpoint
@@ -60,6 +61,8 @@ class Slot:
     record: ProcessRecord | None = None
     outcome: Outcome | None = None
     incarnations: int = 0
+    spent: Usage = field(default_factory=Usage)
+    """What the processes before the present one have used."""
     attachments: list[Attachment] = field(default_factory=list)
     """What is to be shown the endpoints of each process in this place."""
     queued: bool = False
@@ -83,6 +86,14 @@ class Slot:
     def is_between(self) -> bool:
         """True while no process runs here, and one will, whatever others do."""
         return self.outcome is None and not self.queued and (self.record is None or self.record.outcome is not None)
+
+    def usage(self) -> Usage:
+        """What all processes in this place have used so far."""
+        total = Usage()
+        total.take(self.spent)
+        if self.record is not None:
+            total.take(self.record.usage())
+        return total
 
     async def ended(self) -> Outcome:
         """Return how its last process ended, when there will be no other."""

@@ -254,6 +254,8 @@ class Tree:
             raise ProcessEnded(self.record.label, f"starting {child.id!r}")
         function, run = child.function, self.record.run
         record = run.new_process(function.name, self.record, function.image, on_idle=function.on_idle)
+        if slot.record is not None:
+            slot.spent.take(slot.record.usage())
         slot.record = record
         record.retrieved = True  # how it ends is the tree's affair
         slot.incarnations += 1

@@ -24,6 +24,7 @@ from ramure.runtime.supervision import Tree, TreePlan, run_tree, tells_failure
 from ramure.supervisors import Flags
 
 if TYPE_CHECKING:
+    from ramure.agents.requests import Usage
     from ramure.runtime.record import ProcessRecord
     from ramure.supervisors import Backoff
     from ramure.supervisors.spec import Restart, RestartIf
@@ -294,6 +295,11 @@ class ChildHandle(Generic[R]):
     def restarts(self) -> int:
         """How often it was started again."""
         return max(0, self._slot.incarnations - 1)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and cost so far, of all processes that have run here, and of those below them, by model too."""
+        return self._slot.usage()
 
     @property
     def ended(self) -> bool:

@@ -35,9 +35,27 @@ def test_a_value_is_taken_for_what_the_endpoint_wants(shell: Shell, words: list[
 
 
 @pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("at=1700000000", "at: must be a date and time such as 2024-05-31T10:00:00Z, not a number (1700000000)"),
+        ("at=1700000000.5", "at: must be a date and time such as 2024-05-31T10:00:00Z, not a number (1700000000.5)"),
+        ("took=90", "took: must be a duration such as PT1H30M or P2D, not a number (90)"),
+        ("price=nan", "price: must be a finite number, not a text ('nan')"),
+        ("share=nan", "share: must be a number, not a text ('nan')"),
+        ("share=1e999", "share: must be a number, not a text ('1e999')"),
+    ],
+)
+def test_what_a_library_would_take_for_something_is_refused(shell: Shell, word: str, why: str) -> None:
+    said = shell("call", "measure", word)
+    assert said.code == 2
+    assert f"endpoint 'measure' of the process main#1: {why}; it takes measure(at: " in said.err
+
+
+@pytest.mark.parametrize(
     ("words", "why"),
     [
         (["approve=maybe"], "approve: must be true or false, not a text ('maybe')"),
+        (["approve=2"], "approve: must be true or false, not a number (2)"),
         (["approve=no", "n=abc"], "n: must be a whole number, not a text ('abc')"),
         (["approve=no", "by=2024"], "by: must be a date such as 2024-05-31, not a number (2024)"),
         (["approve=no", "by=soon"], "by: must be a date such as 2024-05-31, not a text ('soon')"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from decimal import Decimal
 
 from ramure import agent_process, current_runtime, expose, wait
 
@@ -13,6 +14,15 @@ async def main() -> None:
     @expose
     def decide(approve: bool, urgent: bool = False, n: int = 0, spec: str = "", by: dt.date | None = None) -> str:
         return repr((approve, urgent, n, spec, by and by.isoformat()))
+
+    @expose
+    def measure(
+        at: dt.datetime | None = None,
+        took: dt.timedelta | None = None,
+        price: Decimal | None = None,
+        share: float = 0.0,
+    ) -> str:
+        return repr((at and at.isoformat(), took, price, share))
 
     print("run", current_runtime().execution_id, flush=True)
     await wait()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ramure import Usage, agent, agent_process, current_runtime, emit, spawn, wait
+from ramure import Usage, agent, agent_process, child, current_runtime, emit, spawn, supervise, wait
 from ramure.agents.requests import MOST_MODELS
 from ramure.testing import Conversation, InProcessHarness, virtual_time
 from ramure.testing import Usage as Tokens
@@ -62,6 +62,35 @@ async def test_it_is_summed_up_the_tree_while_agents_and_processes_live_and_afte
     assert name.count("/") == 1
     assert by_model.totals() == of_run.totals()
     harness.check()
+
+
+@virtual_time()
+async def test_the_place_of_a_child_sums_all_its_lives() -> None:
+    harness = InProcessHarness(model)
+    lives: list[str] = []
+
+    @agent_process
+    async def task(text: str) -> None:
+        lives.append(text)
+        worker = await agent("worker")
+        await worker.ask(text)
+        if lives.count("use 3") == 1:
+            raise ConnectionError("not yet")
+
+    @agent_process(image=harness.image)
+    async def main() -> tuple[Usage, Usage, Usage]:
+        tree = await supervise(child(task, "use 3", id="it"))
+        await tree["it"].events.listen_for("restarted")
+        other = await tree.add(child(task, "use 1", id="other"))
+        await tree
+        return tree["it"].usage, other.usage, tree.usage
+
+    of_it, of_other, of_tree = await main()
+    assert (of_it.output, of_it.input) == (6, 20)
+    assert of_other.output == 1
+    assert (of_tree.output, of_tree.input) == (7, 30)
+    ((_, by_model),) = of_it.by_model.items()
+    assert by_model.totals() == of_it.totals()
 
 
 def test_models_are_counted_apart_up_to_a_limit_since_their_names_come_from_machines() -> None:
