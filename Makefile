@@ -68,7 +68,7 @@ lowest: $(VENV)/.stamp  ## a fast part of the tests on the lowest versions of ea
 
 edges: $(VENV)/.stamp  ## random trials of what must not touch what is yours: git, mounts, daemons (N=3: three times as many)
 	@tools/need.sh tmux ps git sshd ssh bwrap
-	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/edges tests/e2e/test_stalled.py \
+	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest -n 2 --dist worksteal tests/edges tests/docs/test_types.py tests/e2e/test_answers.py tests/e2e/test_stalled.py \
 		tests/chaos/test_table.py tests/testing/test_harness_conformance.py $(PYTEST_ARGS)
 
 hostile: $(VENV)/.stamp  ## attacks from each position, also the slow ones: tests/hostile/README.md lists them (N=: size of the fuzz)

@@ -6,6 +6,7 @@ import pytest
 
 from ramure.agents.toolchain import Toolchain
 from ramure.testing.leaks import LeakCheck
+from tests.conftest import lend_toolchain
 from tests.e2e.kit import Stage
 
 
@@ -27,3 +28,11 @@ def any_stage(
 ) -> Stage:
     """With the newest pi, and again with the oldest."""
     return Stage(toolchain if request.param == "newest" else toolchain_074, leak_check)
+
+
+@pytest.fixture(params=["newest", "0.74.2"])
+def any_home(
+    request: pytest.FixtureRequest, toolchain: Toolchain, toolchain_074: Toolchain, leak_check: LeakCheck
+) -> None:
+    """The test's own ``RAMURE_HOME``, with the newest pi set up in it, and again with the oldest."""
+    lend_toolchain(toolchain if request.param == "newest" else toolchain_074, leak_check.home)

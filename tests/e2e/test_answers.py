@@ -1,4 +1,5 @@
-"""``agent.ask(text, result=T)`` on real pi: a wrong answer comes back to the model, the right one to the program."""
+"""``agent.ask(text, result=T)`` on real pi: a wrong answer comes back to the model, the right one to the program. With the
+newest pi and the oldest supported one; all types in ``make edges``."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from ramure import AnswerRefused, LocalImage, agent, agent_process
 from ramure.testing import ScriptedModel, Text, ToolCall
 from tests.scale import SOAK
 
-pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(180), pytest.mark.usefixtures("any_home")]
 
 
 class Color(enum.Enum):
@@ -76,7 +77,7 @@ TABLE: list[tuple[Any, Any, Any, Any, str]] = [
 
 @pytest.mark.parametrize("row", TABLE if SOAK else TABLE[:2], ids=lambda row: str(row[0]))
 async def test_a_wrong_answer_comes_back_and_the_right_one_is_of_the_type(
-    row: tuple[Any, Any, Any, Any, str], ramure_home: Path, tmp_path: Path
+    row: tuple[Any, Any, Any, Any, str], tmp_path: Path
 ) -> None:
     wanted, wrong, right, value, told = row
     turns = [ToolCall("answer", {"result": wrong}), ToolCall("answer", {"result": right}), Text("That is it.")]
@@ -95,7 +96,7 @@ async def test_a_wrong_answer_comes_back_and_the_right_one_is_of_the_type(
     assert results[1] == "Recorded."
 
 
-async def test_a_model_that_never_gets_it_right_ends_with_an_error(ramure_home: Path, tmp_path: Path) -> None:
+async def test_a_model_that_never_gets_it_right_ends_with_an_error(tmp_path: Path) -> None:
     """pi itself refuses the calls; after the limit the run of the model is ended, and the agent answers on."""
     asked: list[str] = []
 

@@ -16,19 +16,9 @@ import pydantic
 import pytest
 
 from ramure import LocalImage, agent, agent_process
-from ramure.agents.toolchain import Toolchain
 from ramure.testing import ScriptedModel, Text, ToolCall
-from ramure.testing.leaks import LeakCheck
-from tests.conftest import lend_toolchain
 
-pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(params=["newest", "0.74.2"], autouse=True)
-def _home(
-    request: pytest.FixtureRequest, toolchain: Toolchain, toolchain_074: Toolchain, leak_check: LeakCheck
-) -> None:
-    lend_toolchain(toolchain if request.param == "newest" else toolchain_074, leak_check.home)
+pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(180), pytest.mark.usefixtures("any_home")]
 
 
 PIXEL = bytes.fromhex(
