@@ -16,6 +16,7 @@ __all__ = [
     "actor_state",
     "busy_share",
     "drawing",
+    "optional_actor",
     "rate",
     "refresh",
     "told",
@@ -39,6 +40,11 @@ def actor_names(ctx: click.Context, _parameter: click.Parameter, incomplete: str
 def actor_argument(function: F) -> F:
     """``ACTOR``, with completion."""
     return click.argument("actor", shell_complete=actor_names)(function)
+
+
+def optional_actor(function: F) -> F:
+    """``[ACTOR]``, with completion."""
+    return click.argument("actor", required=False, shell_complete=actor_names)(function)
 
 
 def actor_state(row: Mapping[str, Any]) -> Cell:

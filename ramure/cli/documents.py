@@ -11,7 +11,7 @@ from ramure.cli.doctor import Check
 from ramure.runtime.actor_data import ActorDetails, TraceRecord
 from ramure.runtime.control.answers import ByHand, Killed, Restarted, TopView, TreeView
 from ramure.runtime.gc import Leftover
-from ramure.runtime.status_data import EndedRun, RunStatus, RunSummary
+from ramure.runtime.status_data import EndedRun, EndedStatus, RunStatus, RunSummary
 from ramure.runtime.story import Story
 from ramure.types import ExecResult
 
@@ -160,7 +160,7 @@ class Dropped(TypedDict):
 
 DOCUMENTS: Final[dict[str, tuple[Any, ...]]] = {
     "ls": (Ls,),
-    "status": (RunStatus,),
+    "status": (RunStatus | EndedStatus,),
     "log": (LogEntry,),
     "send": (Send,),
     "call": (Call,),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ramure.cli.common import EXIT_NO_ACTOR, Failed, clock, find, logged_run_option, note, optional_agent, usage_error
+from ramure.cli.ended import ended_run
 from ramure.cli.text import hanging, one_line
 from ramure.runtime.control.errors import NoSuchRun, RunGone
 from ramure.runtime.log_reader import RunLogs, logs, run_directories
@@ -117,12 +118,7 @@ def _directory(run: str | None) -> tuple[RunClient | None, Path]:
     try:
         client = find(run)
     except NoSuchRun as none_live:
-        ended = [path for path in run_directories() if path.name.startswith(run or "")]
-        if not ended:
-            raise none_live from None
-        if run is None or len(ended) > 1:
-            click.echo(f"ramure: {ended[0].name}, the last that ended", err=True)
-        return None, ended[0]
+        return None, ended_run(run, none_live)
     try:
         return client, Path(client.request("summary")["log_dir"])
     except RunGone as gone:  # a run that is stuck is just the one whose logs are wanted

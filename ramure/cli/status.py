@@ -7,9 +7,23 @@ from typing import Any
 
 import click
 
-from ramure.cli.common import age, as_json, clock, cost, find, json_option, run_argument, run_option, tokens
+from ramure.cli.common import (
+    age,
+    as_json,
+    clock,
+    cost,
+    find,
+    json_option,
+    logged_run_option,
+    note,
+    run_argument,
+    tokens,
+)
 from ramure.cli.doing import DOING, doing_cells
-from ramure.cli.text import one_line, printable, run_together, state, table
+from ramure.cli.ended import ended_run
+from ramure.cli.text import hanging, one_line, printable, run_together, state, table
+from ramure.runtime.control.errors import NoSuchRun
+from ramure.runtime.dialogue import event_text
 
 __all__ = ["command"]
 
@@ -18,32 +32,56 @@ EVENTS = 8
 
 @click.command("status", epilog="Example: ramure status --id brave-otter")
 @run_argument
-@run_option
+@logged_run_option
 @json_option
 def command(wanted: str | None, run: str | None, json_wanted: bool) -> None:
-    """One run: its agents, machines, connections, endpoints and last events, and what to type next."""
-    with find(run or wanted) as client:
-        status = client.request("status")
-        alone = client.alone
+    """One run: its agents, machines, connections, endpoints and last events, and what to type next.
+
+    Of one that has ended, what its logs tell; with no run live, it is the last one that ended.
+    """
+    status, alone = _status(run or wanted)
     if json_wanted:
         as_json("status", status)
     else:
         click.echo("\n".join(_shown(status, alone)))
 
 
+def _status(run: str | None) -> tuple[dict[str, Any], bool]:
+    """Of the live run that is meant, else of one that has ended; and whether no other run may be meant."""
+    try:
+        with find(run) as client:
+            return client.request("status"), client.alone
+    except NoSuchRun as none_live:
+        directory = ended_run(run, none_live)
+    from ramure.runtime.log_entries import Passed
+    from ramure.runtime.log_status import ended_status
+
+    passed = Passed()
+    status = ended_status(directory, passed)
+    if passed:
+        note(f"{directory.name}: {passed}")
+    return {**status}, False
+
+
 def _shown(run: dict[str, Any], alone: bool) -> Iterator[str]:
     now = run["now"]
-    paused = click.style("paused", fg="yellow") if run["paused"] else click.style("running", fg="green")
+    outcome = run.get("outcome")
+    if outcome is not None:
+        what = f"{_coloured(outcome)} after {age(now - run['started_at'])}, at {clock(now)}"
+    else:
+        what = f"{_coloured('paused' if run['paused'] else 'running')} for {age(now - run['started_at'])}"
     yield run_together(
         f"{click.style(run['execution_id'], bold=True)}  ",
         [
-            f"{printable(run['program'] or '')} {paused} for {age(now - run['started_at'])}",
+            f"{printable(run['program'] or '')} {what}".strip(),
             f"pid {run['pid']}",
             f"tokens {tokens(run['usage'])}",
             f"cost {cost(run['usage'])}",
         ],
         "  ",
     )
+    if run.get("reason"):
+        yield hanging("reason: ", 8, one_line(run["reason"], 1000))
     yield f"logs: {run['log_dir']}"
     yield from (click.style(printable(alarm), fg="red") for alarm in run.get("alarms", ()))
     for part in (_agents(run, now), _machines(run), _connections(run), _processes(run), _events(run)):
@@ -51,7 +89,13 @@ def _shown(run: dict[str, Any], alone: bool) -> Iterator[str]:
             yield ""
             yield part
     yield ""
-    yield _next(run, "" if alone else f" --id {run['execution_id'].rpartition('-')[0]}")
+    which = "" if alone else f" --id {run['execution_id'].rpartition('-')[0]}"
+    yield _next(run, which) if outcome is None else _next_ended(which)
+
+
+def _coloured(name: str) -> str:
+    shown = state(name)
+    return shown if isinstance(shown, str) else click.style(shown[0], fg=shown[1])
 
 
 def _agents(run: dict[str, Any], now: float) -> str:
@@ -69,6 +113,10 @@ def _agents(run: dict[str, Any], now: float) -> str:
     ]
     if not rows:
         return "no agents" + (f" ({run['agents_ended']} have ended)" if run["agents_ended"] else "")
+    if "outcome" in run:
+        rows = [[name, doing, restarts, used, spent] for name, _, _, doing, restarts, used, spent, _, _ in rows]
+        head: tuple[str, ...] = ("AGENT", "DID LAST", "RESTARTS", "TOKENS", "COST")
+        return table(head, rows, right=("RESTARTS", "TOKENS", "COST"), spare=("COST", "RESTARTS"), whole=("AGENT",))
     head = ("AGENT", *DOING, "RESTARTS", "TOKENS", "COST", "MACHINE", "PROCESS")
     spare = ("PROCESS", "MACHINE", "COST", "RESTARTS", "TOKENS")
     shown = table(head, rows, right=("FOR", "RESTARTS", "TOKENS", "COST"), spare=spare, whole=("AGENT",))
@@ -96,13 +144,16 @@ def _processes(run: dict[str, Any]) -> str:
         for each in run["processes"]
     ]
     said = [f"stalled: {one_line(each['stalled'], 1000)}" for each in run["processes"] if each["stalled"]]
-    return "\n".join([table(("PROCESS", "STATE", "ENDPOINTS"), rows), *said])
+    head = ("PROCESS", "STATE", "ENDPOINTS" if "outcome" not in run else "WHY")
+    return "\n".join([table(head, rows, whole=("PROCESS",)), *said]) if rows else ""
 
 
 def _events(run: dict[str, Any]) -> str:
     rows = []
     for event in run["events"][-EVENTS:]:
-        said = " ".join(f"{key}={value}" for key, value in event["data"].items())
+        said = event_text({**event["data"], "type": event["type"]}).removeprefix(f"{event['type']} ")
+        if event["type"] == "event":
+            said = f"{event['data'].get('process')} {said}"
         rows.append([(clock(event["ts"]), "bright_black"), event["type"], one_line(said, 100)])
     return table(("TIME", "EVENT", ""), rows) if rows else ""
 
@@ -121,6 +172,10 @@ def _next(run: dict[str, Any], which: str) -> str:
         ]
     hints += [f"ramure call {called}{which}" for called in _callable(run)[:1]]
     return run_together("next: ", [*hints, f"ramure tree{which}", f"ramure stop{which}"], " · ", "cyan")
+
+
+def _next_ended(which: str) -> str:
+    return run_together("next: ", [f"ramure why{which}", f"ramure logs{which}"], " · ", "cyan")
 
 
 def _callable(run: dict[str, Any]) -> list[str]:

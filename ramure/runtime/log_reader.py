@@ -16,7 +16,17 @@ from ramure.runtime.log_files import entries, parts
 if TYPE_CHECKING:
     from ramure.runtime.status_data import EndedRun, TokenUsage
 
-__all__ = ["RUN_LOG", "LogTail", "RunLogs", "agents_of", "logs", "outline", "run_directories"]
+__all__ = [
+    "RUN_LOG",
+    "LogTail",
+    "RunLogs",
+    "add_usage",
+    "agents_of",
+    "logs",
+    "no_usage",
+    "outline",
+    "run_directories",
+]
 
 RUN_LOG: Final = "_runtime.jsonl"
 
@@ -218,21 +228,32 @@ _OURS: Final = tuple(_REPORTED.values())
 
 
 def _usage_in_logs(directory: Path, passed: Passed) -> TokenUsage:
-    total: Any = {**dict.fromkeys(_OURS, 0), "cost": 0.0}
+    total: Any = no_usage()
     for name, path in logs(directory).items():
-        for entry in entries(path, passed):
+        for entry in entries(path, passed) if name != "_runtime" else ():
             data = entry.get("data")
-            used = data.get("usage") if entry.get("type") == "assistant" and isinstance(data, dict) else None
-            if name == "_runtime" or used is None:
-                continue
-            cost = used.get("cost") if isinstance(used, dict) else None
-            renamed = {ours: used.get(theirs) for theirs, ours in _REPORTED.items()} if isinstance(used, dict) else used
-            if isinstance(renamed, dict):
-                renamed["cost"] = cost.get("total") if isinstance(cost, dict) else None
-            for kind, amount in _usage(renamed, passed).items():
-                total[kind] += amount
+            if entry.get("type") == "assistant" and isinstance(data, dict):
+                add_usage(total, data, passed)
     counted: TokenUsage = total
     return counted
+
+
+def no_usage() -> TokenUsage:
+    """Of whoever has used nothing yet."""
+    return {"input": 0, "output": 0, "cache_read": 0, "cache_write": 0, "cost": 0.0}
+
+
+def add_usage(total: Any, reply: dict[str, Any], passed: Passed) -> None:
+    """Add what pi says of a reply of the model."""
+    used = reply.get("usage")
+    if used is None:
+        return
+    cost = used.get("cost") if isinstance(used, dict) else None
+    renamed = {ours: used.get(theirs) for theirs, ours in _REPORTED.items()} if isinstance(used, dict) else used
+    if isinstance(renamed, dict):
+        renamed["cost"] = cost.get("total") if isinstance(cost, dict) else None
+    for kind, amount in _usage(renamed, passed).items():
+        total[kind] += amount
 
 
 def _usage(reported: object, passed: Passed) -> TokenUsage:

@@ -9,6 +9,7 @@ __all__ = [
     "BriefAgent",
     "ConnectionStatus",
     "EndedRun",
+    "EndedStatus",
     "MachineStatus",
     "ProcessStatus",
     "RunEvent",
@@ -61,7 +62,7 @@ class ProcessStatus(TypedDict):
 
     path: str
     name: str
-    state: Literal["running", "done", "failed", "cancelled"]
+    state: Literal["running", "done", "failed", "cancelled", "died"]
     reason: str | None
     """Why it failed or was cancelled."""
     endpoints: list[str]
@@ -129,6 +130,15 @@ class RunStatus(_Run):
     connections: list[ConnectionStatus]
     events: list[RunEvent]
     """The last entries of the run's log, the newest last."""
+
+
+class EndedStatus(RunStatus):
+    """A run that is not live, told from its logs: of its agents, what they did last."""
+
+    outcome: Literal["done", "failed", "cancelled", "died"]
+    """``died``: its program was killed."""
+    reason: str | None
+    ended_at: float
 
 
 class EndedRun(TypedDict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any, Final, Literal
@@ -20,7 +20,18 @@ from ramure.runtime.log_entries import LATEST, number
 __all__ = ["Chapter", "Story", "subjects", "tell"]
 
 Kind = Literal[
-    "died", "restarted", "gave_up", "ended", "trouble", "alarm", "by_hand", "below", "stalled", "reminded", "going"
+    "died",
+    "restarted",
+    "gave_up",
+    "ended",
+    "cancelled",
+    "trouble",
+    "alarm",
+    "by_hand",
+    "below",
+    "stalled",
+    "reminded",
+    "going",
 ]
 
 Entry = Mapping[str, Any]
@@ -28,8 +39,19 @@ Entry = Mapping[str, Any]
 AFTERMATH: Final = 60.0
 """Seconds for which troubles are put down to an alarm before them."""
 
-STANDING: Final = frozenset({"stalled", "going", "died", "ended", "gave_up"})
+TOGETHER: Final = 1.0
+"""Seconds within which two entries tell of the same end."""
+
+STANDING: Final = frozenset({"stalled", "going", "died", "ended", "cancelled", "gave_up"})
 """What a subject's stall is followed by where it is over."""
+
+CAUSE: Final = "its program was killed, or its host went down"
+
+DIED: Final = f"died: {CAUSE}"
+
+ENDINGS: Final = ("died", "ended", "cancelled", "gave_up", "restarted")
+
+NOT_RESTARTED: Final = "not restarted"
 
 LONGEST: Final = 400
 """Characters of a cause in one line."""
@@ -42,7 +64,7 @@ class Chapter:
     at: float
     """Seconds since 1970."""
     kind: Kind
-    """``died``, ``restarted``, ``gave_up``, ``ended`` for good, ``trouble`` that ended nothing, ``by_hand``: what
+    """``died``, ``restarted``, ``gave_up``, ``ended`` for good, ``cancelled`` (it, or a process below it), ``trouble`` that ended nothing, ``by_hand``: what
     somebody did with the command line, ``below``: a death of something that it has in it, ``stalled``: nothing can decide it
     any more, ``reminded`` of that, ``going`` again."""
     text: str
@@ -67,14 +89,18 @@ class Story:
     """In order of time."""
 
 
-def tell(subject: str, entries: Iterable[Entry]) -> Story:
-    """The story of ``subject``: an agent's address, or an actor's label or place, or a pattern for them."""
+def tell(subject: str, entries: Iterable[Entry], *, live: bool = True) -> Story:
+    """The story of ``subject``: an agent's address, or an actor's label or place, or a pattern for them; of ``run``, the run's
+    own. ``live``: False for a run that has ended or was killed."""
     fits = _fitting(subject)
     chapters: list[Chapter] = []
     standing: dict[str, Chapter] = {}
-    over = False
+    end: str | None = None if live else DIED
     for entry in entries:
-        over = over or entry.get("type") in ("run_ended", "run_died")
+        if entry.get("type") in ("run_ended", "run_died"):
+            end = _end_of_run(entry)
+            if fits("run"):
+                chapters.append(Chapter(_at(entry), "ended", end))
         if entry.get("type") in ("alarm", "alarm_over"):
             standing.pop(str(entry.get("of")), None)
             if entry["type"] == "alarm":
@@ -83,12 +109,17 @@ def tell(subject: str, entries: Iterable[Entry]) -> Story:
         chapter = reader(entry, fits) if reader is not None else None
         if chapter is not None:
             chapters.append(chapter)
-    chapters.sort(key=lambda chapter: chapter.at)
+    chapters = _without_repeats(sorted(chapters, key=lambda chapter: chapter.at))
     deaths = sum(chapter.kind == "died" for chapter in chapters)
     restarts = sum(chapter.kind == "restarted" for chapter in chapters)
     headline = _headline(subject, chapters, deaths)
+    if end is not None and fits("run"):
+        headline = f"the run {end}" + _on_the_way(chapters)
+    elif not live and not _is_over(chapters):
+        nothing = end == DIED and not chapters
+        headline = f"{subject} died with its run: {CAUSE}" if nothing else f"{headline}; its run {end}"
     if standing:
-        held = "was held up by a full disk until the run ended" if over else "is held up by a full disk"
+        held = "is held up by a full disk" if end is None else "was held up by a full disk until the run ended"
         headline = f"{subject} {held}: {next(iter(standing.values())).text}"
     return Story(subject, headline, deaths, restarts, tuple(chapters))
 
@@ -110,6 +141,57 @@ def subjects(entries: Iterable[Entry]) -> list[str]:
 def near(subject: str, known: Iterable[str]) -> list[str]:
     """Those of the known that may be meant."""
     return difflib.get_close_matches(subject, list(known), n=3, cutoff=0.5)
+
+
+def _end_of_run(entry: Entry) -> str:
+    """How the run ended, behind "the run"."""
+    if entry.get("type") == "run_died":
+        return DIED
+    why = f": {_line(entry['reason'])}" if entry.get("reason") else ""
+    match entry.get("outcome"):
+        case "done":
+            return "is done"
+        case "cancelled":
+            return f"was cancelled{why}"
+    return f"failed{why}"
+
+
+def _of_a_child(chapter: Chapter) -> bool:
+    return chapter.kind == "cancelled" and chapter.path is not None
+
+
+def _is_over(chapters: Sequence[Chapter]) -> bool:
+    """True when it had ended before its run did."""
+    own = [chapter.kind for chapter in chapters if chapter.kind in ENDINGS and not _of_a_child(chapter)]
+    return bool(own) and own[-1] != "restarted"
+
+
+def _on_the_way(chapters: Sequence[Chapter]) -> str:
+    """What died below it; its own end is told already."""
+    below = [chapter for chapter in chapters if chapter.kind == "below"]
+    if not below or (chapters[-1].kind == "ended" and chapters[-1].text.endswith(_cause(below[-1].text))):
+        return ""
+    return f"; {len(below)} in it died, the last: {below[-1].text}"
+
+
+def _cause(text: str) -> str:
+    return text.partition(": crashed: ")[2] or text
+
+
+def _without_repeats(chapters: Sequence[Chapter]) -> list[Chapter]:
+    """An end that the report of the death tells too is left out: of a process, and of an agent."""
+
+    def told(end: Chapter) -> bool:
+        why = end.text.removeprefix("failed: ") if end.text.startswith("failed: ") else end.text
+        return any(
+            chapter.kind == "died"
+            and abs(chapter.at - end.at) < TOGETHER
+            and (chapter.text.endswith(why) or why.endswith(chapter.text))
+            and (chapter.did or "").startswith((NOT_RESTARTED, "the agent has ended"))
+            for chapter in chapters
+        )
+
+    return [chapter for chapter in chapters if chapter.kind != "ended" or not told(chapter)]
 
 
 # -- whom an entry is about ---------------------------------------------------------------------------------
@@ -179,11 +261,17 @@ def _crash_report(entry: Entry, fits: Fits) -> Chapter | None:
         "died" if own else "below",
         text if own else f"{entry.get('who') or _last(str(path))}: {text}",
         _text(entry.get("doing")),
-        _text(entry.get("did")),
+        _did(entry.get("did")),
         _text(path),
         _text(entry.get("screen")),
         _text(entry.get("traceback")),
     )
+
+
+def _did(value: object) -> str | None:
+    """What was done about a death; ``none: it is temporary`` in the log."""
+    text = _text(value)
+    return f"{NOT_RESTARTED}: {text.removeprefix('none: ')}" if text is not None and text.startswith("none: ") else text
 
 
 def _restarted(entry: Entry, fits: Fits) -> Chapter | None:
@@ -257,12 +345,17 @@ def _connection(entry: Entry, fits: Fits) -> Chapter | None:
 
 
 def _event(entry: Entry, fits: Fits) -> Chapter | None:
-    """A process's own ending."""
-    if entry.get("source") is not None or entry.get("event") not in ("failed", "cancelled"):
+    """A process's own ending; that one below was cancelled."""
+    name, process = entry.get("event"), entry.get("process")
+    if entry.get("source") is not None or name not in ("done", "failed", "cancelled"):
         return None
-    if not fits(entry.get("process")):
-        return None
-    return Chapter(_at(entry), "ended", f"{entry['event']}: {_line(entry.get('data'))}")
+    if not fits(process):
+        below = name == "cancelled" and (fits("run") or _above(process, fits))
+        text = f"{_last(str(process))}: {_line(entry.get('data'))}"
+        return Chapter(_at(entry), "cancelled", text, path=str(process)) if below else None
+    if name == "cancelled":
+        return Chapter(_at(entry), "cancelled", _line(entry.get("data")))
+    return Chapter(_at(entry), "ended", "done" if name == "done" else f"failed: {_line(entry.get('data'))}")
 
 
 def _stall(entry: Entry, fits: Fits) -> Chapter | None:
@@ -311,13 +404,16 @@ _READERS: Final[dict[str, Callable[[Entry, Fits], Chapter | None]]] = {
 
 def _headline(subject: str, chapters: list[Chapter], deaths: int) -> str:
     last = {chapter.kind: chapter for chapter in chapters}
-    now = [chapter for chapter in chapters if chapter.kind in STANDING]
+    now = [chapter for chapter in chapters if chapter.kind in STANDING and not _of_a_child(chapter)]
     if now and now[-1].kind == "stalled":
         return f"stalled: {now[-1].text}"
     if "died" in last:
         return _of_death(subject, last, deaths)
+    if now and now[-1].kind == "cancelled":
+        return f"{subject} was cancelled: {now[-1].text}"
     if "ended" in last:
-        return f"{subject} ended: {last['ended'].text}"
+        end = last["ended"].text
+        return f"{subject} is done{_on_the_way(chapters)}" if end == "done" else f"{subject} ended: {end}"
     if "below" in last:
         count = sum(chapter.kind == "below" for chapter in chapters)
         return f"{subject} itself has not died; {count} in it did, the last: {last['below'].text}"

@@ -18,12 +18,21 @@ _OWN: Final = (b'"type": "problem"', b'"type": "connection"')
 
 _EVENT: Final = b'"type": "event"'
 
+_ENDINGS: Final = (b'"done"', b'"failed"', b'"cancelled"')
 
-def read_story(directory: Path, subject: str, passed: Passed | None = None) -> tuple[Story, list[str]]:
+RUN: Final = "run"
+"""The subject that is the run itself."""
+
+
+def read_story(
+    directory: Path, subject: str, passed: Passed | None = None, *, live: bool = True
+) -> tuple[Story, list[str]]:
     """The story of ``subject`` from the directory of a run's logs. With it, whom else may be meant, where the logs know
-    nobody of this name; an empty list where they do. ``passed`` gets what is passed over."""
+    nobody of this name; an empty list where they do. ``passed`` gets what is passed over. ``live``: as in :func:`tell`."""
     entries = list(_entries(directory, subject, Passed() if passed is None else passed))
-    story = tell(subject, entries)
+    story = tell(subject, entries, live=live)
+    if subject == RUN:
+        return story, []
     known = [*subjects(entries), *_agents(directory)]
     own = tell(subject, (entry for entry in entries if entry.get("type") not in ("alarm", "alarm_over")))
     if own.chapters or tell(subject, map(_about, known)).chapters:
@@ -50,7 +59,7 @@ def _entries(directory: Path, subject: str, passed: Passed) -> Iterator[dict[str
 
 def _of_the_run(line: bytes) -> bool:
     """Events of processes there are very many; only endings are wanted."""
-    return _EVENT not in line or b'"failed"' in line or b'"cancelled"' in line
+    return _EVENT not in line or any(ending in line for ending in _ENDINGS)
 
 
 def _of_an_agent(line: bytes) -> bool:

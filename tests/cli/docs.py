@@ -106,6 +106,7 @@ NORMAL: Final[tuple[tuple[str, Any], ...]] = (
     (r"\d\d:\d\d:\d\d(\.\d+)?", r"12:30:00"),
     (r"\bpid([ =])\d+", r"pid\g<1>4711"),
     (r"0x[0-9a-f]+", "0x7f0000000000"),
+    (r"\bafter \d+s", "after 5s"),
     (r"(?m)(\bfor) +(?:\d+m)?\d+s", r"\g<1> 5s"),
     (r"\d+s ago", "5s ago"),
     (r"(?m)(?<= )(?:\d+m)?\d+s(?= |$)", lambda took: "5s".rjust(len(took[0]))),
@@ -128,6 +129,8 @@ NORMAL: Final[tuple[tuple[str, Any], ...]] = (
     (r"(?m)^(worker +idle +330 +)\d+", r"\g<1>330"),  # tokens of the last minute, on a host that is slow
     (r"pi \d+\.\d+\.\d+ is ready", "pi 1.6.0 is ready"),
     (r"(?m)^(\S+  \S+ ✓ .*?)(  [\d.]+s)?$", r"\g<1>  0.2s"),
+    (r"started by program \d+, ramure [^\s]+", "started by program 4711, ramure 0.1.0"),
+    (r"[\d.]+ s after its death", "2.1 s after its death"),
     (r"haikus in \d+\.\d s", "haikus in 4.4 s"),
     (r"\(private, [^)]*\)", "(private, ~/.ramure/toolchain/pi-1.6.0/…)"),
 )
@@ -237,13 +240,16 @@ def of_its_actors(page: Page) -> None:
         "kill 'pi of worker' --reason 'to see what happens'",
     )
     wait_idle(page.shell, "agent_restarted")
-    page.say("why worker", "restart worker", "suspend pool#2", "resume pool#2", "inspect wroker")
+    page.say("why worker", "restart worker")
+    wait_idle(page.shell, "agent_restarted", "agent_restarted")
+    page.say("suspend pool#2", "resume pool#2", "inspect wroker")
 
 
 def of_two_runs(page: Page) -> None:
     page.title("Two runs, and their ends")
     with live_run(page.shell, "solo", id=SECOND):
         page.say("logs", "stop quiet --kill", "gc --dry-run", "gc", "stop", "ls --all", "ls")
+    page.say("status brave", "why --id brave", "why --id quiet")
 
 
 def demonstrated(toolchain: Toolchain, directory: Path) -> str:

@@ -185,7 +185,7 @@ def test_a_process_that_failed_and_what_died_below_it(home: Path) -> None:
     assert tell("broken", found).headline.replace("broken ", "broken#2 ", 1) == story.headline
     assert tell("main#1/broken#2", found).chapters == story.chapters
     above = tell("main#1", found)
-    assert above.headline.startswith("main#1 itself has not died; 1 in it did")
+    assert above.headline.startswith("main#1 is done; 1 in it died, the last: Process broken#2")
     assert "LookupError: no such word" in above.headline
 
 
@@ -251,6 +251,59 @@ def test_a_full_disk_is_everybodys_trouble() -> None:
     assert tell("worker", [alarm, over]).headline == f"worker has not died; its last trouble: {what}"
     session = {**alarm, "of": "the conversation of agent 'worker'", "path": "/sessions"}
     assert "is held up by a full disk: disk full: /sessions" in tell("worker", [alarm, session, over]).headline
+
+
+def of_process(name: str, at: float, event: str, data: Any = None) -> dict[str, Any]:
+    return {"type": "event", "ts": at, "process": name, "event": event, "source": None, "data": data}
+
+
+def test_a_cancelled_process_is_told_as_cancelled() -> None:
+    cancelled = of_process("main#1/child#2", 3.0, "cancelled", "shutdown")
+    story = tell("child#2", [cancelled])
+    assert (story.headline, [c.kind for c in story.chapters]) == ("child#2 was cancelled: shutdown", ["cancelled"])
+    above = tell("main#1", [cancelled, of_process("main#1", 4.0, "done", 1)])
+    assert (above.headline, above.deaths) == ("main#1 is done", 0)
+    assert [(c.kind, c.text) for c in above.chapters] == [("cancelled", "child#2: shutdown"), ("ended", "done")]
+
+
+def test_an_end_is_told_once() -> None:
+    failed = of_process("main#1", 3.0, "failed", "ValueError: no")
+    report = {"type": "crash_report", "ts": 3.0, "who": "Process main#1", "path": "run / processes / main#1"}
+    report |= {"reason": "crashed: ValueError: no", "did": "none: it is temporary"}
+    story = tell("main", [failed, report])
+    assert story.headline == "main died: crashed: ValueError: no; not restarted: it is temporary"
+    assert [c.kind for c in story.chapters] == ["died"]
+
+
+@pytest.mark.parametrize(
+    ("end", "run", "worker"),
+    [
+        ({"type": "run_ended", "outcome": "done"}, "the run is done", "; its run is done"),
+        (
+            {"type": "run_ended", "outcome": "failed", "reason": "ValueError: no"},
+            "the run failed: ValueError: no",
+            "; its run failed: ValueError: no",
+        ),
+        (
+            {"type": "run_ended", "outcome": "cancelled", "reason": "shutdown"},
+            "the run was cancelled: shutdown",
+            "; its run was cancelled: shutdown",
+        ),
+        ({"type": "run_died"}, "the run died: its program was killed, or its host went down", None),
+        (None, "the run died: its program was killed, or its host went down", None),
+    ],
+)
+def test_of_a_run_that_is_over_the_answer_is_how_it_ended(
+    end: dict[str, Any] | None, run: str, worker: str | None
+) -> None:
+    found: list[dict[str, Any]] = [{"type": "run_started", "ts": 1.0}, *([{**end, "ts": 9.0}] if end else [])]
+    assert tell("run", found, live=False).headline == run
+    nothing = "worker has not died, and nothing has gone wrong"
+    with_it = "worker died with its run: its program was killed, or its host went down"
+    assert tell("worker", found, live=False).headline == (nothing + worker if worker else with_it)
+    assert tell("worker", found[:1]).headline == nothing
+    death = {"type": "crash_report", "ts": 3.0, "address": "w", "who": "agent w", "path": "run / w", "reason": "killed"}
+    assert tell("run", [*found, death], live=False).headline == f"{run}; 1 in it died, the last: agent w: killed"
 
 
 def test_who_may_be_meant() -> None:
