@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -14,6 +15,9 @@ from ramure.cli.text import hanging, one_line, printable, width
 __all__ = ["command"]
 
 WIDEST = 160
+BARE: Final = re.compile(r"<[\w.]+>")
+"""An object that says no more than its class."""
+
 NAMES = 16
 """Columns of the names of fields, before what they are."""
 
@@ -77,7 +81,8 @@ def _shown(it: dict[str, Any], now: float) -> Iterator[str]:
     if attributes is None:
         yield from _fields(("own state", f"not shown: {it['not_shown']}"))
     else:
-        yield from _list("own state", [f"{name} = {value}" for name, value in attributes.items()], len(attributes))
+        telling = [f"{name} = {value}" for name, value in attributes.items() if not BARE.fullmatch(value)]
+        yield from _list("own state", telling, len(attributes))
 
 
 def _fields(*pairs: tuple[str, Any]) -> Iterator[str]:

@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "pause": "Stop agents from working, and from spending.",
     "resume": "Let what was paused go on.",
     "stop": "End a run.",
-    "tree": "Every actor of a run, below the one that started it.",
+    "tree": "The processes, agents and machines of a run, each below the one that started it; --all: every actor.",
     "inspect": "All that is known about one actor.",
     "trace": "What happens to actors, as it happens.",
     "top": "The busiest actors, the longest mailboxes, the agents that use most tokens.",

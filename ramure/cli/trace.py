@@ -16,6 +16,9 @@ __all__ = ["command"]
 
 COLOURS: Final = {"replied": "blue", "signal": "yellow", "started": "green", "ended": "red"}
 
+ROOMY: Final = 120
+"""Columns of a terminal with room for all of an event."""
+
 
 @click.command("trace", epilog="Example: ramure trace 'pi of *' --signals -n 20")
 @actor_argument
@@ -51,15 +54,23 @@ def _show(event: dict[str, Any], json_wanted: bool) -> None:
     if json_wanted:
         click.echo(json.dumps({"schema": "ramure.trace.v1", **event}, ensure_ascii=False))
         return
-    at = event["at"]
-    when = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1_000_000):06}"
-    who = f"{one_line(event['actor']['label'], 40)} #{event['actor']['id']}"
-    peer = event["peer"]
-    by = f" from {one_line(peer['label'], 40)} #{peer['id']}" if peer is not None else ""
+    click.echo(_line(event, width()))
+
+
+def _line(event: dict[str, Any], columns: int) -> str:
+    """On a narrow terminal without numbers and microseconds, and with short names, so that what happens has room."""
+    narrow = columns < ROOMY
+    at, peer = event["at"], event["peer"]
+    when = time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1_000_000):06}"[: 4 if narrow else 7]
+    who, other = (
+        "" if who is None else one_line(who["label"], most) if narrow else f"{one_line(who['label'], 40)} #{who['id']}"
+        for who, most in ((event["actor"], 18), (peer, 13))
+    )
+    by = f" from {other}" if peer is not None else ""
     kind = click.style(f"{event['kind']:<8}", fg=COLOURS.get(event["kind"]))
-    room = max(20, width() - len(when) - len(who) - len(by) - 12)
+    room = max(20, columns - len(when) - len(who) - len(by) - 11)
     said = one_line(event["value"], room) if event["value"] is not None else ""
-    click.echo(f"{click.style(when, fg='bright_black')} {who} {kind} {said}{by}".rstrip())
+    return f"{click.style(when, fg='bright_black')} {who} {kind} {said}{by}".rstrip()
 
 
 def _missing(count: int, json_wanted: bool) -> None:

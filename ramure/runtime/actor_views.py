@@ -5,6 +5,7 @@ What the kernel knows is read at once; only an actor's own attributes wait for i
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,9 +52,13 @@ MOST_EVENTS: Final = 10
 """Events of an agent or process that are shown."""
 
 
+NOWHERE: Final = re.compile(r"(?: object)? at 0x[0-9a-f]+")
+"""Where an object is in memory tells nobody anything."""
+
+
 def shown(value: object, limit: int) -> str:
     """A short text of a value, of at most ``limit`` characters, in which no secret stands."""
-    text = masked(brief(value, limit + 200))  # before it is cut: half a secret is not found
+    text = NOWHERE.sub("", masked(brief(value, limit + 200)))  # before it is cut: half a secret is not found
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -106,7 +106,7 @@ NORMAL: Final[tuple[tuple[str, Any], ...]] = (
     (r"\d\d:\d\d:\d\d(\.\d+)?", r"12:30:00"),
     (r"\bpid([ =])\d+", r"pid\g<1>4711"),
     (r"0x[0-9a-f]+", "0x7f0000000000"),
-    (r"\bafter \d+s", "after 5s"),
+    (r"\bafter (?:\d+m)?\d+s", "after 5s"),
     (r"(?m)(\bfor) +(?:\d+m)?\d+s", r"\g<1> 5s"),
     (r"\d+s ago", "5s ago"),
     (r"(?m)(?<= )(?:\d+m)?\d+s(?= |$)", lambda took: "5s".rjust(len(took[0]))),
@@ -232,7 +232,7 @@ def of_a_run(page: Page) -> None:
 def of_its_actors(page: Page) -> None:
     page.title("Its actors")
     page.shell("call", "write_letters")
-    page.say("tree", "inspect clerk")
+    page.say("tree", "tree --all", "inspect clerk")
     traced(page, "trace pool#2 --calls -n 2")
     page.say(
         "top -n 1 --most 1",

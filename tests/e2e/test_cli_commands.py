@@ -282,14 +282,15 @@ async def stop(at: At) -> None:
 
 
 async def tree(at: At) -> None:
-    plain, shown, document = await at.each_way("tree")
+    assert re.search(r"[├└] worker +#\d+ +AgentActor +busy +thinking", await at.says("tree"))
+    plain, shown, document = await at.each_way("tree", "--all")
     for said in (plain, shown):
         assert said.splitlines()[0].split() == ["NAME", "ID", "KIND", "STATE", "MAILBOX", "RESTARTS", "DOING"]
         assert re.search(r"└ pi of worker +#\d+ +Session", said)
     assert {row["label"]: row["doing"] for row in document["actors"]}["worker"] == "thinking"
-    async with at.live("tree", "--watch", "--every", "0.2", terminal=True) as watching:
+    async with at.live("tree", "--all", "--watch", "--every", "0.2", terminal=True) as watching:
         await watching.says(r"pi of worker")
-    async with at.screen("tree", columns=60) as screen:
+    async with at.screen("tree", "--all", columns=60) as screen:
         await screen.shows("status 0")
         rows = [line for line in screen.text.splitlines() if line and not line.startswith(("NAME", "status"))]
         assert all("#" in row for row in rows), rows  # none takes two lines

@@ -14,7 +14,7 @@ from ramure.actors import Actor, ActorSystem, Exit, Ref
 from ramure.actors.inspection import record, recorded
 from ramure.errors import ActorDied
 from ramure.runtime.actor_data import ActorRow
-from ramure.runtime.actor_views import actor_details, actor_rows
+from ramure.runtime.actor_views import actor_details, actor_rows, shown
 from ramure.supervisors import Backoff, ChildSpec, DynamicSupervisor, Supervisor
 from tests import scale
 
@@ -293,3 +293,13 @@ async def test_a_supervisor_shows_its_children_while_one_waits_to_be_restarted()
         assert view is not None
         assert [(c.id, c.status) for c in view.children] == [("calm", "running"), ("('odd', 1)", "restarting")]
         assert (view.restarts, view.intensity) == (1, 5)
+
+
+def test_where_an_object_is_in_memory_is_not_shown() -> None:
+    class Thing:
+        pass
+
+    text = shown({"thing": Thing(), "call": Thing.__init__, "size": "0x10"}, 200)
+    assert " at 0x" not in text
+    assert "Thing>" in text
+    assert "0x10" in text
