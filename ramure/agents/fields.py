@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -98,7 +99,7 @@ class Fields:
                 try:
                     self._adapter(name)
                 except Exception as error:
-                    raise BadDeclaration(name, _first_line(error)) from error
+                    raise _bad(name, error) from error
             raise
 
     def schema(self) -> Schema:
@@ -112,7 +113,7 @@ class Fields:
                     try:
                         self._json_schema(name)
                     except Exception as error:
-                        raise BadDeclaration(name, _first_line(error)) from error
+                        raise _bad(name, error) from error
                 raise
         return self._schema
 
@@ -170,7 +171,7 @@ class Fields:
         try:
             adapter = self._adapter(name)
         except Exception as error:
-            raise BadDeclaration(name, _first_line(error)) from error
+            raise _bad(name, error) from error
         try:
             adapter.validate_python({name: value}, strict=True)
         except ValidationError:
@@ -292,6 +293,8 @@ class Fields:
         except ValidationError as error:
             refused = error
         if any(each["type"] == "needs_python_object" for each in refused.errors(include_url=False)):
+            if len(values) > 1:  # the others are JSON
+                return {name: self._validated(name, {name: value})[name] for name, value in values.items()}
             try:  # a class of the user's own: its error names it
                 return dict(adapter.validate_python(values, strict=True))
             except ValidationError as error:
@@ -328,8 +331,25 @@ def _refused(error: Any, values: Mapping[str, Any]) -> InvalidArguments:
     return InvalidArguments(path_text(path), reason)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0].rstrip(".")
+def _bad(name: str, error: BaseException) -> BadDeclaration:
+    """Why pydantic cannot check a type, in our words."""
+    said = (str(error).strip() or type(error).__name__).split("\n", 1)[0].rstrip(".")
+    if unknown := re.fullmatch(r"name '(\w+)' is not defined", said):
+        remedy = "import it, and not for type checkers alone; where a type contains itself, make it a class or a TypeAliasType"
+        return BadDeclaration(name, f"its annotation names {unknown[1]!r}, which is not found", remedy)
+    for pattern in _NO_JSON:
+        if found := re.match(pattern, said):
+            return BadDeclaration(name, f"no JSON stands for {found[1].rpartition('.')[2]}")
+    problem, _, remedy = said.partition("; ")
+    return BadDeclaration(name, problem, remedy or TYPES)
+
+
+_NO_JSON: Final = (
+    r"Unable to generate pydantic-core schema for (?:<class ')?(.+?)(?:'>)?\. Set ",
+    r"Cannot generate a JsonSchema for core_schema\.IsInstanceSchema \(<class '(.+?)'>\)",
+    r"Cannot generate a JsonSchema for core_schema\.(\w+)Schema",
+)
+"""What pydantic says of a type that it does not know, or that has no JSON Schema."""
 
 
 def _read_json(text: str) -> Any:

@@ -11,8 +11,10 @@ import itertools
 import sys
 import textwrap
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import is_dataclass
+from enum import Enum
+from types import UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import typing_extensions
@@ -86,6 +88,13 @@ class _Generator(GenerateJsonSchema):
                 found[bound] = limit
         return found
 
+    def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
+        if any(isinstance(member, Enum) for member in schema["expected"]):  # of a class: pydantic would take no JSON
+            raise ValueError(
+                "no JSON stands for a member of an Enum in a Literal; write the Enum, or a Literal of texts"
+            )
+        return super().literal_schema(schema)
+
     def set_schema(self, schema: core_schema.SetSchema) -> JsonSchemaValue:
         return _without_unique(super().set_schema(schema))
 
@@ -150,9 +159,69 @@ def _taken(annotation: Any) -> Any:
     """The annotation, with what pydantic would read too lazily or not at all replaced."""
     if sys.version_info < (3, 12):
         _adopt(annotation, set())
-    if get_origin(annotation) is typing.get_origin(Iterable[int]):  # pydantic would check the items when they are used
-        return list[get_args(annotation)[0]]  # type: ignore[misc]
-    return annotation
+    return _replaced(annotation)
+
+
+_NO_VALUES: Final = {
+    typing.Self: "Self is known inside the class only; write the class's name",
+    typing.Never: "no value is of the type Never",
+    typing.NoReturn: "no value is of the type NoReturn",
+    typing.Final: "Final is for variables, not for parameters",
+    typing.ClassVar: "ClassVar is for the variables of classes, not for parameters",
+    typing.Unpack: "Unpack is for *args and **kwargs",
+}
+
+
+def _replaced(annotation: Any) -> Any:
+    """The annotation, with what is in it for which pydantic has nothing, or another meaning, replaced. Raises TypeError for
+    what is no type of a value."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    for each in (annotation, origin):
+        if isinstance(each, Hashable) and each in _NO_VALUES:
+            raise TypeError(_NO_VALUES[each])
+    if isinstance(annotation, int | float | bytes | list | dict | tuple | set):
+        raise TypeError(f"{annotation!r} is no type")
+    if annotation is typing.LiteralString:
+        return str
+    if origin is typing.Literal:
+        return _Members.in_place_of(annotation)
+    if not arguments or origin is None:
+        return annotation
+    if origin is typing.Annotated:
+        kind = _replaced(arguments[0])
+        return annotation if kind is arguments[0] else typing.Annotated[kind, *arguments[1:]]
+    parts = tuple(part if isinstance(part, list) else _replaced(part) for part in arguments)
+    if origin in (Iterable, Collection):  # pydantic would check the items of one when they are used
+        return list[parts[0]]  # type: ignore[valid-type]
+    if all(new is old for new, old in zip(parts, arguments, strict=True)):
+        return annotation
+    return typing.Union[parts] if origin in (typing.Union, UnionType) else origin[parts]  # noqa: UP007 - of a tuple
+
+
+class _Members:
+    """For ``Literal[Color.RED]``: JSON has the member's value, and pydantic would take none."""
+
+    def __init__(self, members: tuple[Any, ...]) -> None:
+        self._members = members
+        self._by_value = {_value(member): member for member in members}
+
+    @classmethod
+    def in_place_of(cls, annotation: Any) -> Any:
+        members = get_args(annotation)
+        if not any(isinstance(member, Enum) for member in members):
+            return annotation
+        return typing.Annotated[Any, cls(members)]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        values = core_schema.literal_schema(list(self._by_value))
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.no_info_after_validator_function(self._by_value.__getitem__, values),
+            python_schema=core_schema.literal_schema(list(self._members)),
+        )
+
+
+def _value(member: Any) -> Any:
+    return member.value if isinstance(member, Enum) else member
 
 
 def _adopt(annotation: Any, seen: set[int]) -> None:

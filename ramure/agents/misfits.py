@@ -36,6 +36,7 @@ _REASONS: Final = {
     "set_type": "must be a list",
     "frozen_set_type": "must be a list",
     "iterable_type": "must be a list",
+    "sequence_str": "must be a list",
     "arguments_type": "must be a list",
     "dict_type": "must be an object",
     "mapping_type": "must be an object",
@@ -63,6 +64,9 @@ _ABSENT: Final = {
     "extra_forbidden": "there is no such field",
     "unexpected_keyword_argument": "there is no such field",
 }
+_OF_TAGS: Final = {"union_tag_invalid", "union_tag_not_found"}
+"""A union whose members have a field that says which of them it is."""
+
 _WHOLE: Final = ("int_type", "int_from_float", "int_parsing")
 
 Path = tuple[str | int, ...]
@@ -100,13 +104,24 @@ def _path(error: Mapping[str, Any], value: Any) -> Path:
         elif not (last and error["type"] in _ABSENT) and not (path == [] and number == 0):
             continue
         path.append(step)
-    return tuple(path)
+    tag = _tag(error)
+    return (*path, tag) if tag is not None else tuple(path)
+
+
+def _tag(error: Mapping[str, Any]) -> str | None:
+    """The field that says which member of a union a value is."""
+    found = re.fullmatch(r"'(\w+)'", error["ctx"]["discriminator"]) if error["type"] in _OF_TAGS else None
+    return found[1] if found is not None else None
 
 
 def _reason(error: Mapping[str, Any]) -> str:
     kind, given = error["type"], error["input"]
     if kind in _WHOLE and isinstance(given, float) and abs(given) > MAX_SAFE_INTEGER and given.is_integer():
         return f"{TOO_LARGE}, not {given!r}"
+    if (tag := _tag(error)) is not None:
+        if kind == "union_tag_not_found":
+            return _ABSENT["missing"]
+        return f"must be {' or '.join(error['ctx']['expected_tags'].split(', '))}, not {shown(given[tag])}"
     reason = _ABSENT.get(kind) or _REASONS.get(kind)
     if reason is not None:
         return reason

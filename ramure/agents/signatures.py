@@ -42,16 +42,21 @@ class Signature:
         fields: dict[str, Field] = {}
         defaults: dict[str, Callable[[], Any]] = {}
         more = False
-        for parameter in parameters.values():
+        for name, parameter in parameters.items():
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                if of_python:  # a call of it that lacks one says so
+                optional = parameter.kind is not parameter.POSITIONAL_ONLY or parameter.default is not parameter.empty
+                if of_python and optional:
                     more = more or parameter.kind is parameter.VAR_KEYWORD
                     continue
+                stars = str(parameter).partition(name)[0]
                 raise BadDeclaration(
-                    str(parameter), "it is called with named arguments only", "give each argument a name of its own"
+                    stars + name, "it is called with named arguments only", "give each argument a name of its own"
                 )
-            name = parameter.name
-            made, default = _field(hints.get(name, Any), parameter.default, words.get(name))
+            if name == "self" and _is_of_a_class(function):
+                raise BadDeclaration(
+                    name, "it is a method of a class, and has no object", "give that of an object: Class(...).method"
+                )
+            made, default = _field(name, hints.get(name, Any), parameter.default, words.get(name))
             fields[name] = made
             if default is not None:
                 defaults[name] = default
@@ -82,8 +87,8 @@ class Signature:
         return bound
 
 
-def _field(annotation: Any, default: Any, words: str | None) -> tuple[Field, Callable[[], Any] | None]:
-    """The field of a parameter, and the default that a ``Field(...)`` gives it."""
+def _field(name: str, annotation: Any, default: Any, words: str | None) -> tuple[Field, Callable[[], Any] | None]:
+    """The field of a parameter, and the default that a ``Field(...)`` gives it. Raises :class:`BadDeclaration`."""
     required = default is inspect.Parameter.empty
     kind: Any = annotation
     metadata: list[Any] = []
@@ -94,6 +99,12 @@ def _field(annotation: Any, default: Any, words: str | None) -> tuple[Field, Cal
     rest = [each for each in metadata if not isinstance(each, str) and not _is_info(each)]
     given: Callable[[], Any] | None = None
     for info in infos:
+        if info.alias is not None or info.validation_alias is not None:
+            raise BadDeclaration(
+                name,
+                "its Field has an alias, and arguments have the names of parameters",
+                "give the parameter that name",
+            )
         rest += [*info.metadata, _without_default(info)]
         if not info.is_required():
             given = functools.partial(info.get_default, call_default_factory=True, validated_data={})
@@ -102,6 +113,12 @@ def _field(annotation: Any, default: Any, words: str | None) -> tuple[Field, Cal
         required = given is None and (required or default in infos)
     made = Annotated[kind, *rest] if rest else kind
     return Field(made, required, said[0] if said else words), given
+
+
+def _is_of_a_class(function: Callable[..., Any]) -> bool:
+    """True for a function that stands in the body of a class: its ``self`` has not been given."""
+    owner = getattr(function, "__qualname__", "").rpartition(".")[0] if inspect.isfunction(function) else ""
+    return owner != "" and not owner.endswith("<locals>")
 
 
 def _is_info(value: object) -> bool:
@@ -189,7 +206,8 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     except NameError:
         pass
     except TypeError:
-        return {}  # a callable without annotations of its own: its parameters take anything
+        if not getattr(inner, "__annotations__", None):
+            return {}  # a callable without annotations of its own: its parameters take anything
     names = getattr(inspect.unwrap(inner), "__globals__", {})
     found: dict[str, Any] = {}
     for name, hint in inner.__annotations__.items():
@@ -203,14 +221,23 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
                     f"its annotation {hint!r} is not known here ({error})",
                     "import what it names, and not for type checkers alone",
                 ) from error
+        except TypeError as error:
+            if name != "return":
+                raise BadDeclaration(name, f"its annotation {hint!r} is no type ({error})") from error
     return found
 
 
 def _locals(function: Callable[..., Any]) -> dict[str, Any]:
-    """The local names where a function is declared: its own closure's, and those of the program's function that runs."""
+    """The local names where a function is declared: its own closure's, and those of the function around it, if that runs;
+    else those of the program's function that runs."""
     frame = sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("ramure."):
         frame = frame.f_back
+    around, above = getattr(function, "__qualname__", "").rpartition(".<locals>.")[0], frame
+    while around and above.f_back is not None and above.f_code.co_qualname != around:
+        above = above.f_back
+    if above.f_code.co_qualname == around:
+        frame = above
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
     closure = {}
     for name, cell in zip(code.co_freevars if code is not None else (), cells, strict=False):

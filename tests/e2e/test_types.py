@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import ipaddress
 import json
+import re
 import typing
 import uuid
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pydantic
 import pytest
+import typing_extensions
 
 from ramure import LocalImage, agent, agent_process
 from ramure.testing import ScriptedModel, Text, ToolCall
@@ -25,6 +28,10 @@ PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cf500f0003820180"
     "5bb0e1250000000049454e44ae426082"
 )
+
+
+T = TypeVar("T")
+Tree = typing_extensions.TypeAliasType("Tree", "dict[str, Tree] | list[Tree] | int | None")
 
 
 class Color(enum.Enum):
@@ -167,6 +174,88 @@ async def test_every_kind_of_argument_arrives_and_a_wrong_one_does_not(tmp_path:
     assert shown.description == "Take all of these."
     assert shown.parameters["properties"]["color"]["description"] == "of the box"
     assert shown.parameters["properties"]["size"]["description"] == "how large"
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+    lives: int = 9
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+
+
+class Page(pydantic.BaseModel, Generic[T]):
+    items: list[T]
+
+
+async def test_what_users_of_other_libraries_write_arrives_too(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "pet": {"kind": "cat", "lives": 3},
+        "color": "red",
+        "address": "10.0.0.1",
+        "network": "10.0.0.0/8",
+        "pattern": "a+",
+        "page": {"items": [1, 2]},
+        "tree": {"a": [1, None, {"b": 2}]},
+        "link": "https://example.com/a",
+    }
+    wrong: dict[str, Any] = {
+        "pet": {"kind": "cow"},
+        "color": "RED",
+        "address": "10.0.0.300",
+        "network": "ten",
+        "pattern": "a(",
+        "page": {"items": ["a"]},
+        "tree": {"a": "x"},
+        "link": "nowhere",
+    }
+    turns = [
+        ToolCall("take", given),
+        *(ToolCall("take", {**given, name: value}) for name, value in wrong.items()),
+        Text("Done."),
+    ]
+    taken: list[dict[str, Any]] = []
+
+    def take(
+        pet: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")],
+        color: Literal[Color.RED],
+        address: ipaddress.IPv4Address,
+        network: ipaddress.IPv4Network,
+        pattern: re.Pattern[str],
+        page: Page[int],
+        tree: Tree,
+        link: pydantic.HttpUrl,
+    ) -> str:
+        """Take all of these."""
+        taken.append(dict(locals()))
+        return "Taken."
+
+    async with ScriptedModel(turns) as model:
+
+        @agent_process(image=LocalImage(workdir=tmp_path, env=model.write_config(tmp_path / "agent")))
+        async def main() -> None:
+            worker = await agent("worker")
+            worker.on("take")(take)
+            assert await worker.ask("Begin.") == "Done."
+
+        await main()
+        results = [result.text for result in model.requests[-1].conversation.tool_results]
+    assert [{name: each[name] for name in given} for each in taken] == [
+        {
+            "pet": Cat(kind="cat", lives=3),
+            "color": Color.RED,
+            "address": ipaddress.IPv4Address("10.0.0.1"),
+            "network": ipaddress.IPv4Network("10.0.0.0/8"),
+            "pattern": re.compile("a+"),
+            "page": Page[int](items=[1, 2]),
+            "tree": given["tree"],
+            "link": pydantic.HttpUrl("https://example.com/a"),
+        }
+    ]
+    assert results[0] == "Taken."
+    for name, text in zip(wrong, results[1:], strict=True):
+        assert name in text, (name, text)
 
 
 async def test_an_image_and_a_dataclass_are_results(tmp_path: Path) -> None:

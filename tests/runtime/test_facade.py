@@ -108,7 +108,7 @@ async def use_processes(uses: Uses) -> None:
     with uses("bubble"):
         bubble(handle)
     with uses("expose"):
-        expose(len)
+        expose(print)
     with uses("emit"):
         emit("here")
     with uses("handle.call"):

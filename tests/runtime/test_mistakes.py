@@ -500,7 +500,7 @@ def test_on_another_thread_only_some_verbs_work_and_the_others_say_so() -> None:
 
     def elsewhere(handle: Any) -> None:
         emit("from a thread")
-        expose(len)
+        expose(print)
         found.append(wrong(spawn, quick))
         found.append(wrong(bubble, handle))
         found.extend(wrong(asyncio.run, coroutine) for coroutine in (quick(2), wait(), machine()))

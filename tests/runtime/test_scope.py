@@ -37,7 +37,7 @@ VERBS: dict[str, Any] = {
     "done": lambda: done(1),
     "fail": lambda: fail("no"),
     "emit": lambda: emit("x"),
-    "expose": lambda: expose(len),
+    "expose": lambda: expose(print),
     "self_ref": lambda: self_ref(),
     "trap_exit": lambda: trap_exit(),
     "spawn": lambda: spawn(leaf),

@@ -470,7 +470,7 @@ async def nobody() -> None: ...
 
 
 def test_outside_of_a_process_a_verb_names_the_decorator() -> None:
-    for verb, arguments in ((done, ()), (emit, ("x",)), (spawn, (nobody,)), (expose, (len,))):
+    for verb, arguments in ((done, ()), (emit, ("x",)), (spawn, (nobody,)), (expose, (print,))):
         with pytest.raises(NoProcess, match="call it in a function decorated with @agent_process"):
             cast("Any", verb)(*arguments)
 
