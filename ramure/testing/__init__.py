@@ -3,6 +3,7 @@
 * :class:`ScriptedModel`: a model server on this host that pi talks to as to any provider, and that says what a
   script tells it to.
 * :class:`InProcessHarness`: simulated agents, without pi and tmux, on the real actors and the real wire protocol.
+* :func:`simulate`: whole programs with agents, from many seeds, with faults; what breaks is shrunk and replayed.
 * :func:`run_virtual`: run a coroutine in virtual time, where ``sleep(3600)`` costs nothing.
 * the pytest fixtures ``no_blocking_calls`` and ``leak_check`` (:mod:`ramure.testing.plugin`).
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from ramure.testing.leaks import Leak, LeakCheck, new_run
     from ramure.testing.scripted_model import ModelRequest, ScriptedModel
     from ramure.testing.scripts import Script, ScriptError
+    from ramure.testing.simulation.api import Simulation, SimulationFailed, simulate
+    from ramure.testing.simulation.faults import Fault, Faults
+    from ramure.testing.simulation.invariants import Invariant, always, at_end, eventually
+    from ramure.testing.simulation.world import Happening, SimulatedCall, SimulatedRun
     from ramure.testing.steps import (
         Delay,
         DropConnection,
@@ -41,10 +46,14 @@ _HOME = {
     "DeadlockError": "virtual",
     "Delay": "steps",
     "DropConnection": "steps",
+    "Fault": "simulation.faults",
+    "Faults": "simulation.faults",
     "Finish": "steps",
     "HTTPError": "steps",
     "Hang": "steps",
+    "Happening": "simulation.world",
     "InProcessHarness": "harness",
+    "Invariant": "simulation.invariants",
     "Leak": "leaks",
     "LeakCheck": "leaks",
     "ModelRequest": "scripted_model",
@@ -52,6 +61,10 @@ _HOME = {
     "Script": "scripts",
     "ScriptError": "scripts",
     "ScriptedModel": "scripted_model",
+    "SimulatedCall": "simulation.world",
+    "SimulatedRun": "simulation.world",
+    "Simulation": "simulation.api",
+    "SimulationFailed": "simulation.api",
     "Step": "steps",
     "Text": "steps",
     "Thinking": "steps",
@@ -60,9 +73,13 @@ _HOME = {
     "Usage": "steps",
     "VirtualClock": "virtual",
     "VirtualLoop": "virtual",
+    "always": "simulation.invariants",
+    "at_end": "simulation.invariants",
     "detect_blocking_calls": "blocking",
+    "eventually": "simulation.invariants",
     "new_run": "leaks",
     "run_virtual": "virtual",
+    "simulate": "simulation.api",
     "virtual_time": "virtual",
 }
 
@@ -72,10 +89,14 @@ __all__ = [
     "DeadlockError",
     "Delay",
     "DropConnection",
+    "Fault",
+    "Faults",
     "Finish",
     "HTTPError",
     "Hang",
+    "Happening",
     "InProcessHarness",
+    "Invariant",
     "Leak",
     "LeakCheck",
     "ModelRequest",
@@ -83,6 +104,10 @@ __all__ = [
     "Script",
     "ScriptError",
     "ScriptedModel",
+    "SimulatedCall",
+    "SimulatedRun",
+    "Simulation",
+    "SimulationFailed",
     "Step",
     "Text",
     "Thinking",
@@ -91,9 +116,13 @@ __all__ = [
     "Usage",
     "VirtualClock",
     "VirtualLoop",
+    "always",
+    "at_end",
     "detect_blocking_calls",
+    "eventually",
     "new_run",
     "run_virtual",
+    "simulate",
     "virtual_time",
 ]
 

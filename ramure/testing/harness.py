@@ -11,14 +11,14 @@ import asyncio
 import itertools
 import json
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ramure.agents.launch import CONFIG_VARIABLE
 from ramure.errors import UsageError
 from ramure.machines.base import AGENT, Image, Machine
 from ramure.machines.checks import check_size
 from ramure.machines.errors import MachineStopped, NoSuchFile
-from ramure.machines.framing import answered, asked
+from ramure.machines.framing import answered, asked, framed
 from ramure.machines.process_tree import Daemons, EndedTree
 from ramure.machines.tmux import Ending, NoSuchSession, Pane, Reply, SessionExists, Tmux
 from ramure.testing.pi_config import MODELS, model_reference
@@ -55,11 +55,13 @@ class InProcessHarness:
         self.image: InProcessImage = InProcessImage(self)
         self.machines: list[InProcessMachine] = []
         self.door: asyncio.Semaphore = asyncio.Semaphore(32)
+        self.slower_heartbeat: float = 1.0
+        """How many times longer than real ones simulated pis wait between two signs of life: each costs time."""
         self._player = ScriptPlayer(script, key)
         self.answer_command: Callable[[str], ExecResult] = exec or (lambda command: ExecResult("", "", 0))
 
-    def model(self, name: str | None) -> SimulatedModel:
-        """The model that an agent which was launched with ``--model name`` asks."""
+    def model(self, name: str | None, agent: str = "") -> SimulatedModel:
+        """The model that the agent at the address ``agent``, launched with ``--model name``, asks."""
         return SimulatedModel(self._player, name or model_reference(MODELS[0]), self.requests, self.errors.append)
 
     def pi(self, address: str) -> SimulatedPi:
@@ -121,7 +123,7 @@ class InProcessMachine(Machine):
     async def exec(self, command: str, *, user: str = AGENT, timeout: float | None = None) -> ExecResult:
         """Files are tested and removed; anything else is the harness's ``exec``."""
         self._check()
-        ours = asked(shlex.split(command))
+        ours = asked(_words(command))
         if ours is None:
             return self._answer(command)
         token, words = ours
@@ -131,7 +133,7 @@ class InProcessMachine(Machine):
 
     def _answer(self, command: str) -> ExecResult:
         self.commands.append(command)
-        match shlex.split(command):
+        match shlex.split(command) if command.startswith(("test -s ", "rm -f -- ")) else ():
             case ["test", "-s", path]:
                 return ExecResult("", "", 0 if self.files.get(path) else 1)
             case ["rm", "-f", "--", *paths]:
@@ -169,6 +171,11 @@ class InProcessMachine(Machine):
     async def wait_down(self) -> str:
         """Return when :meth:`fail` was called."""
         return await asyncio.shield(self._down)
+
+    @property
+    def stopped(self) -> bool:
+        """It was stopped, or is down."""
+        return self._stopped
 
     def fail(self, reason: str = "simulated failure") -> None:
         """Go down, as a host that loses its power."""
@@ -244,7 +251,8 @@ class InProcessTmux(Tmux):
             raise SessionExists(name)
         files, words = self._machine.files, list(argv)
         environment = _read_env(next(files[word] for word in words if word.endswith(".env") and word in files))
-        config = json.loads(files[environment[CONFIG_VARIABLE]])
+        config = {**json.loads(files[environment[CONFIG_VARIABLE]])}
+        config["heartbeat"] *= self._machine.harness.slower_heartbeat
         session_file = words[words.index("--session") + 1]
         model = words[words.index("--model") + 1] if "--model" in words else None
 
@@ -252,7 +260,13 @@ class InProcessTmux(Tmux):
             files[session_file] = files.get(session_file, b"") + line.encode()
 
         memory = Memory(files.get(session_file, b"").decode(), write)
-        pi = SimulatedPi(config, memory, self._machine.harness.model(model), session_file, self._machine.harness.door)
+        pi = SimulatedPi(
+            config,
+            memory,
+            self._machine.harness.model(model, config["agent"]),
+            session_file,
+            self._machine.harness.door,
+        )
         life = self.lives[name] = _Life(name, next(self._numbers), pi, self._machine.harness.errors.append)
         return life.pane()
 
@@ -335,6 +349,16 @@ class InProcessTmux(Tmux):
 
     async def _listen(self) -> Reply:
         raise UsageError("there is no tmux behind a simulated agent, to wait for")
+
+
+_FRAMED: Final = shlex.join(framed([], ""))[: -len("''")]
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command line. The frame of our own commands is always the same; to split it anew takes milliseconds."""
+    if command.startswith(_FRAMED):
+        return [*framed([], "")[:-1], *shlex.split(command[len(_FRAMED) :])]
+    return shlex.split(command)
 
 
 def _read_env(data: bytes) -> dict[str, str]:

@@ -5,8 +5,10 @@ Loading this module imports nothing but pytest; what a fixture needs is imported
 
 from __future__ import annotations
 
+import functools
+import os
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -16,7 +18,37 @@ if TYPE_CHECKING:
     from ramure.testing.blocking import BlockingCall
     from ramure.testing.leaks import LeakCheck
 
-__all__ = ["leak_check", "no_blocking_calls"]
+__all__ = ["leak_check", "no_blocking_calls", "pytest_addoption", "pytest_configure"]
+
+SEED: Final = "RAMURE_SEED"
+SEEDS: Final = "RAMURE_SEEDS"
+"""The environment variables by which ``simulate`` gets what the options say (``ramure.testing.simulation.api``)."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of simulated tests."""
+    group = parser.getgroup("ramure", "simulated runs of programs with agents")
+    group.addoption("--ramure-seed", metavar="SEED", help="run simulate() with this seed alone, such as 0x5EED")
+    group.addoption(
+        "--ramure-seeds", metavar="N", type=int, help="run simulate() with so many seeds, whatever the test says"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hand the options on, to the processes of xdist too."""
+    for option, variable in (("--ramure-seed", SEED), ("--ramure-seeds", SEEDS)):
+        value = config.getoption(option)
+        if value is None:
+            continue
+        try:
+            os.environ[variable] = str(int(str(value), 0))
+        except ValueError:
+            raise pytest.UsageError(f"{option} {value}: give a number, such as 24301 or 0x5eed") from None
+        config.add_cleanup(functools.partial(_unset, variable))
+
+
+def _unset(variable: str) -> None:
+    os.environ.pop(variable, None)
 
 
 @pytest.fixture

@@ -90,6 +90,11 @@ class Link:
         if self._socket is not None:
             self._outgoing.put_nowait(encode(frame))
 
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The connection's, while there is one."""
+        return None if self._socket is None else self._socket.transport
+
     def drop(self) -> None:
         """Cut the connection, as a network does."""
         if self._socket is not None:

@@ -135,7 +135,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         due = self._scheduled[0].when()
         if due > self._limit:
             raise DeadlockError(
-                f"not done after {self._limit:g} virtual seconds; pass limit= for more\n{_waiting(self)}"
+                f"not done after {self._limit:g} virtual seconds; pass limit= for more\n{describe_waits(self)}"
             )
         self._now = max(self._now, due)
         # A timer is due when it is earlier than now plus this; far out, a fixed one would be lost in rounding.
@@ -144,14 +144,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def wait_for_ever(self) -> float:
         """How long, in real seconds, to wait when no timer is set. Raises :class:`DeadlockError` if for nothing."""
         if not self.patience():
-            raise DeadlockError(f"nothing is scheduled, so this would wait for ever\n{_waiting(self)}")
+            raise DeadlockError(f"nothing is scheduled, so this would wait for ever\n{describe_waits(self)}")
         return self._deadlock_after
 
     def waited_in_vain(self) -> None:
         """Nothing came in :meth:`wait_for_ever` seconds."""
         raise DeadlockError(
             f"nothing is scheduled, and nothing came from sockets or threads in {self._deadlock_after:g} real seconds\n"
-            f"{_waiting(self)}"
+            f"{describe_waits(self)}"
         )
 
 
@@ -260,7 +260,7 @@ class _ShuffledQueue(deque[asyncio.Handle]):
         """The next callback. At most 32 of them are drawn from, which bounds what a step costs."""
         candidates, most = 0, min(len(self), 32)
         # By index: another thread may append meanwhile (call_soon_threadsafe), which an iterator does not survive.
-        while candidates < most and _is_step(self[candidates]):
+        while candidates < most and is_step(self[candidates]):
             candidates += 1
         if candidates < 2:
             return super().popleft()
@@ -270,14 +270,14 @@ class _ShuffledQueue(deque[asyncio.Handle]):
         return handle
 
 
-def _is_step(handle: asyncio.Handle) -> bool:
+def is_step(handle: asyncio.Handle) -> bool:
     """Whether it is a step of a task: recognised as asyncio's own ``_format_handle`` does it."""
     callback = getattr(handle, "_callback", None)
     owner = getattr(callback, "__self__", None)
     return isinstance(owner, asyncio.Task) and getattr(callback, "__name__", "") != "cancel"
 
 
-def _waiting(loop: asyncio.AbstractEventLoop) -> str:
+def describe_waits(loop: asyncio.AbstractEventLoop) -> str:
     tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
     return "\n".join(f"  {task.get_name()} waits in {_place(task)}" for task in tasks)
 

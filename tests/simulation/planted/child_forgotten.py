@@ -63,6 +63,9 @@ async def mended(book: Book, titles: list[str]) -> int:
     return len(book.chapters)
 
 
+FOUND = "forgotten child"
+"""What its story says."""
+
 ARGS = (Book(), ["one", "two", "three"])
 model = diligent("finish", lambda conversation: {"text": task_of(conversation)})
 

@@ -63,6 +63,9 @@ async def mended(queue: Queue) -> list[str]:
     return queue.finished
 
 
+FOUND = "done: ["
+"""What its story says."""
+
 ARGS = (Queue(["a", "b", "c", "d"]),)
 model = diligent("finish", lambda conversation: {"summary": task_of(conversation)})
 

@@ -54,6 +54,9 @@ async def mended() -> list[str]:
     return await wait(list[str])
 
 
+FOUND = "votes of"
+"""What its story says."""
+
 ARGS = ()
 
 

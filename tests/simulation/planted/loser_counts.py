@@ -68,6 +68,9 @@ async def mended(tree: Tree, names: list[str]) -> str:
     return ""
 
 
+FOUND = "applied: ["
+"""What its story says."""
+
 ARGS = (Tree(), ["ann", "bob"])
 model = diligent("finish", lambda conversation: {"patch": task_of(conversation)})
 

@@ -63,6 +63,9 @@ def clerk_process(sell_with_lock: bool) -> Any:
 planted = clerk_process(sell_with_lock=False)
 mended = clerk_process(sell_with_lock=True)
 
+FOUND = "boxes left, and sold"
+"""What its story says."""
+
 ARGS = (Stock(),)
 model = diligent("sell", lambda conversation: {})
 

@@ -32,20 +32,21 @@ async def planted(words: list[str]) -> dict[str, str | None]:
 
 
 @agent_process
-async def careful(word: str, results: asyncio.Queue[tuple[str, str | None]]) -> None:
-    try:
-        await translate(word, results)
-    except ExecutionFailed:
-        results.put_nowait((word, None))
-
-
-@agent_process
 async def mended(words: list[str]) -> dict[str, str | None]:
     results: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
-    for word in words:
-        bubble(spawn(careful, word, results), source=word)
-    return dict([await results.get() for _ in words])
+    handles = [spawn(translate, word, results) for word in words]
+    found: dict[str, str | None] = dict.fromkeys(words)
+    for handle in handles:
+        try:
+            await handle
+        except ExecutionFailed:
+            continue  # it has no translation
+        found.update([results.get_nowait()])
+    return found
 
+
+FOUND = "hangs: "
+"""What its story says."""
 
 ARGS = (["tree", "branch", "leaf"],)
 model = diligent("finish", lambda conversation: {"translation": task_of(conversation).upper()})

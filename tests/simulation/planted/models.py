@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +25,6 @@ def diligent(
 
 
 def task_of(conversation: Conversation) -> str:
-    """What the first message's line ``Task: …`` says."""
-    for text in conversation.user_texts:
-        for line in text.splitlines():
-            if line.startswith("Task: "):
-                return line.removeprefix("Task: ").strip()
-    return ""
+    """What the newest ``Task: …`` of a message says, to the end of its line."""
+    found = re.findall(r"Task: (.*)", "\n".join(conversation.user_texts))
+    return found[-1].strip() if found else ""

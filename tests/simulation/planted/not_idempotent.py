@@ -56,6 +56,9 @@ async def mended(bank: Bank) -> None:
     await wait()
 
 
+FOUND = "paid: ["
+"""What its story says."""
+
 ARGS = (Bank(),)
 
 

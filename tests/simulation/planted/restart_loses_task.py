@@ -59,6 +59,9 @@ async def mended(board: Board) -> int:
     return len(board.finished)
 
 
+FOUND = "finished: ['"
+"""What its story says."""
+
 ARGS = (Board(open=["a", "b", "c", "d"]),)
 model = diligent("finish", lambda conversation: {"summary": task_of(conversation)})
 

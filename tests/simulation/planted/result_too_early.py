@@ -48,6 +48,9 @@ async def mended() -> str:
     return f"{parts['outline']}, after {parts['sources']}"
 
 
+FOUND = "after nobody"
+"""What its story says."""
+
 ARGS = ()
 model = diligent("finish", lambda conversation: {"text": task_of(conversation)})
 

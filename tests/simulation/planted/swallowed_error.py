@@ -45,6 +45,9 @@ async def mended(files: list[str]) -> dict[str, Any]:
     return {"report": report, "not reviewed": problems}
 
 
+FOUND = "passed without a review"
+"""What its story says."""
+
 ARGS = (["a.py", "b.py", "c.py"],)
 model = diligent("finish", lambda conversation: {"findings": [f"a bug in {task_of(conversation)}"]})
 
