@@ -144,7 +144,7 @@ def test_a_stall_is_sound_only_where_a_model_has_stopped() -> None:
         await worker.send("Do it.")
         await wait()
 
-    stops = {"model": lambda conversation: "I am done.", "seeds": 2}
+    stops: dict[str, Any] = {"model": lambda conversation: "I am done.", "seeds": 2}
     with pytest.raises(SimulationFailed, match="the program fails without a fault: Stalled"):
         simulate(program, faults=NONE, **stops)
     simulate(program, faults=NONE, allow=Stalled, **stops)

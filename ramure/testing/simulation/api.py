@@ -37,7 +37,7 @@ class SimulationFailed(AssertionError):
     """A simulated run was not sound; the text is its story. ``outcome``: the smallest such run that was found."""
 
     def __init__(self, text: str, outcome: Outcome) -> None:
-        self.outcome = outcome
+        self.outcome: Outcome = outcome
         super().__init__(text)
 
     @property

@@ -36,7 +36,7 @@ class Stuck(DeadlockError):
     """A simulated run does not come to an end. ``why`` is one line."""
 
     def __init__(self, why: str, waits: str) -> None:
-        self.why = why
+        self.why: str = why
         super().__init__(f"{why}\n{waits}")
 
 
@@ -50,8 +50,9 @@ class Order:
     def __init__(self, seed: int, first: int = 0, last: int | None = None) -> None:
         self._random = random.Random(f"order of {seed}")
         self._network = random.Random(f"network of {seed}")
-        self.first, self.last = first, last
-        self.steps = 0
+        self.first: int = first
+        self.last: int | None = last
+        self.steps: int = 0
         """How many choices there were."""
 
     @property
@@ -78,13 +79,13 @@ class SimulationLoop(VirtualLoop):
 
     def __init__(self, order: Order, *, limit: float, quiet: float, max_turns: int) -> None:
         super().__init__(limit=limit)
-        self.order = order
-        self.turns = 0
-        self.progress_at = 0.0
-        self.network = Network(self, order.delay)
+        self.order: Order = order
+        self.turns: int = 0
+        self.progress_at: float = 0.0
+        self.network: Network = Network(self, order.delay)
         self._quiet = quiet
         self._max_turns = max_turns
-        self._ready = _DrawnQueue(order)
+        self._ready: deque[asyncio.Handle] = _DrawnQueue(order)
         self._long: list[asyncio.TimerHandle] = []
 
     def _run_once(self) -> None:

@@ -22,8 +22,8 @@ class Network:
     """The servers of one event loop, by port, and the connections between them and their clients."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, delay: Callable[[], float]) -> None:
-        self.loop = loop
-        self.delay = delay
+        self.loop: asyncio.AbstractEventLoop = loop
+        self.delay: Callable[[], float] = delay
         self.servers: dict[int, MemoryServer] = {}
 
     def connect(
@@ -45,8 +45,8 @@ class MemoryServer(asyncio.AbstractServer):
     """A server that listens on a port of a :class:`Network`."""
 
     def __init__(self, network: Network, factory: Callable[[], asyncio.BaseProtocol], sockets: list[Any]) -> None:
-        self.factory = factory
-        self.sockets = tuple(sockets)
+        self.factory: Callable[[], asyncio.BaseProtocol] = factory
+        self.sockets: tuple[Any, ...] = tuple(sockets)
         self._network = network
         self._ports = [listener.getsockname()[1] for listener in sockets if isinstance(listener.getsockname(), tuple)]
         for port in self._ports:
@@ -95,7 +95,6 @@ class MemoryTransport(asyncio.Transport):
         """When the last thing that was sent from here arrives."""
         self._under_way = 0
         self._writer_waits = False
-        self.slower_until = 0.0
 
     def start(self, protocol: asyncio.BaseProtocol) -> None:
         """Tell the protocol that it is connected."""

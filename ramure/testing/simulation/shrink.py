@@ -21,8 +21,8 @@ class _Search:
 
     def __init__(self, case: Case, outcome: Outcome) -> None:
         self._case = case
-        self.best = outcome
-        self.tries = 0
+        self.best: Outcome = outcome
+        self.tries: int = 0
 
     @property
     def faults(self) -> list[Fault]:

@@ -41,7 +41,7 @@ class Wall:
 
     def __init__(self, loop: SimulationLoop) -> None:
         self._loop = loop
-        self.offset = 0.0
+        self.offset: float = 0.0
 
     def time(self) -> float:
         """Seconds since 1970."""
@@ -62,7 +62,7 @@ class MemoryLogs:
         self._waiting: list[tuple[str, bytes, Callable[[], None] | None]] = []
         self._full_until = 0.0
         self._began = 0.0
-        self.lost = 0
+        self.lost: int = 0
 
     def take_reserve(self) -> None:
         """There is room."""

@@ -116,10 +116,10 @@ class World(InProcessHarness):
         **more: Any,
     ) -> None:
         super().__init__(script, **more)
-        self.slower_heartbeat = 3.0
-        self.plan = plan
-        self.run = run
-        self.loop = loop
+        self.slower_heartbeat: float = 3.0
+        self.plan: Plan = plan
+        self.run: SimulatedRun = run
+        self.loop: SimulationLoop = loop
         self.wall: Wall | None = None
         self.logs: list[MemoryLogs] = []
         self.problems: list[tuple[str, str]] = []
