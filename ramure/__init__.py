@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         trap_exit,
         wait,
     )
+    from ramure.cli.progress import progress
     from ramure.errors import (
         ActorDied,
         AskTimeout,
@@ -279,6 +280,7 @@ __all__ = [
     "expose",
     "fail",
     "machine",
+    "progress",
     "receive",
     "self_ref",
     "spawn",
@@ -300,6 +302,7 @@ _MODULES = {
     "ramure.agents.schema": "BadTool InvalidArguments UnsupportedParameter",
     "ramure.agents.toolchain.errors": "SetupBusy SetupFailed ToolError ToolMissing ToolTooOld",
     "ramure.api": "AgentProcess agent agent_process bubble connect current_runtime done emit expose fail machine receive self_ref spawn start_task trap_exit wait",
+    "ramure.cli.progress": "progress",
     "ramure.executor": "NoThread",
     "ramure.errors": "ActorDied AskTimeout ExecutionFailed InternalError MailboxFull NameTaken NoSuchName NotInActor OperationalError RamureError RequestRefused StartFailed StopTimeout UnsupportedPlatform UsageError WouldDeadlock",
     "ramure.faults": "ExitRaised",

@@ -28,7 +28,7 @@ from ramure import (
 )
 
 VERBS = """
-    agent agent_process attach bubble child connect current_runtime done each emit expose fail machine receive self_ref spawn
+    agent agent_process attach bubble child connect current_runtime done each emit expose fail machine progress receive self_ref spawn
     start_task supervise trap_exit wait
 """
 

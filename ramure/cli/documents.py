@@ -145,6 +145,17 @@ class Demo(TypedDict):
     haikus: list[str]
 
 
+class Run(TypedDict):
+    """A program that has ended."""
+
+    argv: list[str]
+    exit_code: int
+    """The program's; 128 and the signal's number, where one has ended it."""
+    seconds: float
+    runs: list[EndedRun]
+    """The runs that it has had."""
+
+
 class Gc(TypedDict):
     """What killed runs have left."""
 
@@ -159,6 +170,7 @@ class Dropped(TypedDict):
 
 
 DOCUMENTS: Final[dict[str, tuple[Any, ...]]] = {
+    "run": (Run,),
     "ls": (Ls,),
     "status": (RunStatus | EndedStatus,),
     "log": (LogEntry,),

@@ -19,6 +19,7 @@ from ramure.errors import RamureError, refuse_windows
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Final = {
+    "run": "Run a program, and show what its agents do; --script: on a scripted model.",
     "ls": "The live runs, and what their agents do; --all: also those that have ended.",
     "status": "One run: its agents, machines, connections, endpoints and last events.",
     "logs": "What the logs of a run or an agent say, also of one that has ended.",

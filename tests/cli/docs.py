@@ -46,6 +46,11 @@ command up; who leaves (`| head -1`) ends it, and so does Ctrl-C. With `--json` 
 `pause` is for budgets: agents stop at once, and nothing is lost. What a model is doing is interrupted, messages wait in the log, and the program with its tool
 calls goes on; after `resume` those that were at work go on with it, with the results of their calls, and what waited is delivered.
 
+`ramure run program.py` runs any program and shows what its agents do, for how long, tokens and cost: on a terminal in a live table below what the
+program prints, else in a line for each change on standard error. The arguments behind the program are its own, and so is the exit code.
+`--script answers.json` starts the scripted model ([testing.md](testing.md)), so that nothing is spent. In a program of your own,
+`with ramure.progress(): asyncio.run(main())` shows the same.
+
 What follows is what the commands print about a program with two agents on real pi, and is checked by a test; `…` stands where a screen or a long output is
 left out. [inspection.md](inspection.md) says more about those that look into actors.
 """
@@ -131,6 +136,7 @@ NORMAL: Final[tuple[tuple[str, Any], ...]] = (
     (r"(?m)^(\S+  \S+ ✓ .*?)(  [\d.]+s)?$", r"\g<1>  0.2s"),
     (r"started by program \d+, ramure [^\s]+", "started by program 4711, ramure 0.1.0"),
     (r"[\d.]+ s after its death", "2.1 s after its death"),
+    (r"--id (?!brave|quiet)[a-z]+-[a-z]+\)", "--id stark-badger)"),
     (r"haikus in \d+\.\d s", "haikus in 4.4 s"),
     (r"\(private, [^)]*\)", "(private, ~/.ramure/toolchain/pi-1.6.0/…)"),
 )
@@ -202,6 +208,8 @@ def page(toolchain: Toolchain) -> str:
                 of_a_run(made)
                 of_its_actors(made)
                 of_two_runs(made)
+            made.title("Running a program")
+            ran(made)
             made.title("Trying it, and what it needs")
             made.add("demo --scripted", demo.result())
         made.say("setup", "doctor")
@@ -250,6 +258,35 @@ def of_two_runs(page: Page) -> None:
     with live_run(page.shell, "solo", id=SECOND):
         page.say("logs", "stop quiet --kill", "gc --dry-run", "gc", "stop", "ls --all", "ls")
     page.say("status brave", "why --id brave", "why --id quiet")
+
+
+ASKING: Final = """
+import asyncio
+from ramure import agent, agent_process
+
+@agent_process
+async def main():
+    worker = await agent("worker")
+    print("It says:", await worker.ask("How many files are here?"))
+
+asyncio.run(main())
+"""
+
+ANSWERS: Final = """[
+  [{"tool": "bash", "arguments": {"command": "ls | wc -l"}}, {"usage": {"input": 1200, "output": 40}}],
+  ["None so far.", {"usage": {"input": 1300, "output": 10}}]
+]
+"""
+
+
+def ran(page: Page) -> None:
+    """``run``: what it says of the agent is a matter of when it looks, so the first and the last line stand for it."""
+    program, script = page.directory / "program.py", page.directory / "answers.json"
+    program.write_text(ASKING, encoding="utf-8")
+    script.write_text(ANSWERS, encoding="utf-8")
+    said = page.shell("run", "--script", str(script), str(program))
+    first, *_, last = said.err.splitlines()
+    page.add("run --script answers.json program.py", f"{first}\n…\n{said.out}{last}", said.code)
 
 
 def demonstrated(toolchain: Toolchain, directory: Path) -> str:

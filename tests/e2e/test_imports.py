@@ -21,7 +21,10 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("code", ["import ramure", "from ramure import *", "import ramure.cli.ls, ramure.cli.connect"])
+@pytest.mark.parametrize(
+    "code",
+    ["import ramure", "from ramure import *", "import ramure.cli.ls, ramure.cli.connect", "import ramure.cli.run"],
+)
 def test_nothing_heavy_is_loaded(code: str) -> None:
     assert not loaded_after(code) & set(HEAVY)
 
