@@ -236,8 +236,8 @@ def traced() -> Traced:
 
 PING = ToolCall("pool_ping", {})
 
-ELSEWHERE = {"attach"}
-"""Verbs that are no part of a run: tests/control tries them."""
+ELSEWHERE = {"attach", "progress"}
+"""Verbs that are no part of a run: tests/control and tests/cli try them."""
 
 HANDLES = {
     "handle": (ProcessHandle, ChildHandle, TreeHandle),
@@ -271,7 +271,7 @@ def test_each_verb_s_message_is_in_the_trace_of_its_use_in_a_run_that_uses_them_
 def test_the_verbs_without_a_message_only_read_or_declare() -> None:
     silent = {verb for verb, message in table().items() if message is None}
     assert silent == {
-        "agent.on_exit", "attach", "child", "current_runtime", "handle.ref", "receive", "self_ref", "start_task",
+        "agent.on_exit", "attach", "child", "current_runtime", "handle.ref", "progress", "receive", "self_ref", "start_task",
     }  # fmt: skip
 
 
