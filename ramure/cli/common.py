@@ -38,6 +38,7 @@ __all__ = [
     "run_argument",
     "run_option",
     "said",
+    "seconds_of",
     "tokens",
     "usage_error",
 ]
@@ -121,6 +122,16 @@ class _Seconds(click.FloatRange):
 
 
 SECONDS: Final = _Seconds()
+
+UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_of(text: str) -> float | None:
+    """Of ``30s``, ``10m``, ``2h``, ``1d``; None for anything else."""
+    number, unit = text.strip()[:-1].strip(), text.strip()[-1:]
+    if unit not in UNITS or not number.replace(".", "", 1).isdecimal() or not number.isascii():
+        return None
+    return float(number) * UNITS[unit]
 
 
 # -- options ------------------------------------------------------------------------------------------------------

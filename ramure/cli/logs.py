@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ramure.cli.common import EXIT_NO_ACTOR, Failed, clock, find, logged_run_option, note, optional_agent, usage_error
+from ramure.cli.common import (
+    EXIT_NO_ACTOR,
+    Failed,
+    clock,
+    find,
+    logged_run_option,
+    note,
+    optional_agent,
+    seconds_of,
+    usage_error,
+)
 from ramure.cli.ended import ended_run
 from ramure.cli.text import hanging, one_line
 from ramure.runtime.control.errors import NoSuchRun, RunGone
@@ -23,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 WIDEST: Final = 200
 
 LINES: Final = 20
@@ -130,9 +138,9 @@ def _directory(run: str | None) -> tuple[RunClient | None, Path]:
 
 
 def _moment(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
-    if match:
-        return time.time() - float(match[1]) * SECONDS[match[2]]
+    ago = seconds_of(text)
+    if ago is not None:
+        return time.time() - ago
     import datetime
 
     try:

@@ -257,7 +257,7 @@ def of_two_runs(page: Page) -> None:
     page.title("Two runs, and their ends")
     with live_run(page.shell, "solo", id=SECOND):
         page.say("logs", "stop quiet --kill", "gc --dry-run", "gc", "stop", "ls --all", "ls")
-    page.say("status brave", "why --id brave", "why --id quiet")
+    page.say("status brave", "why --id brave", "why --id quiet", "gc --logs --older-than 30d")
 
 
 ASKING: Final = """

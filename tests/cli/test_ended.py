@@ -85,3 +85,50 @@ def test_where_there_was_never_a_run_nothing_is_told(tmp_path: Path) -> None:
 def test_of_a_screen_is_shown_what_stands_on_it() -> None:
     assert cropped("\n\n  one   \n\n\n    two\n   \n\n") == ["one", "", "  two"]
     assert cropped("   \n\n") == []
+
+
+def old(shell: Shell, run: str, days: float) -> Path:
+    """The run's logs, as if it had ended so many days ago."""
+    logs = shell.home / "logs" / run
+    then = time.time() - days * 86400
+    os.utime(logs / "_runtime.jsonl", (then, then))
+    return logs
+
+
+def test_gc_removes_the_logs_of_runs_that_ended_long_ago(shell: Shell) -> None:
+    runs = []
+    for _ in range(3):
+        with live_run(shell, "worker") as run:
+            runs.append(run)
+    ancient, odd, young = old(shell, runs[0], 40), old(shell, runs[1], 40), old(shell, runs[2], 20)
+    (odd / "notes.txt").write_text("mine")
+    with live_run(shell, "worker") as live:
+        at_work = old(shell, live, 50)
+        dry = shell("gc", "--logs", "--older-than", "30d", "--dry-run").out
+        assert ancient.exists()
+        said = shell("gc", "--logs", "--older-than", "30d")
+        assert said.out == dry
+        assert at_work.exists()
+    assert said.code == 1
+    assert f"{runs[0]}: log {ancient} (0.0 MB)\n" in said.out
+    assert f"{runs[1]}: log {odd}: not removed: notes.txt in it is none of ramure's;" in said.out
+    assert (ancient.exists(), (odd / "worker.jsonl").exists(), young.exists()) == (False, True, True)
+    assert runs[2] not in said.out
+
+
+@pytest.mark.parametrize("name", ["not a run", "-"])
+def test_gc_removes_nothing_that_is_no_run_s_logs(tmp_path: Path, name: str) -> None:
+    shell, logs = Shell(tmp_path), tmp_path / "logs" / name
+    logs.mkdir(parents=True)
+    (logs / "_runtime.jsonl").write_text('{"type": "run_started", "execution_id": "another"}\n')
+    old(shell, name, 100)
+    (tmp_path / "logs" / "link").symlink_to(logs)
+    said = shell("gc", "--logs", "--older-than", "1d")
+    assert (said.code, said.out.count("not removed")) == (1, 1)
+    assert (logs / "_runtime.jsonl").exists()
+
+
+def test_gc_wants_to_know_which_logs(tmp_path: Path) -> None:
+    for words in (("--logs",), ("--older-than", "30d"), ("--logs", "--older-than", "soon")):
+        said = Shell(tmp_path)("gc", *words)
+        assert (said.code, said.err.count("\n")) == (2, 1)

@@ -6,7 +6,7 @@ import itertools
 import os
 import shlex
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.agents.requests import Interrupt, Pause, Say, Unpause
 from ramure.errors import ActorDied, AskTimeout
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from ramure.runtime.run import Run
 
 __all__ = ["RunMethods"]
+
+
+KNOWN_TERM: Final = (
+    'infocmp "$TERM" >/dev/null 2>&1 || case "$TERM" in xterm|xterm-256color|screen|screen-256color|linux|vt100) ;; '
+    "*) TERM=xterm-256color; export TERM ;; esac"
+)
+"""On a machine whose terminfo does not know the terminal that somebody sits at: tmux would refuse it."""
 
 
 class RunMethods:
@@ -119,7 +126,8 @@ class RunMethods:
             tmux = await self._run.services.tmux_for(machine)
             return _terminal([*tmux.attach_command(record.address), *more])
         room = await quarters.room()
-        return _terminal(machine.terminal([*room.tmux.attach_command(record.address), *more]))
+        attach = [*room.tmux.attach_command(record.address), *more]
+        return _terminal(machine.terminal(["/bin/sh", "-c", f'{KNOWN_TERM}; exec "$@"', "sh", *attach]))
 
     @method
     async def shell(self, agent: str) -> Terminal:
@@ -127,7 +135,7 @@ class RunMethods:
         machine = self._machine(agent)
         if isinstance(machine, LocalMachine) and machine.here:
             return _terminal([os.environ.get("SHELL") or "/bin/sh", "-i"], machine.env, machine.workdir)
-        inside = f'cd -- {shlex.quote(getattr(machine, "workdir", "."))}; exec "${{SHELL:-/bin/sh}}" -i'
+        inside = f'{KNOWN_TERM}; cd -- {shlex.quote(getattr(machine, "workdir", "."))}; exec "${{SHELL:-/bin/sh}}" -i'
         return _terminal(machine.terminal(["/bin/sh", "-c", inside]))
 
     def _machine(self, name: str) -> Machine:
