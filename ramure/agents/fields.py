@@ -173,10 +173,12 @@ class Fields:
         except Exception as error:
             raise _bad(name, error) from error
         try:
-            adapter.validate_python({name: value}, strict=True)
+            found = adapter.validate_python({name: value}, strict=True)[name]
         except ValidationError:
             return self._one(name, value)
-        return value
+        # A dict is taken for a model, anywhere within.
+        same = found is value or (type(found) is type(value) and found == value)
+        return value if same else self._one(name, value)
 
     def _one(self, name: str, value: Any) -> Any:
         """A value of Python's: one that is what it should be, else one whose JSON fits."""
@@ -319,7 +321,7 @@ class Fields:
 
 
 def _described(field: Field) -> Any:
-    if field.description is None:
+    if field.description is None or not hasattr(field.annotation, "__module__"):  # which is no type, and is refused so
         return field.annotation
     from pydantic import Field as Info
 

@@ -6,7 +6,7 @@ import inspect
 import weakref
 from collections.abc import Callable
 from types import NoneType
-from typing import Any, Final, Never, NoReturn, TypeVar
+from typing import Annotated, Any, Final, Never, NoReturn, TypeVar, get_args, get_origin
 
 from ramure.agents.fields import BadDeclaration, Field, Fields
 from ramure.agents.signatures import hints_of
@@ -36,7 +36,9 @@ class Kind:
 
 
 def kind_name(annotation: Any) -> str:
-    """As a program writes it: ``list[str]``."""
+    """As a program writes it: ``list[str]``; without what ``Annotated`` says of it."""
+    if get_origin(annotation) is Annotated:
+        return kind_name(get_args(annotation)[0])
     return annotation.__name__ if type(annotation) is type else str(annotation)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from ramure import (
     Agent,
@@ -161,6 +161,67 @@ async def test_wait_returns_a_value_of_its_type() -> None:
 # -- events with a type --------------------------------------------------------------------------------------------------
 
 
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int = 9
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+Pet = Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value", "got"),
+    [
+        (Cat, {"kind": "cat"}, Cat(kind="cat")),
+        (Cat | None, {"kind": "cat"}, Cat(kind="cat")),
+        (Pet, {"kind": "dog"}, Dog(kind="dog")),
+        (list[Cat], [{"kind": "cat"}, Cat(kind="cat", lives=1)], [Cat(kind="cat"), Cat(kind="cat", lives=1)]),
+        (dict[str, list[Pet]], {"a": [{"kind": "cat"}]}, {"a": [Cat(kind="cat")]}),
+        (tuple[int, Cat], (1, {"kind": "cat"}), (1, Cat(kind="cat"))),
+        (Iterable[int], (1, 2), [1, 2]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+@virtual_time()
+async def test_a_dict_becomes_the_model_that_it_stands_for_anywhere_within(wanted: Any, value: Any, got: Any) -> None:
+    @agent_process
+    async def main() -> Any:
+        done(value)
+        return await wait(wanted)
+
+    found = await main()
+    assert found == got
+    assert type(found) is type(got)
+
+
+@virtual_time()
+async def test_models_that_are_some_already_stay_the_objects_that_they_are() -> None:
+    cats = [Cat(kind="cat")]
+
+    @agent_process
+    async def main() -> list[Pet]:
+        return cats  # type: ignore[return-value]
+
+    assert await main() is cats
+
+
+@virtual_time()
+async def test_an_error_names_the_type_without_what_is_said_of_it() -> None:
+    @agent_process
+    async def main() -> Any:
+        done({"kind": "cow"})
+        return await wait(Pet)
+
+    why = r"^wait\(.*Cat \| .*Dog\): result.kind: must be 'cat' or 'dog', not a text \('cow'\)"
+    with pytest.raises(WrongResult, match=why) as raised:
+        await main()
+    assert "FieldInfo" not in str(raised.value)
+
+
 @virtual_time()
 async def test_the_data_of_an_event_that_is_declared_is_checked_where_it_is_emitted() -> None:
     @agent_process(events={"report": Report, "share": float})
@@ -276,6 +337,8 @@ def test_questions_one_after_the_other_and_beside_each_other() -> None:
 def test_what_cannot_be_asked_for_is_said_at_once() -> None:
     with pytest.raises(UsageError, match=r"agent.ask\(result=Agent\): .*; use str, int"):
         asked([], Agent)
+    with pytest.raises(UsageError, match=r"agent.ask\(result=\[.*\]\): \[.*\] is no type; use str, int"):
+        asked([], [Cat, Dog])
     with pytest.raises(UsageError, match=r"agent.ask\(\): tries=0: give a whole number of at least 1"):
         asked([], int, tries=0)
 
