@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,13 +22,20 @@ from ramure.cli.common import (
 )
 from ramure.cli.doing import DOING, doing_cells
 from ramure.cli.ended import ended_run
-from ramure.cli.text import hanging, one_line, printable, run_together, state, table
+from ramure.cli.text import ENDLESS, hanging, one_line, printable, run_together, state, table, width
 from ramure.runtime.control.errors import NoSuchRun
 from ramure.runtime.dialogue import event_text
 
 __all__ = ["command"]
 
 EVENTS = 8
+
+MANY = 3
+"""Machines beyond which a terminal shows how many run."""
+
+MANY_PROCESSES = 8
+
+WRONG = ("failed", "died")
 
 
 @click.command("status", epilog="Example: ramure status --id brave-otter")
@@ -124,8 +132,15 @@ def _agents(run: dict[str, Any], now: float) -> str:
 
 
 def _machines(run: dict[str, Any]) -> str:
-    rows = [[each["name"], state(each["state"]), each["process"], each["what"] or "-"] for each in run["machines"]]
-    return table(("MACHINE", "STATE", "PROCESS", "WHAT"), rows, spare=("PROCESS",)) if rows else ""
+    """At a terminal, of many machines those that do not simply run."""
+    machines, folded = run["machines"], 0
+    if len(machines) > MANY and width() < ENDLESS:
+        machines = [each for each in machines if each["state"] != "running"]
+        folded = len(run["machines"]) - len(machines)
+    more = f"machines: {folded} running" if folded else ""
+    rows = [[each["name"], state(each["state"]), each["process"], each["what"] or "-"] for each in machines]
+    shown = table(("MACHINE", "STATE", "PROCESS", "WHAT"), rows, spare=("PROCESS",)) if rows else ""
+    return "\n".join(filter(None, [shown, more]))
 
 
 def _connections(run: dict[str, Any]) -> str:
@@ -135,17 +150,26 @@ def _connections(run: dict[str, Any]) -> str:
 
 
 def _processes(run: dict[str, Any]) -> str:
+    """At a terminal, of many processes those that one can call, and those that something is wrong with."""
+    processes = run["processes"]
+    if len(processes) > MANY_PROCESSES and width() < ENDLESS:
+        telling = [each for each in processes if each["endpoints"] or each["stalled"] or each["state"] in WRONG]
+        processes = telling[-MANY_PROCESSES:]
+    counts = Counter(each["state"] for each in run["processes"])
+    left_out = len(run["processes"]) - len(processes)
+    more = [f"processes: {', '.join(f'{count} {name}' for name, count in counts.items())}"] if left_out else []
     rows = [
         [
             each["path"],
             state("stalled" if each["stalled"] else each["state"]),
             ", ".join(each["endpoints"]) or (each["reason"] or "-").partition("\n")[0],
         ]
-        for each in run["processes"]
+        for each in processes
     ]
     said = [f"stalled: {one_line(each['stalled'], 1000)}" for each in run["processes"] if each["stalled"]]
     head = ("PROCESS", "STATE", "ENDPOINTS" if "outcome" not in run else "WHY")
-    return "\n".join([table(head, rows, whole=("PROCESS",)), *said]) if rows else ""
+    shown = [table(head, rows, whole=("PROCESS",))] if rows else []
+    return "\n".join([*shown, *more, *said])
 
 
 def _events(run: dict[str, Any]) -> str:

@@ -8,7 +8,18 @@ from typing import Final
 
 import click
 
-__all__ = ["Cell", "hanging", "one_line", "printable", "run_together", "shortened", "state", "table", "width"]
+__all__ = [
+    "ENDLESS",
+    "Cell",
+    "hanging",
+    "one_line",
+    "printable",
+    "run_together",
+    "shortened",
+    "state",
+    "table",
+    "width",
+]
 
 Cell = str | tuple[str, str]
 """A text, or a text and its colour."""

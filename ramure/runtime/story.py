@@ -92,14 +92,14 @@ class Story:
 def tell(subject: str, entries: Iterable[Entry], *, live: bool = True) -> Story:
     """The story of ``subject``: an agent's address, or an actor's label or place, or a pattern for them; of ``run``, the run's
     own. ``live``: False for a run that has ended or was killed."""
-    fits = _fitting(subject)
+    fits, of_run = _fitting(subject), _tidy(subject) == "run"
     chapters: list[Chapter] = []
     standing: dict[str, Chapter] = {}
     end: str | None = None if live else DIED
     for entry in entries:
         if entry.get("type") in ("run_ended", "run_died"):
             end = _end_of_run(entry)
-            if fits("run"):
+            if of_run:
                 chapters.append(Chapter(_at(entry), "ended", end))
         if entry.get("type") in ("alarm", "alarm_over"):
             standing.pop(str(entry.get("of")), None)
@@ -113,9 +113,13 @@ def tell(subject: str, entries: Iterable[Entry], *, live: bool = True) -> Story:
     deaths = sum(chapter.kind == "died" for chapter in chapters)
     restarts = sum(chapter.kind == "restarted" for chapter in chapters)
     headline = _headline(subject, chapters, deaths)
-    if end is not None and fits("run"):
+    if of_run and end is None:
+        headline = headline.replace("run itself has not died", "the run lives").replace(
+            "run has not died", "the run lives"
+        )
+    elif of_run:
         headline = f"the run {end}" + _on_the_way(chapters)
-    elif not live and not _is_over(chapters):
+    elif end is not None and not live and not _is_over(chapters):
         nothing = end == DIED and not chapters
         headline = f"{subject} died with its run: {CAUSE}" if nothing else f"{headline}; its run {end}"
     if standing:

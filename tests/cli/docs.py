@@ -136,7 +136,7 @@ NORMAL: Final[tuple[tuple[str, Any], ...]] = (
     (r"(?m)^(\S+  \S+ ✓ .*?)(  [\d.]+s)?$", r"\g<1>  0.2s"),
     (r"started by program \d+, ramure [^\s]+", "started by program 4711, ramure 0.1.0"),
     (r"[\d.]+ s after its death", "2.1 s after its death"),
-    (r"--id (?!brave|quiet)[a-z]+-[a-z]+\)", "--id stark-badger)"),
+    (r"--id (?!brave-otter|quiet-maple)[a-z]+-[a-z]+\)", "--id stark-badger)"),
     (r"haikus in \d+\.\d s", "haikus in 4.4 s"),
     (r"\(private, [^)]*\)", "(private, ~/.ramure/toolchain/pi-1.6.0/…)"),
 )

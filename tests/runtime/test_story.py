@@ -302,6 +302,7 @@ def test_of_a_run_that_is_over_the_answer_is_how_it_ended(
     with_it = "worker died with its run: its program was killed, or its host went down"
     assert tell("worker", found, live=False).headline == (nothing + worker if worker else with_it)
     assert tell("worker", found[:1]).headline == nothing
+    assert tell("run", found[:1]).headline == "the run lives, and nothing has gone wrong"
     death = {"type": "crash_report", "ts": 3.0, "address": "w", "who": "agent w", "path": "run / w", "reason": "killed"}
     assert tell("run", [*found, death], live=False).headline == f"{run}; 1 in it died, the last: agent w: killed"
 
