@@ -59,16 +59,25 @@ class ListenTimeout(OperationalError, TimeoutError):
 def text_in(value: object) -> int:
     """The characters of the texts in a value of dicts and lists."""
     found, ahead = 0, [value]
-    while ahead:
-        part = ahead.pop()
-        if isinstance(part, str):
+    for part in ahead:  # it grows meanwhile
+        if isinstance(part, dict):
+            for key, item in part.items():
+                if type(key) is str:
+                    found += len(key)
+                else:
+                    ahead.append(key)
+                if type(item) is str:
+                    found += len(item)
+                elif type(item) not in _WITHOUT_TEXT:
+                    ahead.append(item)
+        elif isinstance(part, str):
             found += len(part)
-        elif isinstance(part, dict):
-            ahead += part
-            ahead += part.values()
         elif isinstance(part, list | tuple):
             ahead += part
     return found
+
+
+_WITHOUT_TEXT: Final = frozenset({int, float, bool, type(None)})
 
 
 class Subscription:
@@ -143,7 +152,12 @@ class EventStream:
         """Append ``event``, with its number; ignored once the stream is closed."""
         if self._closed:
             return
-        event = Event(event.type, event.data, event.source, event.at or self.clock(), len(self))
+        if event.number < 0:  # it is in no other stream; a copy would take longer than all the rest
+            object.__setattr__(event, "number", len(self))
+            if not event.at:
+                object.__setattr__(event, "at", self.clock())
+        else:
+            event = Event(event.type, event.data, event.source, event.at or self.clock(), len(self))
         if self._most_text is not None:
             self._make_room(text_in(event.data), self._most_text)
         elif len(self._events) == self._retain:
