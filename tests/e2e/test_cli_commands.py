@@ -147,7 +147,7 @@ class At:
 TERMINAL: Final = {"TERM": "xterm-256color", "COLUMNS": "160"}
 """Also where the tests themselves are run at a terminal of 80."""
 
-EVERYWHERE: Final = ("ls", "gc", "demo", "setup", "doctor")
+EVERYWHERE: Final = ("ls", "gc", "demo", "run", "setup", "doctor")
 """Commands that are not about one run."""
 
 
@@ -389,6 +389,39 @@ async def demo(at: At) -> None:
     assert HAIKUS[-1].replace("\n", "\r\n") in shown
 
 
+ASKING: Final = """
+import asyncio, sys
+from ramure import agent, agent_process
+
+@agent_process
+async def main():
+    asker = await agent("asker")
+    print("It says:", await asker.ask("How many files are here?"), *sys.argv[1:])
+
+asyncio.run(main())
+"""
+
+
+async def run(at: At) -> None:
+    """On a scripted model of its own, beside the runs that are live."""
+    program, script = (at.stage.run.directory / name for name in ("asking.py", "answers.json"))
+    program.write_text(ASKING)
+    ls = {"tool": "bash", "arguments": {"command": "ls | wc -l; sleep 2"}}
+    script.write_text(json.dumps([ls, "None so far."]))
+    words = ("run", "--script", str(script), str(program))
+    plain, shown, document = await asyncio.gather(
+        at.says(*words, "--all"), at.says(*words, terminal=True), at.document(*words)
+    )
+    assert "It says: None so far. --all\n" in plain
+    for said in (plain, shown):
+        assert "bash: ls | wc -l; sleep 2" in said
+        assert re.search(r"main done after \d+s \(1 agent, ", said)
+    assert "worker" not in plain  # an agent of another run
+    assert "\x1b[?25h" in shown
+    assert [each["outcome"] for each in document["runs"]] == ["done"]
+    assert not any("How many files" in request.conversation.last_user_text for request in at.model.requests)
+
+
 async def setup(at: At) -> None:
     plain, shown, document = await at.each_way("setup")
     for said in (plain, shown):
@@ -438,6 +471,7 @@ USES: Final[dict[str, Callable[[At], Awaitable[None]]]] = {
     "setup": setup,
     "doctor": doctor,
     "demo": demo,
+    "run": run,
     "stop": stop,
     "gc": gc,
 }
