@@ -240,7 +240,7 @@ class Fields:
         try:
             found = self._adapter(name).validate_strings({name: text})[name]
         except ValidationError:
-            raise refused from None
+            raise _for_a_person(refused, text) from None
         if isinstance(as_json, int | float) and isinstance(found, dt.date | dt.time | dt.timedelta):
             raise refused  # pydantic takes 2024 for a time: 33 minutes and 44 seconds after 1970
         if isinstance(found, float) and not math.isfinite(found):
@@ -352,6 +352,21 @@ _NO_JSON: Final = (
     r"Cannot generate a JsonSchema for core_schema\.(\w+)Schema",
 )
 """What pydantic says of a type that it does not know, or that has no JSON Schema."""
+
+
+def _for_a_person(refused: InvalidArguments, text: str) -> InvalidArguments:
+    """The error, with how a list or an object is written."""
+    if not re.match(r"must be (a list|an object), not a text", refused.reason):
+        return refused
+    hint = "write it as JSON"
+    if text.startswith(("[", "{")):
+        try:
+            json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        except json.JSONDecodeError as error:
+            hint = f"this is no JSON: {error.msg[:1].lower()}{error.msg[1:]}, at character {error.pos + 1}"
+        except (ValueError, RecursionError) as error:
+            hint = str(error)
+    return InvalidArguments(refused.field, f"{refused.reason}; {hint}")
 
 
 def _read_json(text: str) -> Any:

@@ -52,6 +52,24 @@ def test_what_a_library_would_take_for_something_is_refused(shell: Shell, word: 
 
 
 @pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("items=a,b", "items: must be a list, not a text ('a,b'); write it as JSON"),
+        (
+            "items=['a']",
+            """items: must be a list, not a text ("['a']"); this is no JSON: expecting value, at character 2""",
+        ),
+        ("prices=a:1", "prices: must be an object, not a text ('a:1'); write it as JSON"),
+        ('prices={"a": NaN}', """prices: must be an object, not a text ('{"a": NaN}'); NaN is no JSON"""),
+    ],
+)
+def test_how_a_list_and_an_object_are_written_is_said(shell: Shell, word: str, why: str) -> None:
+    said = shell("call", "order", word)
+    assert said.code == 2
+    assert f"{why}; it takes order(items: " in said.err
+
+
+@pytest.mark.parametrize(
     ("words", "why"),
     [
         (["approve=maybe"], "approve: must be true or false, not a text ('maybe')"),

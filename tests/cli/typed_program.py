@@ -24,6 +24,10 @@ async def main() -> None:
     ) -> str:
         return repr((at and at.isoformat(), took, price, share))
 
+    @expose
+    def order(items: list[str] | None = None, prices: dict[str, float] | None = None) -> str:
+        return repr((items, prices))
+
     print("run", current_runtime().execution_id, flush=True)
     await wait()
 
