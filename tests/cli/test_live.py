@@ -142,6 +142,30 @@ def test_logs_are_a_conversation_for_people(shell: Shell, run: str) -> None:
     assert [line for line in with_words if "run connects worker → other.one" in line]
 
 
+def test_a_conversation_is_followed_as_it_goes_on(shell: Shell, run: str) -> None:
+    following = subprocess.Popen(
+        [sys.executable, "-m", "ramure.cli", "logs", "other.one", "-f", "-n", "1"],
+        env=shell.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert following.stdout is not None
+        following.stdout.readline()  # the last line of what there was
+        shell("send", "other.one", "Go on.")
+        said = []
+        for line in following.stdout:
+            said.append(line.rstrip().partition("  ")[2])
+            if said[-1] == "other.one: Done.":
+                break
+        assert said[0] == "person → other.one: Go on."
+        assert "other.one ✓ note: a note → Noted." in said
+    finally:
+        following.kill()
+        following.wait()
+        following.stdout.close()  # type: ignore[union-attr]
+
+
 def test_call(shell: Shell, run: str) -> None:
     assert shell("call", "greet", "name=Ann").out == "Hello, Ann.\n"
     assert shell("call", "greet", 'name="3"', "--as", "pool").out == "Hello, 3.\n"
