@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,17 +105,19 @@ WAYS = {
 """Those that are a failure of the model."""
 
 
-async def too_large(stage: Stage, summary: Any, within: float) -> tuple[dict[str, Any], str]:
-    """What comes of a conversation that is too large until pi has compacted it; ``summary``: what pi's compaction gets."""
+async def too_large(
+    stage: Stage, summary: Callable[[], Any], within: float, retry_for: float = 8
+) -> tuple[dict[str, Any], str]:
+    """What comes of a conversation that is too large until pi has compacted it; ``summary()``: what pi's compaction gets."""
 
     def script(conversation: Conversation) -> Any:
         if "<conversation>" in conversation.last_user_text:
-            return summary
+            return summary()
         if "<summary>" not in json.dumps(conversation.messages):
             return WAYS["overflow"].step
         return "Done." if conversation.tool_results else ToolCall("submit_haiku", {"text": "Rebase in the night"})
 
-    ends, said = await _play(stage, script, [["overflow", 8]], within)
+    ends, said = await _play(stage, script, [["overflow", retry_for]], within)
     return ends["overflow"], said
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
+from ramure.testing import DropConnection, HTTPError
 from tests.e2e.failing_models import STOPS, WAYS, check, played, too_large
 from tests.e2e.kit import Stage
 
@@ -20,6 +24,22 @@ async def test_what_comes_of_each_way_in_which_a_model_fails(stage: Stage) -> No
 
 
 async def test_a_conversation_that_is_too_large_goes_on_when_pi_has_compacted_it(oldest_stage: Stage) -> None:
-    end, said = await too_large(oldest_stage, "The user wants a haiku.", within=60)
+    end, said = await too_large(oldest_stage, lambda: "The user wants a haiku.", within=60)
     assert end["result"] == ["Rebase in the night"], said
     assert end["problems"] == [], said
+
+
+@pytest.mark.parametrize("failure", [HTTPError(529, "overloaded"), DropConnection()], ids=["529", "cut"])
+async def test_a_conversation_that_is_too_large_waits_while_its_compaction_fails_for_a_while(
+    oldest_stage: Stage, failure: Any
+) -> None:
+    """pi 0.74 does not say that a compaction has failed, nor why."""
+    began = time.monotonic()
+
+    def summary() -> Any:
+        return failure if time.monotonic() - began < 20 else "The user wants a haiku."
+
+    end, said = await too_large(oldest_stage, summary, within=200, retry_for=300)
+    assert end["result"] == ["Rebase in the night"], said
+    assert "waiting_for_model" in end["states"], end
+    assert set(end["problems"]) == {"retry"}, said

@@ -29,8 +29,11 @@ async def test_what_comes_of_each_way_in_which_a_model_fails_or_stops_on_the_old
 
 async def test_a_compaction_that_takes_its_time_to_fail_is_noticed_on_the_oldest_pi_too(oldest_stage: Stage) -> None:
     """It does not say so, and its request is followed to the end."""
-    end, said = await too_large(oldest_stage, [Delay(20), HTTPError(500, "oops", retry=False)], within=120)
-    check("overflow", end, said, limit=20 + 45.0)
+    steps = [Delay(20), HTTPError(500, "oops", retry=False)]
+    end, said = await too_large(oldest_stage, lambda: steps, within=200)
+    assert end["cause"] == "ModelError", said
+    assert "HTTP 500 Internal Server Error (in the compaction, after: 400 prompt is too long" in end["error"], end
+    assert "waiting_for_model" in end["states"], end
     assert end["silent"] > 20
 
 

@@ -12,12 +12,15 @@ const LONGEST_WAIT = 60_000;
 
 interface Message {
 	request: { upgrade?: unknown };
-	response?: { headers?: unknown[] };
+	response?: { statusCode?: number; statusText?: string; headers?: unknown[] };
+	error?: { name?: string; message?: string };
 }
 
 const now = (): number => performance.now();
 
 export class Compaction {
+	/** Why the last request failed, if it did: where a compaction ends without a word, this is why. */
+	failure: string | undefined;
 	private began: number | undefined;
 	private readonly open = new Set<object>();
 	/** What each answer asks to wait. */
@@ -33,6 +36,7 @@ export class Compaction {
 
 	start(): void {
 		this.end();
+		this.failure = undefined;
 		this.began = now();
 		for (const [name, heard] of this.channels) subscribe(name, heard);
 	}
@@ -59,13 +63,24 @@ export class Compaction {
 	}
 
 	private answered({ request, response }: Message): void {
-		if (this.open.has(request)) this.waits.set(request, retryAfter(response?.headers ?? []));
+		if (!this.open.has(request)) return;
+		const wait = retryAfter(response?.headers ?? []);
+		this.waits.set(request, wait);
+		this.failure = problemOf(response?.statusCode ?? 200, response?.statusText ?? "", wait);
 	}
 
-	private ends({ request }: Message): void {
-		if (!this.open.delete(request) || this.open.size > 0) return;
+	private ends({ request, error }: Message): void {
+		if (!this.open.delete(request)) return;
+		// One that a person or a client has ended says nothing of the provider.
+		if (error) this.failure = /abort/i.test(`${error.name} ${error.message}`) ? undefined : `connection error: ${error.message}`;
+		if (this.open.size > 0) return;
 		this.quiet = { since: now(), wait: QUIET + (this.waits.get(request) ?? 0) };
 	}
+}
+
+/** What an answer says of a request that has failed. */
+function problemOf(status: number, text: string, wait: number): string | undefined {
+	return status < 400 ? undefined : `HTTP ${status} ${text}`.trim() + (wait > 0 ? `, retry-after: ${wait / 1000}` : "");
 }
 
 /** The milliseconds that an answer asks to wait: its headers are names and values in turn. */

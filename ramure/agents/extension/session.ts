@@ -563,7 +563,7 @@ export class Session {
 		this.problem = "";
 		this.notStarted = 0;
 		this.escaped = false;
-		this.compactionError = undefined;
+		this.compactionError = this.compacting.failure = undefined;
 		if (this.failed !== undefined) {
 			// A person has pi work: the run that failed goes on with that.
 			this.failed = undefined;
@@ -655,7 +655,7 @@ export class Session {
 	private fail(last: Message): void {
 		this.ready = false;
 		this.failed = `${this.life()}/${++this.failures}`;
-		this.report("run_failed", { run: this.failed, ...this.outcome(this.runSeqs, last), model: modelName(this.ctx) ?? null, compaction: this.compactionError ?? null });
+		this.report("run_failed", { run: this.failed, ...this.outcome(this.runSeqs, last), model: modelName(this.ctx) ?? null, compaction: this.compactionError ?? this.compacting.failure ?? null });
 		this.reclaim();
 	}
 
@@ -695,6 +695,7 @@ export class Session {
 			return;
 		}
 		this.compacting.end();
+		this.compacting.failure = undefined;
 		if (error === undefined && this.phase === "settling") {
 			this.quietUntil = now() + (this.lastAssistant?.stopReason === "error" ? GOES_ON.failed : GOES_ON.other);
 		}
