@@ -27,6 +27,8 @@ class TurnView:
     stopped: str | None = None
     tools: tuple[tuple[str, str], ...] = ()
     called: frozenset[str] = frozenset()
+    refused: str = ""
+    """Why its first message failed, where nobody awaited that."""
 
     @property
     def uncalled(self) -> tuple[tuple[str, str], ...]:
@@ -44,6 +46,8 @@ def describe(label: str, places: Sequence[str], turns: Sequence[TurnView]) -> st
 def _turn(turn: TurnView) -> str:
     who = f"agent {turn.address!r}"
     names = ", ".join(name for name, _ in turn.uncalled)
+    if not turn.prompted and turn.refused:
+        return f"{who} got no message: {turn.refused}"
     if not turn.prompted:
         return f"{who} was never sent anything (await its send())"
     how = "ended its turn"

@@ -94,7 +94,8 @@ class Stalls:
     def look(self) -> None:
         """Something has changed: look soon."""
         self._pause = AGAIN[0]
-        self._schedule()
+        if self._next is None:
+            self._schedule()
 
     def _schedule(self) -> None:
         if self._next is None and not self._closed:
@@ -270,7 +271,10 @@ class Stalls:
                 mine = [tool.tool for name, tool in actor.tool_table().items() if owners.get(name) == record.number]
                 tools = tuple((tool.name, str(tool.definition().get("description") or "")) for tool in mine)
                 called = frozenset(turns.called)
-                found[agent] = TurnView(agent.address, turns.prompted, turns.said, turns.stopped, tools, called)
+                refused = "" if turns.prompted else _refusal(record, agent)
+                found[agent] = TurnView(
+                    agent.address, turns.prompted, turns.said, turns.stopped, tools, called, refused
+                )
         return found
 
     def _addresses(self, record: ProcessRecord) -> list[str]:
@@ -379,3 +383,10 @@ async def _has_person(agent: AgentRecord) -> bool:
         return True
     except MachineError:  # its end is noticed elsewhere
         return False
+
+
+def _refusal(record: ProcessRecord, agent: AgentRecord) -> str:
+    """Why a message to the agent failed that the process sent and did not await."""
+    failed = [answer for answer in record.unawaited if answer.failed and answer.what == f"{agent.name}.send()"]
+    first = min(failed, key=lambda answer: answer.number, default=None)
+    return "" if first is None else f"{first.exception()} (from {first.what}, called at {first.where})"

@@ -821,3 +821,21 @@ async def test_an_agent_whose_pi_died_as_its_turn_ended_is_accused_when_the_next
     with pytest.raises(Stalled, match="without calling finish; its last words: 'I am done.'"):
         await readme(harness)("a haiku")
     assert killed
+
+
+@virtual_time()
+async def test_a_first_message_that_was_refused_is_the_reason() -> None:
+    """The program keeps what send() returned, and does not await it."""
+    harness = InProcessHarness([])
+
+    @agent_process(image=harness.image)
+    async def main() -> Any:
+        worker = await agent("worker")
+        kept = worker.send("x" * 17_000_000)
+        await wait()
+        return kept
+
+    with pytest.raises(
+        Stalled, match=r"agent 'worker' got no message: .*too large.*\(from worker.send\(\), called at .*\.py:\d+\)"
+    ):
+        await main()
