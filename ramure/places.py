@@ -29,10 +29,13 @@ class Place(NamedTuple):
         return f"{self.code.co_filename}:{next(lines, self.code.co_firstlineno)}"
 
 
-def here() -> Place:
-    """The place outside of ramure that has called the code that calls this."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("ramure."):
+def here(deep: int = 0) -> Place:
+    """The place outside of ramure that has called the code that calls this. ``deep``: frames above, known to be ours."""
+    frame = sys._getframe(1 + deep)
+    while frame.f_back is not None:
+        name = frame.f_globals.get("__name__")
+        if not isinstance(name, str) or not name.startswith("ramure."):
+            break
         frame = frame.f_back
     return Place(frame.f_code, frame.f_lasti)
 

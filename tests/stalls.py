@@ -377,7 +377,7 @@ async def _connect(world: World, nodes: list[Node], connections: tuple[tuple[int
     for (number, at), made in world.agents.items():
         worker = nodes[number].workers[at]
         if worker.person and worker.prompted:
-            made._actor().turns.on_message("person", asyncio.get_running_loop().time())
+            made._actor().turns.on_message("person", made._actor().system.clock)
 
 
 async def _connect_two(one: Any, other: Any, direction: Any) -> None:

@@ -144,7 +144,9 @@ class Ref(Generic[A_co]):
         if cell.dead:
             raise ActorDied(cell.label, NOPROC, request)
         asker = current_cell()
-        waits = asker is not None and asyncio.current_task(loop) is asker  # type: ignore[comparison-overlap]
+        task: Any = None if asker is None else asyncio.current_task(loop)
+        waits = asker is not None and task is asker
+        plain = not isinstance(task, Cell)  # in no actor's turn: a task, a callback
         if waits:
             assert asker is not None
             if timeout is None or asker is cell:
@@ -158,11 +160,11 @@ class Ref(Generic[A_co]):
             cell.queue.append(ask)
             if not cell.scheduled:
                 cell.wake()
-            elif asker is None and system.may_run_next(cell):
+            elif plain and system.may_run_next(cell):
                 cell.run_now()  # it alone is ready
         else:
             cell.queue = deque((ask,))
-            if asker is None and system.may_run_now():
+            if plain and system.may_run_now():
                 cell.scheduled = True
                 cell.run_now()  # it is idle, and we wait for nothing else: no need to go round the loop
             else:
@@ -190,7 +192,14 @@ class Ref(Generic[A_co]):
         """
         cell = self._cell
         if answer is not None:
-            cell.system.on_loop(cell.deliver, Ask(cell, request, answer, current_cell()))
+            ask = Ask(cell, request, answer, current_cell())
+            loop = _running_loop()
+            if loop is not cell.loop:
+                cell.system.on_loop(cell.deliver, ask)
+            elif isinstance(asyncio.current_task(loop), Cell):
+                cell.deliver(ask)
+            else:
+                self.tell_now(ask)
             return answer
         future: asyncio.Future[Any] = cell.loop.create_future()
         future.add_done_callback(_retrieve)

@@ -319,24 +319,24 @@ class ActorSystem:
     def may_run_now(self) -> bool:
         """True when an ask from plain code may give its idle target a turn at once: nobody else is waiting for one,
         and the event loop had its turn not long ago."""
-        return not self.ready and self._has_credit()
-
-    def may_run_next(self, cell: Cell) -> bool:
-        """As :meth:`may_run_now`, for a target that has been told something already: it is the only one that is ready,
-        and is taken from the list."""
-        ready = self.ready
-        if len(ready) == 1 and ready[0] is cell and self._has_credit():
-            ready.clear()
-            return True
-        return False
-
-    def _has_credit(self) -> bool:
-        if self._random is not None:
+        if self.ready or self._random is not None:
             return False
         self._credit -= 1
         if self._credit > 0:
             return True
         self._credit = CREDIT
+        return False
+
+    def may_run_next(self, cell: Cell) -> bool:
+        """As :meth:`may_run_now`, for a target that has been told something already: it is the only one that is ready,
+        and is taken from the list."""
+        ready = self.ready
+        if len(ready) != 1 or ready[0] is not cell:
+            return False
+        ready.clear()
+        if self.may_run_now():
+            return True
+        ready.append(cell)
         return False
 
     def _dispatch(self) -> None:

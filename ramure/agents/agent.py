@@ -136,7 +136,8 @@ class AgentActor(Actor):
         self.turns: Turns = Turns()
         self.work: Work = Work()
         self.state: State = "provisioning"
-        self.since: float = self.system.clock.wall()
+        self._clock = self.system.clock
+        self.since: float = self._clock.wall()
         self.machine: Machine | None = None
         self.quarters: Quarters | None = None
         self.session: Ref[Session] | None = None
@@ -155,7 +156,7 @@ class AgentActor(Actor):
         self.lives: Lives = Lives(
             options,
             self.ref,
-            self.system.clock,
+            self._clock,
             self._lifecycle,
             self._tell_pi,
             self.work,
@@ -174,7 +175,7 @@ class AgentActor(Actor):
                 self.stop,
             ),
             Retries(options.retry_for, options.model_backoff),
-            self.system.clock,
+            self._clock,
             options.on_model_error,
         )
         self.burials: Burials = Burials(self.system.loop)
@@ -312,7 +313,7 @@ class AgentActor(Actor):
         if not fits(request.text):
             caller.fail(MessageTooLarge(self.name, len(request.text)))
             return
-        self.turns.on_message("run" if isinstance(request, AskModel) else request.origin, self.system.clock.monotonic())
+        self.turns.on_message("run" if isinstance(request, AskModel) else request.origin, self._clock)
         if isinstance(request, AskModel):
             self._questions.ask(caller, request.text)
         else:
@@ -369,19 +370,22 @@ class AgentActor(Actor):
     def _append(self, type: str, data: dict[str, Any], origin: str, caller: Ask | None = None) -> int:
         """Make the log's next entry. It is delivered, and ``caller`` answered, once it is written."""
         if type not in DELIVERED_TYPES:  # it goes nowhere else but into the log, so nothing waits for it
-            self._write(type, data, origin, None)
+            self._write(self._next_line(type, data, origin), None)
             return self.delivery.last_seq
         written = _Written(self.delivery.last_seq + 1, caller)
-        if self._write(type, data, origin, written):
+        if self._write(self._next_line(type, data, origin), written):
             self._on_written(written)
         return written.seq
 
-    def _write(self, type: str, data: dict[str, Any], origin: str, token: object) -> bool:
-        """Make the log's next entry. True if it is written; else ``token`` comes back as a message when it is."""
-        now = self.system.clock.wall()
+    def _next_line(self, type: str, data: dict[str, Any], origin: str) -> bytes:
+        """Make the log's next entry; its line."""
+        now = self._clock.wall()
         seq = self.delivery.append(type, data, origin, now)
         text = _to_line({"seq": seq, "ts": now, "type": type, "data": data, "origin": origin}) + "\n"
-        line = text.encode("utf-8", "surrogatepass")
+        return text.encode("utf-8", "surrogatepass")
+
+    def _write(self, line: bytes, token: object) -> bool:
+        """Write an entry's line. True if it is written; else ``token`` comes back as a message when it is."""
         large = token is None and len(line) >= backlog.LARGE
         if large:
             token = backlog.LargeWritten(len(line))
@@ -409,25 +413,26 @@ class AgentActor(Actor):
 
     def _event(self, type: str, data: Any) -> None:
         """Something happened: into the log (for readers; not delivered) and to the agent's stream."""
-        self._append(type, data, "agent")
-        self.options.on_event(type, data)
+        line = self._next_line(type, data, "agent")
+        self._write(line, None)
+        self.options.on_event(type, data, len(line))
 
     def _to(self, state: State) -> None:
         if state != self.state:
-            self.state, self.since = state, self.system.clock.wall()
-            self.work.on_state(state, self.system.clock.monotonic())
+            self.state, self.since = state, self._clock.wall()
+            self.work.on_state(state, self._clock.monotonic())
             self._event("state", {"state": state})
 
     # -- messages -------------------------------------------------------------------------------------------
 
     def handle_info(self, message: object) -> None:
         match message:
-            case _Written() | _CallWritten() | backlog.LargeWritten():
-                self._on_written(message)
-            case FrameIn(connection=connection, frame=frame):
+            case FrameIn(connection=connection, frame=frame):  # first, as most are
                 if connection is self.connection:
                     self._on_frame(frame)
                 self._backlog.taken(connection)
+            case _Written() | _CallWritten() | backlog.LargeWritten():
+                self._on_written(message)
             case Connected(session=session, connection=connection, hello=hello):
                 if session is self.session:
                     self._on_hello(connection, hello)
@@ -525,6 +530,8 @@ class AgentActor(Actor):
             match effect:
                 case Send(frame=frame):
                     self._send(frame)
+                case Reported(kind=kind, data=data):
+                    self._on_report(kind, data)
                 case Refuse(reason=reason):
                     if self.connection is not None:
                         self.connection.close(4400, reason)
@@ -540,8 +547,6 @@ class AgentActor(Actor):
                 case CancelCall(call_id=call_id):
                     if not self._calls.cancel(call_id):  # the log does not have it yet: it never begins
                         self._call_done(call_id, False, CANCELLED, call_id, ())
-                case Reported(kind=kind, data=data):
-                    self._on_report(kind, data)
 
     def _session_lost(self, seqs: tuple[int, ...], again: tuple[int, ...]) -> None:
         text = f"messages {list(seqs)} are gone from the conversation; delivered again: {list(again) or 'none'}"
@@ -560,7 +565,7 @@ class AgentActor(Actor):
     def _on_report(self, kind: str, data: dict[str, Any]) -> None:
         if isinstance(data.get("error"), str):
             data = {**data, "error": masked(data["error"])}
-        self.turns.on_report(kind, data, self.system.clock.monotonic())
+        self.turns.on_report(kind, data, self._clock)
         match kind:
             case "state":
                 self._on_state(busy=data.get("state") == "busy")
@@ -618,8 +623,9 @@ class AgentActor(Actor):
         if call.name in self._tools:  # what it calls otherwise is its own invention
             self.turns.on_call(call.name)
         data = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
-        written = self._write("tool_call", data, "agent", _CallWritten(call))
-        self.options.on_event("tool_call", data)
+        line = self._next_line("tool_call", data, "agent")
+        written = self._write(line, _CallWritten(call))
+        self.options.on_event("tool_call", data, len(line))
         if written:
             self._start_call(call)
 

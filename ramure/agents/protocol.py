@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, repeat, takewhile
 from typing import Any, Final
 
@@ -326,6 +326,8 @@ class Delivery:
         """The messages of this log among those that a session holds; and the effects of there being others."""
         found = list(zip(seqs, chain(marks, repeat("")), strict=False))
         others = set(self._marks.others(found))
+        if not others:
+            return [seq for seq, _ in found], []
         own = [seq for seq, mark in found if (seq, mark) not in others]
         new = sorted(others - self._forged)[: MOST_FORGED - len(self._forged)]
         self._forged.update(new)
@@ -353,9 +355,10 @@ class Delivery:
 
     def _marked(self, entry: Entry) -> Entry:
         """As the extension gets it. The log, which others may read, has no marks of what is still to be sent."""
-        return (
-            replace(entry, data={**entry.data, "mark": self._marks.of(entry.seq)}) if entry.type == MESSAGE else entry
-        )
+        if entry.type != MESSAGE:
+            return entry
+        data = {**entry.data, "mark": self._marks.of(entry.seq)}
+        return Entry(entry.seq, entry.ts, entry.type, data, entry.origin)
 
     def _offer(self, after: int) -> list[Effect]:
         """Every entry after ``after`` that the extension needs, chained by ``prev``."""
@@ -363,7 +366,10 @@ class Delivery:
         messages = takewhile(lambda entry: entry.seq > after, reversed(self._messages.values()))
         retry = () if self._retry is None else (self._retry,)
         candidates = (*messages, *self._latest.values(), *self._interrupts.values(), *retry)
-        due = sorted((e for e in candidates if after < e.seq <= self._written), key=lambda entry: entry.seq)
+        written = self._written
+        due = [entry for entry in candidates if after < entry.seq <= written]
+        if len(due) > 1:
+            due.sort(key=lambda entry: entry.seq)
         effects: list[Effect] = []
         prev = after
         for entry in due:

@@ -149,14 +149,11 @@ def checked(kind: str, data: dict[str, Any]) -> dict[str, Any]:
     for name, check in fields.items():
         if name in data and not check(data[name]):
             raise MalformedFrame("report", f"{kind} report: {name} is {repr(data[name])[:80]}")
-    long = {name: _shortened(data[name]) for name in WORDS[kind] if name in data} if kind in WORDS else {}
-    usage = {"usage": _usage(data["usage"])} if "usage" in data and kind == "assistant" else {}
-    return {**data, **long, **usage} if long or usage else data
-
-
-def _shortened(words: Any) -> Any:
-    """Of an error that is longer than any is."""
-    return words if words is None or len(words) <= LONGEST_ERROR else f"{words[:LONGEST_ERROR]}…"
+    for name in WORDS.get(kind, ()):
+        words = data.get(name)
+        if words is not None and len(words) > LONGEST_ERROR:  # longer than any error is
+            data = {**data, name: f"{words[:LONGEST_ERROR]}…"}
+    return {**data, "usage": _usage(data["usage"])} if kind == "assistant" and "usage" in data else data
 
 
 def _usage(reported: object) -> dict[str, Any] | None:

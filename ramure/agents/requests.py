@@ -37,6 +37,8 @@ __all__ = [
 
 
 TOTALS: Final = ("input", "output", "cache_read", "cache_write", "cost")
+COUNTED: Final = ("input", "output", "cacheRead", "cacheWrite")
+"""The first four of these, as pi calls them."""
 
 MOST_MODELS: Final = 100
 """Models that are counted apart; the names come from the agents' machines."""
@@ -59,8 +61,15 @@ class Usage:
 
     def add(self, reported: dict[str, Any], model: str) -> None:
         """Count one answer of ``model``; ``reported`` is what pi says of it."""
-        self._count(reported)
-        self._of(model)._count(reported)
+        tokens = [int(reported.get(name) or 0) for name in COUNTED]
+        cost = reported.get("cost")
+        paid = float(cost.get("total") or 0.0) if isinstance(cost, dict) else 0.0
+        for each in (self, self._of(model)):
+            each.input += tokens[0]
+            each.output += tokens[1]
+            each.cache_read += tokens[2]
+            each.cache_write += tokens[3]
+            each.cost += paid
 
     def take(self, other: Usage) -> None:
         """Count all of ``other`` too."""
@@ -82,15 +91,6 @@ class Usage:
         known = self.by_model
         return known.setdefault(model if model in known or len(known) < MOST_MODELS else OTHERS, Usage())
 
-    def _count(self, reported: dict[str, Any]) -> None:
-        self.input += int(reported.get("input") or 0)
-        self.output += int(reported.get("output") or 0)
-        self.cache_read += int(reported.get("cacheRead") or 0)
-        self.cache_write += int(reported.get("cacheWrite") or 0)
-        cost = reported.get("cost")
-        if isinstance(cost, dict):
-            self.cost += float(cost.get("total") or 0.0)
-
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
@@ -102,8 +102,8 @@ class AgentOptions:
     services: Services
     system_prompt: str | None = None
     model: str | None = None
-    on_event: Callable[[str, Any], None] = lambda kind, data: None
-    """Called with each event of the agent: its stream."""
+    on_event: Callable[[str, Any, int], None] = lambda kind, data, size: None
+    """Called with each event of the agent, its stream: type, data, and how many bytes these take in its log."""
     usage: Usage = field(default_factory=Usage)
     """Summed up here; whoever gave it can read it after the agent's end."""
     restart: Restart = "transient"

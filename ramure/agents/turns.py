@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ramure.clock import Clock
 
 __all__ = ["Turns"]
 
@@ -12,7 +15,7 @@ NUDGE: Final = "[ramure continue]"
 
 
 class Turns:
-    """Follows one agent, across restarts. Times are seconds of the run's clock (``monotonic``)."""
+    """Follows one agent, across restarts. Times are seconds of the clock that is given (``monotonic``)."""
 
     def __init__(self) -> None:
         self.prompted: bool = False
@@ -30,21 +33,21 @@ class Turns:
         self.person_at: float | None = None
         """When a person wrote to it last."""
 
-    def on_message(self, origin: str, now: float) -> None:
+    def on_message(self, origin: str, clock: Clock) -> None:
         """A message of the run's log: ``origin`` is who sent it."""
         self.prompted = True
         self.answered = False
         if origin != "ramure":
             self.progress += 1
         if origin == "person":
-            self.person_at = now
+            self.person_at = clock.monotonic()
 
     def on_call(self, tool: str) -> None:
         """It calls a tool of the run."""
         self.called.add(tool)
         self.progress += 1
 
-    def on_report(self, kind: str, data: Mapping[str, Any], now: float) -> None:
+    def on_report(self, kind: str, data: Mapping[str, Any], clock: Clock) -> None:
         """A report of the extension."""
         if kind == "state" and data.get("state") == "busy":
             self.answered = False
@@ -54,4 +57,4 @@ class Turns:
             aborted = data.get("stop_reason") == "aborted"
             self.stopped = str(data["error"]) if data.get("error") else "interrupted" if aborted else None
         elif kind == "user" and data.get("seq") is None and not str(data.get("text")).startswith(NUDGE):
-            self.on_message("person", now)  # typed into pi
+            self.on_message("person", clock)  # typed into pi

@@ -14,11 +14,14 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import DATA_OPCODES, Frame
+from websockets.protocol import Event
 
-__all__ = ["BATCH", "Doorkeeper", "Listener"]
+__all__ = ["BATCH", "Doorkeeper", "Listener", "Stranger"]
 
 BATCH: Final = 16
 """Connections that are taken in one turn of the event loop, at most."""
@@ -86,6 +89,18 @@ class Stranger(ServerConnection):
     """A client's connection, which tells the doorkeeper when it comes and goes."""
 
     door: Doorkeeper
+    at_once: Callable[[Frame], bool] | None = None
+    """Is given each frame of a message as it comes, and returns whether it has dealt with it: else it waits for ``recv``."""
+
+    def process_event(self, event: Event) -> None:
+        if (
+            self.at_once is not None
+            and isinstance(event, Frame)
+            and event.opcode in DATA_OPCODES
+            and self.at_once(event)
+        ):
+            return
+        super().process_event(event)
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

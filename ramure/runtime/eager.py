@@ -53,7 +53,7 @@ class Answer(asyncio.Future[Any]):
         """True when somebody has awaited it: its failure is theirs."""
         self._dropped = False
         self._explain = explain
-        self.where: Place = here()
+        self.where: Place = here(2)  # for Eager, and who makes one
         owner.unawaited.add(self)
 
     def taken(self) -> None:

@@ -18,6 +18,8 @@ from typing import Protocol
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame as SocketFrame
+from websockets.frames import Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.typing import Subprotocol
@@ -45,7 +47,7 @@ from ramure.errors import OperationalError, UsageError
 from ramure.executor import resolve
 from ramure.forks import keep_from_forks, socket_of
 from ramure.masking import get_logger
-from ramure.runtime.doorkeeper import BATCH, Doorkeeper, Listener
+from ramure.runtime.doorkeeper import BATCH, Doorkeeper, Listener, Stranger
 
 __all__ = ["AgentConnection", "Gateway", "GatewayUnavailable", "Sink"]
 
@@ -103,7 +105,7 @@ class Sink(Protocol):
 class AgentConnection:
     """One extension's connection. Sending never blocks; what cannot be sent any more is dropped."""
 
-    def __init__(self, socket: ServerConnection, stale_after: float) -> None:
+    def __init__(self, socket: Stranger, stale_after: float) -> None:
         self.socket = socket
         self._stale_after = stale_after
         self._outgoing: asyncio.Queue[str | None] = asyncio.Queue()
@@ -112,7 +114,10 @@ class AgentConnection:
         self._untaken: collections.deque[int] = (
             collections.deque()
         )  # the sizes of the frames that the agent has not taken
+        self._untaken_bytes = 0
         self._taken = asyncio.Event()
+        self._holds_up = False  # until some are taken
+        self._give: Callable[[Frame], object] | None = None  # while read() waits for the next frame
         self._spent = 0.0  # seconds of the loop's time, beyond its share
         self._spent_at = 0.0
         self._loop = asyncio.get_running_loop()
@@ -148,8 +153,9 @@ class AgentConnection:
     def taken(self) -> None:
         """One more of its frames has been dealt with. Called by who was given them."""
         if self._untaken:
-            self._untaken.popleft()
-            self._taken.set()
+            self._untaken_bytes -= self._untaken.popleft()
+            if self._holds_up:
+                self._taken.set()
 
     def spend(self, seconds: float) -> None:
         """So much of the event loop's time went to it beside the reading of its frames."""
@@ -222,7 +228,22 @@ class AgentConnection:
         """True while the agent has not dealt with enough of what it was given."""
         if self.ended is not None:
             return False
-        return len(self._untaken) > UNTAKEN or sum(self._untaken) > UNTAKEN_BYTES
+        return len(self._untaken) > UNTAKEN or self._untaken_bytes > UNTAKEN_BYTES
+
+    def at_once(self, frame: SocketFrame) -> bool:
+        """Take in a small frame for which :meth:`read` waits, without a turn of the event loop. Whether that was done."""
+        give, self._give = self._give, None
+        if give is None or frame.opcode is not Opcode.TEXT or not frame.fin or len(frame.data) >= LARGE:
+            return False
+        if self.ended is not None or self._spent > PATIENCE or (self._untaken and self._has_enough):
+            return False
+        try:
+            text = str(frame.data, "utf-8")
+        except UnicodeDecodeError:
+            return False  # recv() ends the connection for it
+        self._take(text, give)
+        self._give = give
+        return True
 
     async def read(self, give: Callable[[Frame], object], large: asyncio.Lock) -> bool:
         """Take in the next frame; whether there was one. Malformed ones and pings are answered here.
@@ -230,8 +251,13 @@ class AgentConnection:
         What comes faster than it is dealt with waits in the extension: no more than a few frames are here at a time,
         and no extension gets more than its share of the event loop.
         """
-        text = await self.socket.recv()
+        self._give = give
+        try:
+            text = await self.socket.recv()
+        finally:
+            self._give = None
         self.last_seen, self._deaf = self._loop.time(), 0.0
+        await self._not_too_fast()  # with what was taken in at once
         if len(text) < LARGE:
             given = self._take(text, give)
         else:
@@ -239,21 +265,32 @@ class AgentConnection:
                 given = self._take(text, give)
                 del text
                 await asyncio.sleep(0)  # the others' turn, before the next large one
-        if self._spent > PATIENCE and self.ended is None:  # it is ahead of its share
-            await asyncio.sleep(self._spent / SHARE)
-        while self._has_enough:
-            self._taken.clear()
-            await self._taken.wait()
+        await self._not_too_fast()
         return given
 
+    async def _not_too_fast(self) -> None:
+        """Return when the agent has dealt with enough, and the connection is not ahead of its share of the loop."""
+        ahead = self._spent - (self._loop.time() - self._spent_at) * SHARE
+        if ahead > PATIENCE and self.ended is None:
+            await asyncio.sleep(ahead / SHARE)
+        while self._has_enough:
+            self._taken.clear()
+            self._holds_up = True
+            await self._taken.wait()
+            self._holds_up = False
+
     def _take(self, text: str | bytes, give: Callable[[Frame], object]) -> bool:
-        began = self._loop.time()
+        self.last_seen = began = self._loop.time()
+        self._deaf = 0.0
         frame = self._decoded(text)
         if frame is not None:
-            self._untaken.append(len(text))
+            size = len(text)
+            self._untaken.append(size)
+            self._untaken_bytes += size
             give(frame)
         now = self._loop.time()
-        self._spent = max(0.0, self._spent - (began - self._spent_at) * SHARE) + (now - began)
+        left = self._spent - (began - self._spent_at) * SHARE
+        self._spent = now - began + max(0.0, left)
         self._spent_at = now
         return frame is not None
 
@@ -261,7 +298,8 @@ class AgentConnection:
         try:
             frame = decode(text)
             if isinstance(frame, Report):
-                return Report(frame.n, frame.kind, checked(frame.kind, frame.data))
+                data = checked(frame.kind, frame.data)
+                return frame if data is frame.data else Report(frame.n, frame.kind, data)
         except MalformedFrame as error:
             self.malformed += 1
             self.send(ErrorFrame(error.code, str(error)))
@@ -406,6 +444,7 @@ class Gateway:
             self.refused += 1
             await _turn_away(socket)
             return
+        assert isinstance(socket, Stranger)
         connection = AgentConnection(socket, self._sinks[key][1])
         writer = asyncio.create_task(connection._write())
         try:
@@ -451,6 +490,7 @@ class Gateway:
                 connection.taken()
 
         sink.connected(connection, hello)
+        connection.socket.at_once = connection.at_once
         try:
             while connection.ended is None:
                 await connection.read(give, self._large)

@@ -100,8 +100,8 @@ class Ownership:
 
         made.machine, made.machine_is_own = machine.ref, given is None
 
-        def publish(type: str, data: Any) -> None:
-            made.stream.publish(Event(type, data))
+        def publish(type: str, data: Any, size: int) -> None:
+            made.stream.publish(Event(type, data), size)
             if type in LOOKED_AT:
                 self.record.run.stalls.look()
             elif type == "problem" and data["code"] == "unknown_model":

@@ -148,32 +148,35 @@ class EventStream:
 
     # -- writing (the runtime's side, on the event loop) ------------------------------------------------
 
-    def publish(self, event: Event) -> None:
-        """Append ``event``, with its number; ignored once the stream is closed."""
+    def publish(self, event: Event, size: int | None = None) -> None:
+        """Append ``event``, with its number; ignored once the stream is closed. ``size``: the characters of text in its
+        data, or more; by default they are counted."""
         if self._closed:
             return
         if event.number < 0:  # it is in no other stream; a copy would take longer than all the rest
-            object.__setattr__(event, "number", len(self))
+            object.__setattr__(event, "number", self._first + len(self._events))
             if not event.at:
                 object.__setattr__(event, "at", self.clock())
         else:
-            event = Event(event.type, event.data, event.source, event.at or self.clock(), len(self))
+            event = Event(
+                event.type, event.data, event.source, event.at or self.clock(), self._first + len(self._events)
+            )
         if self._most_text is not None:
-            self._make_room(text_in(event.data), self._most_text)
+            self._make_room(text_in(event.data) if size is None else size, self._most_text)
         elif len(self._events) == self._retain:
             self._first += 1
         self._events.append(event)
-        self._wake()
-        for subscription in list(self._subscriptions):
+        if self._wakers:
+            self._wake()
+        for subscription in list(self._subscriptions) if self._subscriptions else ():
             if subscription in self._subscriptions:
                 subscription.callback(event)
 
     def _make_room(self, size: int, most: int) -> None:
         """Drop the oldest events until one with so much text can be kept as well."""
-        assert isinstance(self._events, deque)
         while self._sizes and (len(self._sizes) == self._retain or self._text + size > most):
             self._text -= self._sizes.popleft()
-            self._events.popleft()
+            del self._events[0]
             self._first += 1
         self._sizes.append(size)
         self._text += size

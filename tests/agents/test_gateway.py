@@ -97,6 +97,42 @@ async def test_an_expected_client_is_passed_on_to_its_sink_in_order() -> None:
         assert not sink.connection.send(Shutdown("late"))
 
 
+async def test_small_large_and_fragmented_frames_come_in_their_order() -> None:
+    def report(n: int, size: int) -> str:
+        data = {"seq": None, "text": "x" * size}
+        return json.dumps({"type": "report", "n": n, "kind": "user", "data": data})
+
+    sink = Recorder()
+    async with Gateway() as gateway:
+        gateway.expect("t0ken", sink)
+        async with dial(gateway, "t0ken", compression=None) as client:
+            await greet(client)
+            assert await sink.next() == ("connected", "l1")
+            for n in range(0, 40, 4):
+                await client.send(report(n, 1))
+                await client.send([report(n + 1, 300)[:100], report(n + 1, 300)[100:]])
+                await client.send(report(n + 2, 2 << 20 if n % 8 == 0 else 10))
+                await client.send(report(n + 3, 1))
+            numbers = []
+            while len(numbers) < 40:
+                _, frame = await sink.next()
+                numbers.append(frame.n)
+                assert sink.connection is not None
+                sink.connection.taken()
+            assert numbers == list(range(40))
+
+
+async def test_a_text_that_is_no_utf8_ends_the_connection() -> None:
+    sink = Recorder()
+    async with Gateway() as gateway:
+        gateway.expect("t0ken", sink)
+        async with dial(gateway, "t0ken") as client:
+            await greet(client)
+            await client.send(b'{"type": "ping\xff"}', text=True)
+            assert await close_code(client) == 1007
+        assert [(await sink.next())[0] for _ in range(2)] == ["connected", "disconnected"]
+
+
 @pytest.mark.parametrize("token", ["wrong", "t0ke", "t0ken0", ""])
 async def test_a_client_with_another_token_is_closed_before_it_is_told_anything(token: str) -> None:
     sink = Recorder()

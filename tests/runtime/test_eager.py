@@ -770,3 +770,27 @@ def test_in_another_thread_after_the_run_has_ended_nothing_happens() -> None:
     for act, error in ((worker.send("x"), Exception), (handle.cancel(), Exception)):
         with pytest.raises(error):
             asyncio.run(act)
+
+
+async def test_awaited_sends_let_others_have_their_turn() -> None:
+    """An idle agent answers at once, and the await of that does not wait."""
+    harness = InProcessHarness(lambda _: "Hm.")
+
+    @agent_process(image=harness.image)
+    async def main() -> int:
+        worker = await agent("worker")
+        turns = 0
+
+        async def counts() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counter = start_task(counts())
+        for _ in range(640):
+            await worker.send("Take this.")
+        counter.cancel()
+        return turns
+
+    assert await main() >= 10

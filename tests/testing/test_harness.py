@@ -95,7 +95,7 @@ class Run:
             machine or await self.machine(),
             self,
             system_prompt=f"You are {name}.",
-            on_event=lambda kind, data: queue.put_nowait((kind, data)),
+            on_event=lambda kind, data, size: queue.put_nowait((kind, data)),
             marks=self.marks.setdefault(name, MessageMarks()),
             restart="temporary",  # what a pi's end means is seen best where no other follows
         )
