@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
@@ -125,15 +126,15 @@ class InProcessMachine(Machine):
         self._check()
         ours = asked(_words(command))
         if ours is None:
-            return self._answer(command)
+            return self._answer(command, _words(command))
         token, words = ours
-        result = self._answer(shlex.join(words))
+        result = self._answer(shlex.join(words), words)
         stdout, stderr = answered(token, result.stdout, result.stderr, result.exit_code)
         return ExecResult(stdout, stderr, result.exit_code)
 
-    def _answer(self, command: str) -> ExecResult:
+    def _answer(self, command: str, words: Sequence[str]) -> ExecResult:
         self.commands.append(command)
-        match shlex.split(command) if command.startswith(("test -s ", "rm -f -- ")) else ():
+        match words:
             case ["test", "-s", path]:
                 return ExecResult("", "", 0 if self.files.get(path) else 1)
             case ["rm", "-f", "--", *paths]:
@@ -351,14 +352,15 @@ class InProcessTmux(Tmux):
         raise UsageError("there is no tmux behind a simulated agent, to wait for")
 
 
+_QUOTES: Final = re.compile(r"['\"\\#]")
 _FRAMED: Final = shlex.join(framed([], ""))[: -len("''")]
 
 
 def _words(command: str) -> list[str]:
     """The words of a command line. The frame of our own commands is always the same; to split it anew takes milliseconds."""
     if command.startswith(_FRAMED):
-        return [*framed([], "")[:-1], *shlex.split(command[len(_FRAMED) :])]
-    return shlex.split(command)
+        return [*framed([], "")[:-1], *_words(command[len(_FRAMED) :])]
+    return shlex.split(command) if _QUOTES.search(command) else command.split()
 
 
 def _read_env(data: bytes) -> dict[str, str]:

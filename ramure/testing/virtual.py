@@ -15,6 +15,7 @@ import asyncio
 import functools
 import heapq
 import math
+import os
 import random
 import selectors
 from collections import deque
@@ -37,6 +38,10 @@ Ts = TypeVarTuple("Ts")
 
 EPOCH: Final = 1_600_000_000.0
 """What :class:`VirtualClock` says it is (Unix time) when a virtual loop starts."""
+
+
+_OURS: Final = (os.path.dirname(asyncio.__file__), os.path.dirname(os.path.dirname(__file__)), "<frozen")
+"""Where the files of asyncio and of ramure are."""
 
 
 class DeadlockError(UsageError):
@@ -119,6 +124,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jobs -= 1
 
     # -- for the selector
+
+    def listens(self) -> bool:
+        """Whether to look at sockets now."""
+        return True
 
     def patience(self) -> float:
         """How long, in real seconds, something may yet come from outside, so that time must not jump."""
@@ -217,7 +226,7 @@ class _VirtualSelector(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        found = super().select(0)
+        found = super().select(0) if self._loop.listens() else []
         if found or (timeout is not None and timeout <= 0):
             return found
         loop = self._loop
@@ -283,12 +292,14 @@ def describe_waits(loop: asyncio.AbstractEventLoop) -> str:
 
 
 def _place(task: asyncio.Task[Any]) -> str:
-    """The innermost place of the task's own code that can be seen."""
+    """The innermost place of the task's own code that can be seen, if there is one outside of ramure and asyncio: there."""
     awaited: Any = task.get_coro()
-    place = repr(awaited)
+    place, theirs = repr(awaited), ""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
         if frame is not None:
             place = f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
+            if not frame.f_code.co_filename.startswith(_OURS):
+                theirs = place
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
-    return place
+    return theirs or place

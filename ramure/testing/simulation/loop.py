@@ -101,6 +101,10 @@ class SimulationLoop(VirtualLoop):
 
     # -- nothing comes from outside
 
+    def listens(self) -> bool:
+        """For signals, now and then: each look is a system call."""
+        return self.turns % 64 == 0
+
     def patience(self) -> float:
         """Nothing is worth waiting for in real time."""
         return 0.0

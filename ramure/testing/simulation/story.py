@@ -12,6 +12,9 @@ __all__ = ["story"]
 
 LINES: Final = 12
 
+MOST_WAITS: Final = 3
+"""Processes of which a story says where they wait, if it is one of waiting."""
+
 WIDTH: Final = 120
 
 _WEIGHT: Final = {
@@ -43,6 +46,8 @@ def story(name: str, outcome: Outcome, replay: str) -> str:
             f"from the {first + 1}. to the {last or outcome.choices}. time that tasks are ready together, chance decides"
         ]
     tail = [*(f"       ({text})" for text in chance), f"replay: {replay}"]
+    waits = [f"       {line.strip()}" for line in failure.details.splitlines() if line.startswith("  process ")]
+    tail[:0] = [_cut(line) for line in waits if " simulation#" not in line][:MOST_WAITS]
     shown = _chosen(run.happenings, LINES - 1 - len(tail))
     return "\n".join([head, *(_cut(str(each)) for each in shown), *tail])
 
