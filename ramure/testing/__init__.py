@@ -25,6 +25,16 @@ if TYPE_CHECKING:
     from ramure.testing.simulation.api import Simulation, SimulationFailed, simulate
     from ramure.testing.simulation.faults import Fault, Faults
     from ramure.testing.simulation.invariants import Invariant, always, at_end, eventually
+    from ramure.testing.simulation.strategies import (
+        AgentScript,
+        Leaf,
+        ProcessProgram,
+        Tree,
+        agent_scripts,
+        fault_schedules,
+        process_programs,
+        supervision_trees,
+    )
     from ramure.testing.simulation.world import Happening, SimulatedCall, SimulatedRun
     from ramure.testing.steps import (
         Delay,
@@ -41,6 +51,7 @@ if TYPE_CHECKING:
     from ramure.testing.virtual import DeadlockError, VirtualClock, VirtualLoop, run_virtual, virtual_time
 
 _HOME = {
+    "AgentScript": "simulation.strategies",
     "BlockingCall": "blocking",
     "Conversation": "conversation",
     "DeadlockError": "virtual",
@@ -56,8 +67,10 @@ _HOME = {
     "Invariant": "simulation.invariants",
     "Leak": "leaks",
     "LeakCheck": "leaks",
+    "Leaf": "simulation.strategies",
     "ModelRequest": "scripted_model",
     "OfferedTool": "conversation",
+    "ProcessProgram": "simulation.strategies",
     "Script": "scripts",
     "ScriptError": "scripts",
     "ScriptedModel": "scripted_model",
@@ -70,20 +83,26 @@ _HOME = {
     "Thinking": "steps",
     "ToolCall": "steps",
     "ToolResult": "conversation",
+    "Tree": "simulation.strategies",
     "Usage": "steps",
     "VirtualClock": "virtual",
     "VirtualLoop": "virtual",
+    "agent_scripts": "simulation.strategies",
     "always": "simulation.invariants",
     "at_end": "simulation.invariants",
     "detect_blocking_calls": "blocking",
     "eventually": "simulation.invariants",
+    "fault_schedules": "simulation.strategies",
     "new_run": "leaks",
+    "process_programs": "simulation.strategies",
     "run_virtual": "virtual",
     "simulate": "simulation.api",
+    "supervision_trees": "simulation.strategies",
     "virtual_time": "virtual",
 }
 
 __all__ = [
+    "AgentScript",
     "BlockingCall",
     "Conversation",
     "DeadlockError",
@@ -97,10 +116,12 @@ __all__ = [
     "Happening",
     "InProcessHarness",
     "Invariant",
+    "Leaf",
     "Leak",
     "LeakCheck",
     "ModelRequest",
     "OfferedTool",
+    "ProcessProgram",
     "Script",
     "ScriptError",
     "ScriptedModel",
@@ -113,16 +134,21 @@ __all__ = [
     "Thinking",
     "ToolCall",
     "ToolResult",
+    "Tree",
     "Usage",
     "VirtualClock",
     "VirtualLoop",
+    "agent_scripts",
     "always",
     "at_end",
     "detect_blocking_calls",
     "eventually",
+    "fault_schedules",
     "new_run",
+    "process_programs",
     "run_virtual",
     "simulate",
+    "supervision_trees",
     "virtual_time",
 ]
 

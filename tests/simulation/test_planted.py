@@ -42,4 +42,4 @@ def test_a_planted_bug_is_found_within_a_thousand_seeds_and_shrunk(name: str) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mended_program_is_sound(name: str) -> None:
     module = importlib.import_module(f"{planted.__name__}.{name}")
-    simulate(module.mended, *module.ARGS, seeds=2000 if scale.SOAK else 4, **options(module))
+    simulate(module.mended, *module.ARGS, seeds=2000 if scale.SOAK else 2, **options(module))

@@ -45,7 +45,7 @@ def test_every_block_of_python_runs(tmp_path: Path, toolchain: Toolchain) -> Non
         timeout=80,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "9 passed" in result.stdout
+    assert "10 passed" in result.stdout
 
 
 def test_the_json_script_is_sound() -> None:

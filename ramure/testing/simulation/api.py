@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -115,7 +116,9 @@ def simulate(
         if broken is None:
             return found
         seed = broken
-        outcome = shrink(case, _broken_again(case, seed))
+        outcome = _broken_again(case, seed)
+        if not _hypothesis_shrinks():
+            outcome = shrink(case, outcome)
     text = story(case.name, outcome, _replay(case, seed))
     raise SimulationFailed(text, outcome)
 
@@ -130,6 +133,12 @@ def _first_broken(case: Case, seeds: Sequence[int], jobs: int, found: Simulation
             return seed
         found.add(outcome)
     return None
+
+
+def _hypothesis_shrinks() -> bool:
+    """Whether this is called from a ``@given`` test: what that has drawn, it makes smaller itself."""
+    hypothesis = sys.modules.get("hypothesis")
+    return hypothesis is not None and bool(hypothesis.currently_in_test_context())
 
 
 def _broken_again(case: Case, seed: int) -> Outcome:

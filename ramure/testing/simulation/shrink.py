@@ -15,6 +15,9 @@ __all__ = ["shrink"]
 MOST_TRIES: Final = 150
 """Runs that the search for a smaller one may take."""
 
+PARTS: Final = 16
+"""Chance is confined to a part of the run that is known to this fraction of it."""
+
 
 class _Search:
     """The smallest failing run found so far."""
@@ -60,8 +63,9 @@ class _Search:
         """Draw the order of tasks in a part of the run only, or not at all."""
         if self.attempt(self.faults, (0, 0)):
             return
+        near = self.best.choices // PARTS
         low, high = 0, self.best.choices
-        while low < high and self.tries < MOST_TRIES:  # the earliest end of the part
+        while high - low > near and self.tries < MOST_TRIES:  # the earliest end of the part
             middle = (low + high) // 2
             if self.attempt(self.faults, (0, middle)):
                 high = middle
@@ -69,7 +73,7 @@ class _Search:
                 low = middle + 1
         end = self.best.window[1]
         low, high = 0, self.best.choices if end is None else end
-        while low < high and self.tries < MOST_TRIES:  # and its latest start
+        while high - low > near and self.tries < MOST_TRIES:  # and its latest start
             middle = (low + high + 1) // 2
             if self.attempt(self.faults, (middle, end)):
                 low = middle
