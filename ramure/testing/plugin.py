@@ -8,17 +8,37 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from ramure.testing.blocking import BlockingCall
+    from ramure.testing.harness import InProcessHarness
     from ramure.testing.leaks import LeakCheck
+    from ramure.testing.scripted_model import ScriptedModel
+    from ramure.testing.scripts import Script
 
-__all__ = ["leak_check", "no_blocking_calls", "pytest_addoption", "pytest_configure"]
+__all__ = [
+    "harness",
+    "leak_check",
+    "no_blocking_calls",
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_runtest_makereport",
+    "ramure_home",
+    "scripted_model",
+    "virtual",
+]
+
+STORY_LINES: Final = 12
+"""Lines that a failed test shows of each run in its home."""
+
+_failed: Final = pytest.StashKey[bool]()
+"""Whether the test's call has failed."""
 
 SEED: Final = "RAMURE_SEED"
 SEEDS: Final = "RAMURE_SEEDS"
@@ -49,6 +69,100 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _unset(variable: str) -> None:
     os.environ.pop(variable, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test with a home of its own shows the stories of the runs in it."""
+    report = yield
+    if report.when == "call" and report.failed:
+        item.stash[_failed] = True
+        home = getattr(item, "funcargs", {}).get("ramure_home")
+        if isinstance(home, Path):
+            report.sections.extend(_stories(home))
+    return report
+
+
+def _stories(home: Path) -> Iterator[tuple[str, str]]:
+    """A title and the last lines of the story of each run in this home."""
+    import subprocess
+    import sys
+
+    for logs in sorted((home / "logs").glob("*")):
+        command = [sys.executable, "-m", "ramure.cli", "logs", "--id", logs.name, "-n", str(STORY_LINES)]
+        said = subprocess.run(
+            command,
+            env={**os.environ, "RAMURE_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        yield f"run {logs.name}, whose logs are in {logs}", said.stdout or said.stderr
+
+
+@pytest.fixture
+def ramure_home(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A home (``RAMURE_HOME``) for the runs of this test alone. If the test fails, the story of each run is shown, and the
+    logs are kept; else nothing is left."""
+    home = tmp_path_factory.mktemp("ramure_home")
+    monkeypatch.setenv("RAMURE_HOME", str(home))
+    yield home
+    if not request.node.stash.get(_failed, False):
+        import shutil
+
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def virtual() -> Callable[..., Any]:
+    """:func:`~ramure.testing.run_virtual`: ``virtual(main(), seed=4)`` runs a coroutine in virtual time."""
+    from ramure.testing.virtual import run_virtual
+
+    return run_virtual
+
+
+@pytest.fixture
+def harness() -> Iterator[Callable[..., InProcessHarness]]:
+    """Makes an :class:`~ramure.testing.InProcessHarness` from a script: ``harness(script)``. The test fails if a request had no
+    answer in its script."""
+    from ramure.testing.harness import InProcessHarness
+
+    made: list[InProcessHarness] = []
+
+    def make(script: Script, **options: Any) -> InProcessHarness:
+        made.append(InProcessHarness(script, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.check()
+
+
+@pytest.fixture
+def scripted_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., ScriptedModel]]:
+    """Serves a :class:`~ramure.testing.ScriptedModel` until the test ends, and has every pi that the test starts talk to it:
+    ``scripted_model(script)``. The test fails if a request had no answer in its script."""
+    from contextlib import ExitStack
+
+    from ramure.testing.scripted_model import ScriptedModel
+
+    with ExitStack() as serving:
+
+        def serve(script: Script, **options: Any) -> ScriptedModel:
+            model = ScriptedModel(script, **options)
+            serving.enter_context(model.serve_in_thread())
+            for name, value in model.write_config(tmp_path_factory.mktemp("agent")).items():
+                monkeypatch.setenv(name, value)
+            return model
+
+        yield serve
 
 
 @pytest.fixture
