@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ramure.testing.simulation.api import Simulation, SimulationFailed, simulate
     from ramure.testing.simulation.faults import Fault, Faults
     from ramure.testing.simulation.invariants import Invariant, always, at_end, eventually
+    from ramure.testing.simulation.pool_machine import PoolMachine
     from ramure.testing.simulation.strategies import (
         AgentScript,
         Leaf,
@@ -70,6 +71,7 @@ _HOME = {
     "Leaf": "simulation.strategies",
     "ModelRequest": "scripted_model",
     "OfferedTool": "conversation",
+    "PoolMachine": "simulation.pool_machine",
     "ProcessProgram": "simulation.strategies",
     "Script": "scripts",
     "ScriptError": "scripts",
@@ -121,6 +123,7 @@ __all__ = [
     "LeakCheck",
     "ModelRequest",
     "OfferedTool",
+    "PoolMachine",
     "ProcessProgram",
     "Script",
     "ScriptError",

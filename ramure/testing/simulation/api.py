@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from unittest import mock
 
 from ramure.errors import UsageError
-from ramure.testing.simulation.execute import Case, Outcome, execute
+from ramure.testing.simulation.execute import Case, Outcome, execute, own_home
 from ramure.testing.simulation.faults import Faults
 from ramure.testing.simulation.invariants import Check, Invariant, as_invariant
 from ramure.testing.simulation.shrink import shrink
@@ -110,7 +107,7 @@ def simulate(
     )
     chosen = _chosen(seeds)
     began, found = time.perf_counter(), Simulation()
-    with _home():
+    with own_home():
         broken = _first_broken(case, chosen, jobs, found)
         found.seconds = time.perf_counter() - began
         if broken is None:
@@ -165,18 +162,3 @@ def _replay(case: Case, seed: int) -> str:
     if test:
         return f"pytest {test if ' ' not in test else repr(test)} --ramure-seed {seed:#x}"
     return f"simulate({case.name}, ..., seeds=[{seed:#x}])"
-
-
-@contextlib.contextmanager
-def _home() -> Iterator[None]:
-    """A home of its own for the runs, which is removed afterwards."""
-    with (
-        tempfile.TemporaryDirectory(prefix="ramure-simulation-", dir=_memory()) as directory,
-        mock.patch.dict(os.environ, {"RAMURE_HOME": directory}),
-    ):
-        yield
-
-
-def _memory() -> str | None:
-    """A directory in memory, where the system has one."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None

@@ -7,9 +7,12 @@ import contextlib
 import copy
 import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from ramure.api import agent_process, current_runtime
 from ramure.errors import UsageError
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from ramure.testing.scripts import Script
     from ramure.types import ExecResult
 
-__all__ = ["Case", "Outcome", "execute"]
+__all__ = ["Case", "Outcome", "execute", "own_home", "quiet_logger", "real_handler"]
 
 SETTLE = 60
 """Seconds after the end of a program in which what belongs to it must be gone."""
@@ -107,13 +110,13 @@ class _Attempt:
     def carry_out(self, seed: int) -> Failure | None:
         case, loop = self.case, self.loop
         world = self._world = World(case.model, self.plan, self.run, loop, self._look, exec=case.exec)
-        original = _handled()
+        original = real_handler()
 
         async def handled(calls: Any, entry: Any, call: Any) -> Any:
             return await world.handle(calls, entry, call, original)
 
         loop.set_exception_handler(lambda _, context: _unseen(world, context))
-        with _quiet(), staged(loop, seed, world.on_line, world.image, handled) as (world.wall, world.logs):
+        with quiet_logger(), staged(loop, seed, world.on_line, world.image, handled) as (world.wall, world.logs):
             runner = asyncio.Runner(loop_factory=lambda: loop)
             try:
                 runner.run(self._live(world))
@@ -197,7 +200,8 @@ class _Attempt:
         return None
 
 
-def _handled() -> Callable[..., Any]:
+def real_handler() -> Callable[..., Any]:
+    """What calls the handler of a tool."""
     from ramure.agents.calls import Calls
 
     return Calls._handled
@@ -210,7 +214,7 @@ def _unseen(world: World, context: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_logger() -> Iterator[None]:
     """What a simulated run warns of is in its story."""
     logger = logging.getLogger("ramure")
     before = logger.level
@@ -219,3 +223,18 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def own_home() -> Iterator[None]:
+    """A home of its own for the runs, which is removed afterwards."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ramure-simulation-", dir=_memory()) as directory,
+        mock.patch.dict(os.environ, {"RAMURE_HOME": directory}),
+    ):
+        yield
+
+
+def _memory() -> str | None:
+    """A directory in memory, where the system has one."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
