@@ -119,6 +119,7 @@ class PoolMachine(RuleBasedStateMachine):
         task = f"task {len(self.added) + 1}"
         self.added.append(task)
         self.do(self.add(task))
+        self.advance(0)
 
     @precondition(lambda self: self.agents)
     @rule(number=st.integers(0, 9))
