@@ -63,6 +63,16 @@ def answer(conversation: Conversation) -> Any:
     return ToolCall("step", {"number": number, "text": "x" * (number * 811 % 3000)})
 
 
+def _unbroken(facts: Facts) -> float:
+    """Since when there has been an alarm without a break: a pi that is killed leaves a little room, for a moment."""
+    since, alarms = 0.0, 0
+    changes = [(each["at"], 1) for each in facts.all("alarm")] + [(each["at"], -1) for each in facts.all("alarm_over")]
+    for at, change in sorted(changes):
+        since = at if alarms == 0 else since
+        alarms += change
+    return since
+
+
 class Trial:
     """One trial, chosen by its seed."""
 
@@ -162,7 +172,7 @@ class Trial:
                     os.kill(pid, signal.SIGKILL)
             if self.kept:
                 end = await facts.told("end")
-                self.end = end["at"] - alarm["at"]
+                self.end = end["at"] - _unbroken(facts)
                 late = self.end - LIMIT
                 self.check(-0.1 <= late <= WITHIN * self.patience, f"the end came {late:.2f} s after the limit")
                 return
