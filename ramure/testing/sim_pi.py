@@ -155,6 +155,9 @@ class SimulatedPi:
                     self._upto = upto if self._upto is None else self._upto
                 self._welcomed = True
                 self._resend_reports(0)
+                if self._caught_up.is_set():
+                    # The first one may have been lost with its connection, and the run waits for it.
+                    self.link.send(Ack(self._applied))
                 self._look_whether_caught_up()
             case EntryFrame(prev=prev, entry=entry):
                 self._take_entry(prev, entry)

@@ -18,6 +18,7 @@ from ramure.agents.errors import Interrupted, ModelError, PiExited
 from ramure.agents.message_marks import MessageMarks
 from ramure.agents.requests import AddTool, AgentOptions, AskModel, Interrupt, Pause, Ready, Say, Unpause
 from ramure.agents.schema import Tool
+from ramure.agents.wire import Ack, Frame
 from ramure.exits import Crashed
 from ramure.machines.actor import MachineActor
 from ramure.machines.errors import MachineDown
@@ -34,6 +35,7 @@ from ramure.testing import (
     virtual_time,
 )
 from ramure.testing.harness import InProcessHarness
+from ramure.testing.sim_link import Link
 from ramure.types import ExecResult
 
 if TYPE_CHECKING:
@@ -132,6 +134,27 @@ async def test_an_agent_answers_a_question() -> None:
         assert (await agent.ask(AskModel("hello"), timeout=60)).endswith("hello")
         [request] = run.harness.requests
     assert request.conversation.system_prompt == "You are worker."
+
+
+@virtual_time()
+async def test_a_connection_that_is_cut_before_the_agent_was_ready_holds_its_start_up_no_longer_than_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send, lost = Link.send, []
+
+    def losing(link: Link, frame: Frame) -> None:
+        if isinstance(frame, Ack) and not lost:
+            lost.append(frame)
+            link.drop()
+        else:
+            send(link, frame)
+
+    monkeypatch.setattr(Link, "send", losing)
+    async with running(["Hello."]) as run:
+        async with asyncio.timeout(60):
+            agent = await run.agent("worker")
+        assert await agent.ask(AskModel("hello"), timeout=60) == "Hello."
+    assert lost
 
 
 @virtual_time()

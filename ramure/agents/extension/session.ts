@@ -190,6 +190,8 @@ export class Session {
 				this.upto ??= frame.upto as number;
 				for (const report of this.reports.after(0)) this.host.send({ type: "report", ...report });
 				this.welcomed = true;
+				// The first one may have been lost with its connection, and the run waits for it.
+				if (this.resumed) this.host.send({ type: "ack", applied: this.inbox.applied });
 				this.caughtUp();
 				break;
 			case "entry":
