@@ -38,9 +38,7 @@ from ramure.runtime.errors import NoProcess, ProcessFailed
 from ramure.runtime.handle import Agent, ProcessHandle
 from ramure.runtime.machine_handle import MachineHandle
 from ramure.runtime.messages import (
-    Bubble,
     Done,
-    Emit,
     Expose,
     Fail,
     StartAgent,
@@ -54,7 +52,6 @@ from ramure.runtime.retry import note_spawn
 from ramure.runtime.run import Run, RunOptions, cancel_and_wait
 from ramure.runtime.scope import ask_process, current_process, live_process, process_here
 from ramure.runtime.signals import interruptible
-from ramure.runtime.stream import Event
 from ramure.runtime.trees import ChildHandle
 from ramure.supervisors import Backoff
 from ramure.tracebacks import fold
@@ -432,7 +429,7 @@ def emit(type: str, data: Any = None) -> None:
     assert record.recorder is not None
     if type in record.event_kinds:
         data = check_emitted(record.event_kinds[type], type, data)
-    record.recorder.tell(Emit(next(record.emitted), Event(type, data, None, record.run.system.clock.wall())))
+    record.recorder.emit(type, data)
 
 
 def bubble(handle: ProcessHandle[Any] | ChildHandle[Any] | Each[Any, Any], source: str | None = None) -> None:
@@ -449,7 +446,7 @@ def bubble(handle: ProcessHandle[Any] | ChildHandle[Any] | Each[Any, Any], sourc
             f"bubble({handle!r}): its events have those of {record.path} in them: they would go round for ever"
         )
     assert record.recorder is not None
-    record.recorder.tell(Bubble(handle.events, source if source is not None else handle.name))
+    record.recorder.bubble(handle.events, source if source is not None else handle.name)
 
 
 # -- processes ----------------------------------------------------------------------------------------------------

@@ -85,6 +85,8 @@ class Cell(Steps):
     dropped: Rare[int] = Rare(0)
     probe: Rare[Any] = Rare(None)
     tasks: Rare[set[asyncio.Task[Any]] | None] = Rare(None)
+    on_end: Rare[Callable[[object], None] | None] = Rare(None)
+    """Called with the reason when it has ended, however it did; must not raise."""
 
     def __init__(self, system: ActorSystem, number: int, base: contextvars.Context) -> None:
         super().__init__(system.loop)
@@ -401,6 +403,8 @@ class Cell(Steps):
             if not waiter.done():
                 waiter.set_result(reason)
         self.waiters = None
+        if self.on_end is not None:
+            self.on_end(reason)
 
     def _released(self) -> None:
         """Let go of what the actor held, once it is dead."""

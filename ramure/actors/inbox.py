@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ramure.actors.cell import EMPTY
 from ramure.errors import OperationalError, UsageError
 from ramure.faults import failure_of
 
@@ -133,7 +134,7 @@ class Inbox(Selective):
     """The messages to a process of the facade, for its function."""
 
     def __init__(self) -> None:
-        self.queue: deque[Any] = deque()
+        self.queue: deque[Any] = EMPTY
         self.on_wait: Callable[[], None] | None = None
         """Called when the reader begins to wait."""
 
@@ -144,6 +145,8 @@ class Inbox(Selective):
 
     def put(self, message: Any) -> None:
         """A message arrived."""
+        if self.queue is EMPTY:
+            self.queue = deque()
         self.queue.append(message)
         self.offer(message)
 

@@ -13,8 +13,8 @@ from ramure.actors.cell import BOUNDED, DEAD, Cell, current_cell
 from ramure.actors.mailbox import Mailbox
 from ramure.actors.server import ServerCell
 from ramure.data import data
-from ramure.errors import NotInActor, OperationalError, StartFailed
-from ramure.exits import SHUTDOWN, Crashed
+from ramure.errors import NotInActor, OperationalError, StartFailed, UsageError
+from ramure.exits import KILLED, SHUTDOWN, Crashed
 
 if TYPE_CHECKING:
     from ramure.actors.ref import Ref
@@ -54,6 +54,21 @@ class Starter:
 
     async def start(self, actor_class: type[A], *args: Any, **kwargs: Any) -> Ref[A]:
         """Start an actor with these options; see :meth:`ActorSystem.start`."""
+        cell = self._begin(actor_class, args, kwargs)
+        if cell.phase == "starting" and not cell.flags & DEAD:
+            await self._wait(cell)
+        return _started(cell)
+
+    def start_now(self, actor_class: type[A], *args: Any, **kwargs: Any) -> Ref[A]:
+        """``start``, from plain code, for an actor whose ``init`` does not wait. Raises UsageError, too, where it does."""
+        cell = self._begin(actor_class, args, kwargs)
+        if cell.phase == "starting" and not cell.flags & DEAD:
+            cell.die(KILLED)
+            raise UsageError(f"{cell.label}: its init waits; start it with `await ...start(...)`")
+        return _started(cell)
+
+    def _begin(self, actor_class: type[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ServerCell:
+        """Run its ``init`` as far as it goes without waiting."""
         system = self.system
         number, context = system.admit()
         cell_class: Any = ServerCell if issubclass(actor_class, Actor) else _threaded(actor_class)
@@ -64,14 +79,7 @@ class Starter:
         if system.tracers:
             system.trace_start(cell)
         cell._as_current(cell.begin, args, kwargs)
-        if cell.phase == "starting" and not cell.flags & DEAD:
-            await self._wait(cell)
-        if cell.flags & DEAD and cell.phase == "starting":
-            if cell.ignored:
-                raise StartIgnored(cell.label)
-            reason = cell.reason
-            raise StartFailed(cell.label, reason) from (reason.exception if isinstance(reason, Crashed) else None)
-        return cell.ref
+        return cell
 
     def spawn(self, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Ref[Any]:
         """Start a function-style actor with these options; see :meth:`ActorSystem.spawn`."""
@@ -117,6 +125,16 @@ class Starter:
         except asyncio.CancelledError:
             cell.die("killed")
             raise
+
+
+def _started(cell: ServerCell) -> Ref[Any]:
+    """The ref of an actor whose ``init`` is through. Raises what :meth:`ActorSystem.start` does."""
+    if cell.flags & DEAD and cell.phase == "starting":
+        if cell.ignored:
+            raise StartIgnored(cell.label)
+        reason = cell.reason
+        raise StartFailed(cell.label, reason) from (reason.exception if isinstance(reason, Crashed) else None)
+    return cell.ref
 
 
 def _threaded(actor_class: type) -> type[ServerCell]:

@@ -302,6 +302,10 @@ class ActorSystem:
         self.dispatching = True
         self.loop.call_soon(self._dispatch, context=self._context)
 
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Call ``function`` in the loop's next turn, in the context of the system."""
+        self.loop.call_soon(function, context=self._context)
+
     def base_context(self) -> contextvars.Context:
         """The caller's context; one object for all who are started in the same."""
         context = contextvars.copy_context()

@@ -131,7 +131,6 @@ class Work(Generic[I, R]):
         """The function of the tree's process."""
         record, plan = current_process(), self.plan
         assert record is not None
-        assert record.children is not None
         assert record.parent is not None
         assert record.parent.tasks is not None
         tree = _EachTree(record, self)
@@ -145,7 +144,7 @@ class Work(Generic[I, R]):
             shutdown="infinity",
             type="supervisor",
         )
-        supervisor: Ref[Any] = await record.children.ask(Call("start_child", (spec,)), timeout=None)
+        supervisor: Ref[Any] = await record.supervisor("children").ask(Call("start_child", (spec,)), timeout=None)
         reading = self._read_items(tree, supervisor)
         ended = asyncio.ensure_future(supervisor.wait())
         over = asyncio.ensure_future(self._over.wait())

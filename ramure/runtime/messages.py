@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ramure.runtime.endpoints import Endpoint
     from ramure.runtime.record import Outcome
-    from ramure.runtime.stream import Event, EventStream
-
-# -- to a process ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,36 +101,3 @@ class Timeout:
     """The process's own ``timeout=`` is up."""
 
     seconds: float
-
-
-# -- to a recorder ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """``emit(type, data)``. ``number`` was taken when it was called: the stream is in that order."""
-
-    number: int
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class Bubbled:
-    """An event of another process's stream, tagged."""
-
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class Bubble:
-    """``bubble(handle, source=)``: from now on, that process's events are also this one's."""
-
-    stream: EventStream
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The process has ended: publish its ending, then close the stream. Answered when that is done."""
-
-    outcome: Outcome

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from ramure.actors import ActorSystem, Call, Ref
+from ramure.actors import Call, Ref
 from ramure.agents.agent import AgentActor
 from ramure.agents.names import check_name
 from ramure.agents.requests import AgentOptions, Pause
 from ramure.errors import ActorDied, StopTimeout, UsageError
-from ramure.exits import KILLED
+from ramure.exits import KILLED, NOPROC
 from ramure.machines.actor import GetQuarters, MachineActor, stop_machine
 from ramure.machines.local import LocalImage
 from ramure.runtime.carriers import OURS
@@ -26,13 +26,18 @@ if TYPE_CHECKING:
     from ramure.machines.quarters import Quarters
     from ramure.runtime.messages import StartAgent
 
-__all__ = ["AgentNameTaken", "Ownership"]
+__all__ = ["AgentNameTaken", "Owned", "Ownership"]
 
 
 AGENT_EVENTS: Final = 1000
 AGENT_TEXT: Final = 16 << 20
 """Events of an agent that its stream keeps; its log has them all. An agent may live for weeks."""
 
+
+Owned: TypeAlias = Literal["children", "agents", "machines"]
+
+KINDS: Final[tuple[Owned, ...]] = ("children", "agents", "machines")
+"""What a process can own, in the order in which it ends."""
 
 LOOKED_AT: Final = frozenset({"state", "paused", "resumed", "tool_result", "run_end"})
 """Events of an agent after which its process may be stalled, or is not any more."""
@@ -46,29 +51,39 @@ class AgentNameTaken(UsageError):
 
 
 class Ownership:
-    """The three supervisors of a process, and what its actor needs to know about what is in them."""
+    """What a process owns, in up to three supervisors: each is started when the first thing for it is."""
 
-    def __init__(self, system: ActorSystem, record: ProcessRecord, supervisors: list[Ref[DynamicSupervisor]]) -> None:
-        self.system = system
+    __slots__ = ("_burials", "_closed", "_supervisors", "process", "record", "system")
+
+    def __init__(self, process: Ref[Any], record: ProcessRecord) -> None:
+        self.process = process
+        self.system = record.run.system
         self.record = record
-        self.machines: Ref[DynamicSupervisor]
-        self.agents: Ref[DynamicSupervisor]
-        self.children: Ref[DynamicSupervisor]
-        self.machines, self.agents, self.children = supervisors
-        self._burials: set[asyncio.Task[None]] = set()
+        self._supervisors: dict[Owned, Ref[DynamicSupervisor]] = {}
+        self._closed: tuple[Owned, ...] = ()
+        """Those that are started no more."""
+        self._burials: set[asyncio.Task[None]] | None = None
 
-    @classmethod
-    async def start(cls, system: ActorSystem, record: ProcessRecord) -> Ownership:
-        """Start the supervisors as children of the current actor."""
-        supervisors = [
-            await system.options(link=True, label=f"{what} of {record.label}").start(DynamicSupervisor)
-            for what in ("machines", "agents", "children")
-        ]
-        return cls(system, record, supervisors)
+    def supervisor(self, kind: Owned) -> Ref[DynamicSupervisor]:
+        """The supervisor of what is of that kind, which may have ended. Raises ActorDied where there is none any more."""
+        found = self._supervisors.get(kind)
+        if found is None:
+            process = self.process
+            if kind in self._closed or not process.is_alive():
+                raise ActorDied(f"{kind} of {self.record.label}", NOPROC)
+            context = process._cell.context.copy()  # whoever asks first, it is the process's
+            starter = self.system.options(link=True, label=f"{kind} of {self.record.label}")
+            found = self._supervisors[kind] = context.run(starter.start_now, DynamicSupervisor)
+        return found
 
     def is_own(self, ref: Ref[Any]) -> bool:
-        """True for one of the three supervisors."""
-        return ref in (self.machines, self.agents, self.children)
+        """True for one of the supervisors."""
+        return ref in self._supervisors.values()
+
+    async def ended(self) -> None:
+        """Return when the supervisors have ended, with all that is in them."""
+        for supervisor in list(self._supervisors.values()):
+            await supervisor.wait()
 
     # -- agents -----------------------------------------------------------------------------------------------
 
@@ -132,16 +147,16 @@ class Ownership:
             },
         )
         spec = ChildSpec(made.address, AgentActor, (plan,), restart="temporary", shutdown="infinity", type="supervisor")
-        ref: Ref[AgentActor] = await self.agents.ask(Call("start_child", (spec,)), timeout=None)
+        ref: Ref[AgentActor] = await self.supervisor("agents").ask(Call("start_child", (spec,)), timeout=None)
         if self.record.run.ledger.paused:
             await ref.ask(Pause(), timeout=None)
         return ref
 
     async def end_agent(self, made: AgentRecord) -> None:
         """End an agent that nobody gets, and the machine that was made for it."""
-        await _end(self.agents, made.ref)
+        await self._end("agents", made.ref)
         if made.machine_is_own:
-            await _end(self.machines, made.machine)
+            await self._end("machines", made.machine)
 
     # -- machines ---------------------------------------------------------------------------------------------
 
@@ -154,9 +169,11 @@ class Ownership:
         image = self.image(given)
         label = f"machine {self.record.run.next_number('machine')}"
         spec = ChildSpec(label, MachineActor, (image,), restart="temporary", shutdown="infinity", type="supervisor")
-        ref: Ref[MachineActor] = await self.machines.ask(Call("start_child", (spec,)), timeout=None)
+        ref: Ref[MachineActor] = await self.supervisor("machines").ask(Call("start_child", (spec,)), timeout=None)
         burial = self.system.loop.create_task(_bury(ref), name=f"burial of {label}", context=contextvars.Context())
         OURS.add(burial)
+        if self._burials is None:
+            self._burials = set()
         self._burials.add(burial)
         burial.add_done_callback(self._burials.discard)
         machines = self.record.run.ledger.machines
@@ -166,31 +183,35 @@ class Ownership:
 
     async def end_machine(self, made: MachineRecord) -> None:
         """End a machine that nobody gets."""
-        await _end(self.machines, made.ref)
+        await self._end("machines", made.ref)
+
+    async def _end(self, kind: Owned, child: Ref[Any] | None) -> None:
+        with contextlib.suppress(ActorDied, SupervisorStopping):  # then the process ends, and the child with it
+            await self.supervisor(kind).ask(Call("terminate_child", (child,)), timeout=None)
 
     # -- the end ----------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
         """Stop the child processes one by one, the last started first; then the agents; then the machines."""
-        await self._stop_children()
-        for supervisor in (self.children, self.agents, self.machines):
-            if supervisor.is_alive():
+        children = self._supervisors.get("children")
+        if children is not None:
+            await _stop_children(children)
+        for kind in KINDS:
+            self._closed += (kind,)
+            supervisor = self._supervisors.get(kind)
+            if supervisor is not None and supervisor.is_alive():
                 supervisor.exit("shutdown")
                 await supervisor.wait()
         if self._burials:
             await asyncio.wait(self._burials)
 
-    async def _stop_children(self) -> None:
-        try:
-            for child in reversed(await self.children.ask(Call("which_children", ()), timeout=None)):
-                await self.children.ask(Call("terminate_child", (child.ref,)), timeout=None)
-        except ActorDied:
-            return  # the supervisor is gone, and its children with it
 
-
-async def _end(supervisor: Ref[DynamicSupervisor], child: Ref[Any] | None) -> None:
-    with contextlib.suppress(ActorDied, SupervisorStopping):  # then the process ends, and the child with it
-        await supervisor.ask(Call("terminate_child", (child,)), timeout=None)
+async def _stop_children(supervisor: Ref[DynamicSupervisor]) -> None:
+    try:
+        for child in reversed(await supervisor.ask(Call("which_children", ()), timeout=None)):
+            await supervisor.ask(Call("terminate_child", (child.ref,)), timeout=None)
+    except ActorDied:
+        return  # the supervisor is gone, and its children with it
 
 
 async def _bury(ref: Ref[MachineActor]) -> None:

@@ -1,8 +1,9 @@
 """The process: an actor that serves the facade's messages, and its function, a task beside it.
 
-Its actor owns three dynamic supervisors: of its machines, its agents and its child processes. It ends in one
+Its actor owns up to three dynamic supervisors: of its machines, its agents and its child processes. It ends in one
 way, :meth:`Process.terminate`: the function is cancelled if it still runs, then the children, the agents and
-the machines are stopped, each in reverse order of their start, then the stream gets its ending.
+the machines are stopped, each in reverse order of their start, then the stream gets its ending. One that is killed gets
+its ending from its recorder.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ from ramure.runtime.messages import (
     CallEndpoint,
     Cancel,
     Done,
-    Ended,
     Expose,
     Fail,
     StartAgent,
@@ -63,6 +63,7 @@ from ramure.runtime.mistakes import (
 )
 from ramure.runtime.ownership import Ownership
 from ramure.runtime.record import AgentRecord, MachineRecord, Outcome, ProcessRecord
+from ramure.runtime.recorder import Recorder
 from ramure.tracebacks import fold
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class ProcessPlan:
 class Process(Actor):
     """One process. ``record`` is what others see of it."""
 
-    async def init(self, plan: ProcessPlan) -> None:
+    def init(self, plan: ProcessPlan) -> None:  # type: ignore[override]
         self.trap_exit = True
         self.plan = plan
         record = plan.record
@@ -119,10 +120,11 @@ class Process(Actor):
         record.event_kinds = plan.events
         if plan.retain is not None:
             record.stream.retain(plan.retain)
-        await self.run.start_recorder(record, self.ref)
-        self.owns: Ownership = await Ownership.start(self.system, record)
-        record.children = self.owns.children
-        record.supervisors = (self.owns.children, self.owns.agents, self.owns.machines)
+        self.recorder: Recorder = Recorder(record)
+        record.recorder = self.recorder
+        self._cell.on_end = self.recorder.process_ended
+        self.owns: Ownership = Ownership(self.ref, record)
+        record.owns = self.owns
         record.tasks = self._own
         record.started(self.ref)
         if plan.timeout is not None:
@@ -508,12 +510,7 @@ class Process(Actor):
         await self.record.belongings_ended()
         self._warn_of_unseen_failures()
         self.run.leftovers.look_for(self.record)
-        recorder = self.record.recorder
-        try:
-            if recorder is not None:
-                await recorder.ask(Ended(self._outcome), timeout=None)
-        except ActorDied:  # the run itself is ending, or the recorder has seen to it
-            self.record.end(self._outcome)
+        self.recorder.end(self._outcome)
 
     def _warn_of_unseen_failures(self) -> None:
         unseen = self.record.unseen_failures()

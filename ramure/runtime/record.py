@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ramure.runtime.eager import Answer
     from ramure.runtime.endpoints import Endpoint
     from ramure.runtime.fanout import Work
+    from ramure.runtime.ownership import Owned, Ownership
+    from ramure.runtime.recorder import Recorder
     from ramure.runtime.retry import Retry
     from ramure.runtime.run import Run
     from ramure.runtime.slots import Slot
@@ -152,7 +154,7 @@ class AgentRecord:
         self.stream.close()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ProcessRecord:
     """One process: created before its actor, kept by its handles."""
 
@@ -162,11 +164,10 @@ class ProcessRecord:
     parent: ProcessRecord | None
     stream: EventStream = field(default_factory=EventStream)
     ref: Ref[Any] | None = None
-    recorder: Ref[Any] | None = None
-    children: Ref[Any] | None = None
-    """Its dynamic supervisor of child processes."""
-    supervisors: tuple[Ref[Any], ...] = ()
-    """All of its supervisors: of child processes, of agents, of machines."""
+    recorder: Recorder | None = None
+    """What writes its stream, and from its actor's start on gives it its ending."""
+    owns: Ownership | None = None
+    """Its supervisors: of child processes, of agents, of machines."""
     work: set[asyncio.Task[Any]] = field(default_factory=set)
     """Its function, its running endpoints, and the tasks that it owns."""
     body: asyncio.Task[None] | None = None
@@ -281,6 +282,11 @@ class ProcessRecord:
         """True while somebody waits for its end."""
         return any(not future.done() for future in self._ended)
 
+    def supervisor(self, kind: Owned) -> Ref[Any]:
+        """The supervisor of its children, agents or machines; started if there is none yet. Raises ActorDied at its end."""
+        assert self.owns is not None  # from the start of its actor on
+        return self.owns.supervisor(kind)
+
     # -- milestones -------------------------------------------------------------------------------------
 
     def started(self, ref: Ref[Any]) -> None:
@@ -306,9 +312,11 @@ class ProcessRecord:
     def end(self, outcome: Outcome) -> None:
         """Settle its outcome (who is called with the ending finds it), and give its stream its ending."""
         self.settle(outcome)
-        if not self.of_tree:
-            self.stream.publish(outcome.ending())
-        self.stream.close()
+        try:
+            if not self.of_tree:
+                self.stream.publish(outcome.ending())
+        finally:
+            self.stream.close()
 
     def never_started(self, error: BaseException) -> None:
         """Its actor could not be started: there is nobody else to give it an ending."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ramure.actors import ActorSystem, Call, Ref
 from ramure.agents.toolchain import Toolchain, find_toolchain
-from ramure.errors import ExecutionFailed, StartFailed
+from ramure.errors import ActorDied, ExecutionFailed, StartFailed
 from ramure.executor import in_thread
 from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
@@ -41,7 +41,6 @@ from ramure.runtime.marked import kill_marked
 from ramure.runtime.paths import Home, RunPaths, new_execution_id
 from ramure.runtime.process import Process, ProcessPlan
 from ramure.runtime.record import AgentRecord, OnIdle, Outcome, ProcessRecord
-from ramure.runtime.recorder import Recorder
 from ramure.runtime.reserve import Reserve
 from ramure.runtime.servers import GatewayActor, TmuxActor
 from ramure.runtime.stalls import Stalls
@@ -110,6 +109,7 @@ class Run:
         self.processes: dict[int, ProcessRecord] = {}
         """Every live process, and the last ones that ended, by number."""
         self._prune_at = 2 * KEPT_ENDED
+        self._log = self.paths.run_log
         self.agents: dict[str, AgentRecord] = {}
         self._numbers: dict[str, int] = {}
         self._lives: dict[str, int] = {}  # address -> how many agents have had it
@@ -151,7 +151,6 @@ class Run:
             Supervisor,
             [
                 part("log", LogWriter, self._make_logs),
-                part("recorders", DynamicSupervisor),
                 part("gateway", GatewayActor, self.gateway),
                 part("tmux", TmuxActor, self.paths.private, (self.paths.socket, self.paths.lease)),
                 part("control", ControlActor, self),
@@ -162,7 +161,6 @@ class Run:
             on_event=self._on_part,
         )
         parts = {child.id: child.ref for child in await self.root.proxy().which_children()}
-        self._recorders: Ref[Any] = parts["recorders"]
         self.tmux: Ref[Any] = parts["tmux"]
         self._roots: Ref[Any] = parts["processes"]
         self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
@@ -263,9 +261,12 @@ class Run:
         Whatever becomes of it, the record gets its outcome.
         """
         record = plan.record
-        supervisor = self._roots if record.parent is None else record.parent.children
-        assert supervisor is not None
         spec = ChildSpec(record.label, Process, (plan,), restart="temporary", shutdown="infinity", type="supervisor")
+        try:
+            supervisor = self._roots if record.parent is None else record.parent.supervisor("children")
+        except ActorDied as died:  # the parent is at its end, and starts nothing any more
+            self.system.loop.call_soon(record.never_started, died)
+            return
         answer = supervisor.request(Call("start_child", (spec,)))
 
         def settle(answer: asyncio.Future[Any]) -> None:
@@ -274,11 +275,6 @@ class Run:
                 record.never_started(error)
 
         answer.add_done_callback(settle)
-
-    async def start_recorder(self, record: ProcessRecord, process: Ref[Any]) -> None:
-        """Start the actor that writes the stream of ``process``, and gives it its ending however that ends."""
-        spec = ChildSpec(f"recorder of {record.label}", Recorder, (record, process), restart="temporary")
-        await self._recorders.ask(Call("start_child", (spec,)), timeout=None)
 
     async def run_process(
         self,
@@ -410,9 +406,9 @@ class Run:
         entry = {"ts": self.system.clock.wall(), "type": type, **data}
         self.ledger.recent.append(entry)
         if type in URGENT and self._logs is not None:
-            self._logs.append_urgent(self.paths.run_log, log_line(entry))
+            self._logs.append_urgent(self._log, log_line(entry))
         else:
-            self.write(self.paths.run_log, log_line(entry))
+            self.write(self._log, log_line(entry))
 
 
 @dataclass

@@ -23,11 +23,9 @@ from ramure.masking import get_logger
 from ramure.runtime import stall
 from ramure.runtime.carriers import OURS, can_look
 from ramure.runtime.errors import Stalled
-from ramure.runtime.messages import Emit
 from ramure.runtime.stall_text import TurnView, describe, reminder
 from ramure.runtime.stall_view import PERSON, Seen, may_be_stalled, process_actor, take, tool_owners
 from ramure.runtime.status import agent_actor
-from ramure.runtime.stream import Event
 
 if TYPE_CHECKING:
     from ramure.clock import TimerHandle
@@ -305,7 +303,7 @@ class Stalls:
             ],
         }
         if record.recorder is not None:
-            record.recorder.tell(Emit(next(record.emitted), Event("stalled", data)))
+            record.recorder.emit("stalled", data)
         for handler in self._policies(record):
             if callable(handler):
                 self._call(record, handler, Stalled(case.text))

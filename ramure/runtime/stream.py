@@ -127,7 +127,7 @@ class EventStream:
         self._events: list[Event] | deque[Event] = [] if retain is None else deque(maxlen=retain)
         self._first = 0  # the number of the oldest event kept
         self._most_text = most_text
-        self._sizes: deque[int] = deque()  # of the events kept, where that is bounded
+        self._sizes: deque[int] | None = None if most_text is None else deque()  # of the events kept
         self._text = 0
         self._closed = False
         self._wakers: set[asyncio.Future[None]] = set()
@@ -142,7 +142,7 @@ class EventStream:
             raise UsageError(f"retain({limit!r}): keep at least 1 event, or None for all")
         end = len(self)
         self._retain, self._most_text = limit, None
-        self._sizes.clear()
+        self._sizes = None
         self._events = list(self._events) if limit is None else deque(self._events, maxlen=limit)
         self._first = end - len(self._events)
 
@@ -174,6 +174,7 @@ class EventStream:
 
     def _make_room(self, size: int, most: int) -> None:
         """Drop the oldest events until one with so much text can be kept as well."""
+        assert self._sizes is not None
         while self._sizes and (len(self._sizes) == self._retain or self._text + size > most):
             self._text -= self._sizes.popleft()
             del self._events[0]
@@ -215,6 +216,8 @@ class EventStream:
         self._wake()
 
     def _wake(self) -> None:
+        if not self._wakers:
+            return
         wakers, self._wakers = self._wakers, set()
         for waker in wakers:
             if not waker.done():

@@ -19,7 +19,6 @@ from ramure.actors import Call, Ref
 from ramure.errors import ActorDied, ExecutionFailed
 from ramure.exits import SHUTDOWN, Crashed, format_exit
 from ramure.runtime.errors import ProcessEnded
-from ramure.runtime.messages import Bubbled
 from ramure.runtime.process import Process, ProcessPlan
 from ramure.runtime.record import Outcome, ProcessRecord
 from ramure.runtime.scope import current_process
@@ -100,7 +99,6 @@ async def run_tree(plan: TreePlan) -> dict[Any, Any]:
     """The function of the tree's process: results by child id."""
     record = current_process()
     assert record is not None
-    assert record.children is not None
     held = plan.options["strategy"] != "one_for_one"
     tree = plan.tree = Tree(record, plan.slots, held=held, limit=plan.limit)
     start: Call[Any] = Call(
@@ -118,7 +116,7 @@ async def run_tree(plan: TreePlan) -> dict[Any, Any]:
         ),
     )
     try:
-        tree.supervisor = await record.children.ask(start, timeout=None)
+        tree.supervisor = await record.supervisor("children").ask(start, timeout=None)
         plan.running.set()
         await tree.keep()
     finally:
@@ -380,7 +378,7 @@ class Tree:
     def _publish(self, slot: Slot, event: Event) -> None:
         recorder = self.record.recorder
         assert recorder is not None
-        recorder.tell(Bubbled(event))
+        recorder.add(event.type, event.data, event.source, event.at)
 
     def result(self) -> dict[Any, Any]:
         """By child id, or raise."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure import Agent, agent, agent_process, connect, current_runtime, emit, expose, fail, machine, spawn, wait
+from ramure import Agent, agent, agent_process, connect, current_runtime, expose, fail, machine, spawn, wait
 from ramure.actors.tracing import TraceEvent
 from ramure.cli.demo import haikus, scripted
 from ramure.testing import ScriptedModel, Text
@@ -94,7 +94,6 @@ async def every_other_call() -> list[TraceEvent]:
         two: Agent = await agent("two", machine=host)
         await connect(one, two)
         assert (await one.exec("pwd")).stdout == (await two.exec("pwd")).stdout
-        emit("half way", 1)
         await host.stop()
         await handle.cancel()
         fail("as planned")
@@ -108,7 +107,7 @@ async def test_so_are_all_the_others(own_pi: Stage, monkeypatch: pytest.MonkeyPa
         serve(own_pi, model, monkeypatch)
         sent = messages(await every_other_call())
     names = {name for name, _ in sent}
-    expected = {"CallEndpoint", "StartMachine", "Exec", "AddPeer", "Emit", "Cancel", "Fail", "Wait", "Expose"}
+    expected = {"CallEndpoint", "StartMachine", "Exec", "AddPeer", "Cancel", "Fail", "Wait", "Expose"}
     assert expected <= names, expected - names
 
 

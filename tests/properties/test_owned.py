@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 import ramure
-from ramure.runtime.messages import Emit
 from ramure.runtime.record import ProcessRecord
 from ramure.runtime.scope import current_process
 from ramure.runtime.supervision import ChildrenFailed, GaveUp
@@ -66,7 +65,7 @@ async def test_emits_that_arrive_in_another_order_are_in_the_stream_at_once() ->
         record = _me()
         assert record.recorder is not None
         for number in (1, 0, 3, 2):  # as from two threads: each took its number, the second was delivered first
-            record.recorder.tell(Emit(number, ramure.Event("e", number)))
+            record.recorder.arrived(number, "e", number, 0.0)
         await ramure.wait()
 
     @ramure.agent_process

@@ -13,7 +13,6 @@ from ramure import (
     ProcessHandle,
     UsageError,
     agent_process,
-    current_runtime,
     done,
     emit,
     expose,
@@ -194,19 +193,17 @@ async def test_the_ending_follows_what_the_cleanup_and_the_handlers_emit() -> No
 
 
 @virtual_time()
-async def test_a_process_that_could_not_start_has_an_ending() -> None:
+async def test_a_process_that_could_not_start_has_an_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     @agent_process
     async def never() -> None:
         raise AssertionError("not to be run")
 
     @agent_process
     async def main() -> list[Event]:
-        run = current_runtime()
-
-        async def no_recorder(record: object, process: object) -> None:
+        def no_recorder(record: object) -> None:
             raise OSError("no room")
 
-        run.start_recorder = no_recorder  # type: ignore[method-assign, assignment]
+        monkeypatch.setattr("ramure.runtime.process.Recorder", no_recorder)
         handle = spawn(never)
         with pytest.raises(Exception, match="no room"):
             await handle

@@ -268,10 +268,11 @@ def test_each_verb_s_message_is_in_the_trace_of_its_use_in_a_run_that_uses_them_
     assert missing == {}
 
 
-def test_the_verbs_without_a_message_only_read_or_declare() -> None:
+def test_the_verbs_without_a_message_only_read_write_events_or_declare() -> None:
     silent = {verb for verb, message in table().items() if message is None}
     assert silent == {
-        "agent.on_exit", "attach", "child", "current_runtime", "handle.ref", "progress", "receive", "self_ref", "start_task",
+        "agent.on_exit", "attach", "bubble", "child", "current_runtime", "emit", "handle.ref", "progress", "receive",
+        "self_ref", "start_task",
     }  # fmt: skip
 
 
@@ -304,12 +305,12 @@ def node(label: str, kind: str, *children: dict[str, Any]) -> dict[str, Any]:
 
 
 def process(label: str, machines: list[Any], agents: list[Any], children: list[Any]) -> dict[str, Any]:
+    """It has a supervisor of each kind only where there is something for it."""
+    kinds = {"machines": machines, "agents": agents, "children": children}
     return node(
         label,
         "Process",
-        node(f"machines of {label}", "DynamicSupervisor", *machines),
-        node(f"agents of {label}", "DynamicSupervisor", *agents),
-        node(f"children of {label}", "DynamicSupervisor", *children),
+        *(node(f"{kind} of {label}", "DynamicSupervisor", *owned) for kind, owned in kinds.items() if owned),
     )
 
 
@@ -327,11 +328,6 @@ EXPECTED = node(
     "run",
     "Supervisor",
     node("log", "LogWriter"),
-    node(
-        "recorders",
-        "DynamicSupervisor",
-        *(node(f"recorder of {label}", "Recorder") for label in ("main#1", "pool#2", "run_task#3", "run_task#4")),
-    ),
     node("gateway", "GatewayActor"),
     node("tmux", "TmuxActor", node("tmux client", "TmuxThread")),
     node("control", "ControlActor"),
