@@ -218,16 +218,18 @@ class Process(Actor):
                     caller.fail(error)
                 else:
                     caller.future.add_done_callback(lambda answer: record.free_name() if answer.cancelled() else None)
-                    self._work(caller, f"start {request.name}", self._start_agent, record, request, caller)
+                    work = self._work(caller, f"start {request.name}", self._start_agent, record, request, caller)
+                    # Cancelled before its first step, it has not freed what was reserved.
+                    work.add_done_callback(lambda work: record.release() if work.cancelled() else None)
             case StartMachine(image=image):
                 self._work(caller, "start machine", self._start_machine, image, caller)
             case _:
                 return super().handle_call(request, caller)
         return NO_REPLY
 
-    def _work(self, caller: Ask, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    def _work(self, caller: Ask, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> asyncio.Task[None]:
         """Answer ``caller`` with what ``function(*args)`` gives, without holding up the process's mailbox."""
-        self._cell.own_task(self._answer(caller, function, args), name)
+        return self._cell.own_task(self._answer(caller, function, args), name)
 
     async def _answer(self, caller: Ask, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
         try:  # called here: a task that is cancelled before its first step leaves no coroutine behind, unawaited

@@ -13,6 +13,7 @@ from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, run_virtual
 from tests.properties.programs import (
     Attach,
+    Cancel,
     Cleanup,
     Done,
     Emit,
@@ -38,6 +39,12 @@ def _tree(strategy: str, restart: str, *children: tuple[Step, ...]) -> Supervise
 
 
 FOUND: dict[str, tuple[Step, ...]] = {
+    "an agent whose process is killed before its start has begun frees its address": (
+        _child(Emit(), Emit(), _child(Exit(0, "kill")), Attach(0, "x")),
+        Sleep(0.0),
+        Emit(),
+        Cancel(0),
+    ),
     "an agent that is being started when its process ends frees its name": (_child(Attach(0, "x")), Sleep(0.5)),
     "a child that is being started when its parent is killed ends before it": (_child(Emit()), ExitSelf("kill")),
     "children of a killed parent end before it, and their events are its": (
