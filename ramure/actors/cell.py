@@ -7,6 +7,7 @@ import contextvars
 from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from ramure.actors import relations
@@ -317,16 +318,16 @@ class Cell(Steps):
             self.tasks = set()
         self.tasks.add(task)
         self.system.tasks.add(task)
-        task.add_done_callback(self._task_done)
-        # Cancelled before its first step, it was never awaited.
-        task.add_done_callback(lambda task: coroutine.close() if task.cancelled() else None)
+        task.add_done_callback(partial(self._task_done, coroutine))
         return task
 
-    def _task_done(self, task: asyncio.Task[Any]) -> None:
+    def _task_done(self, coroutine: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
         self.system.tasks.discard(task)
         if self.tasks:
             self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self.dead:
+        if task.cancelled():
+            coroutine.close()  # cancelled before its first step, it was never awaited
+        elif (error := task.exception()) is not None and not self.dead:
             self.end(Crashed(error, Phase("running")))
 
     def end_future(self) -> asyncio.Future[object]:

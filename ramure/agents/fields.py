@@ -81,6 +81,7 @@ class Fields:
         # What every value fits: these are passed by pydantic, as they are.
         self._any = {name for name, each in fields.items() if each.annotation in (Any, object)}
         self._texts = {name for name, each in fields.items() if each.annotation is str}
+        self._plain = {name: each.annotation for name, each in fields.items() if each.annotation in (str, int, bool)}
         self._shown: dict[str, Any] = {}
         self._adapters: dict[str | None, TypeAdapter[Any]] = {}
         self._schema: Schema | None = None
@@ -261,7 +262,7 @@ class Fields:
         own = {
             name: value
             for name, value in values.items()
-            if name in self._any or (name in self._texts and type(value) is str)
+            if name in self._any or type(value) is self._plain.get(name)
         }
         if len(own) == len(values):
             for name, value in own.items():

@@ -14,7 +14,7 @@ __all__ = ["folded"]
 
 Row = dict[str, Any]
 
-PARTS: Final = ("log", "recorders", "gateway", "tmux", "control", "processes")
+PARTS: Final = ("log", "gateway", "tmux", "control", "processes")
 """Below the run, its own."""
 
 SUPERVISORS: Final = re.compile(r"(machines|agents|children) of ")

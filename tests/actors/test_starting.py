@@ -50,6 +50,15 @@ async def test_start_returns_when_init_has_returned() -> None:
         assert system.clock.monotonic() == 7.0
 
 
+async def test_start_now_is_for_actors_whose_init_does_not_wait() -> None:
+    async with ActorSystem() as system:
+        counter = system.options(label="counter").start_now(Counter, start=3)
+        assert await counter.proxy().add(2) == 5
+        with pytest.raises(UsageError, match="its init waits"):
+            system.options(name="slow").start_now(Slow)
+        assert system.whereis("slow") is None
+
+
 @virtual_time()
 async def test_messages_that_come_during_init_wait_for_it() -> None:
     async with ActorSystem() as system:

@@ -26,8 +26,6 @@ def tree(*lines: str, **odd: dict[str, Any]) -> list[dict[str, Any]]:
 RUN = (
     "run:Supervisor",
     "  log:LogWriter",
-    "  recorders:DynamicSupervisor",
-    "    recorder of main#1:Recorder",
     "  gateway:GatewayActor",
     "  tmux:TmuxActor",
     "    tmux client:TmuxThread",
@@ -41,7 +39,6 @@ RUN = (
     "            pi of worker:Session",
     "      children of main#1:DynamicSupervisor",
     "        pool#2:Process",
-    "          machines of pool#2:DynamicSupervisor",
     "          my own:Supervisor",
     "            log:Worker",
     "clerk:Clerk",

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from ramure import (
+    ActorDied,
     Event,
     ProcessHandle,
     UsageError,
+    agent,
     agent_process,
     done,
     emit,
@@ -21,7 +23,7 @@ from ramure import (
     wait,
 )
 from ramure.runtime.stream import ENDINGS
-from ramure.testing import virtual_time
+from ramure.testing import InProcessHarness, virtual_time
 
 
 @agent_process
@@ -212,3 +214,32 @@ async def test_a_process_that_could_not_start_has_an_ending(monkeypatch: pytest.
     [event] = await main()
     assert (event.type, event.source) == ("failed", None)
     assert "no room" in event.data
+
+
+@virtual_time()
+async def test_what_is_spawned_when_its_parent_has_ended_its_children_has_an_ending() -> None:
+    harness = InProcessHarness([])
+    spawned: list[ProcessHandle[str]] = []
+
+    @agent_process
+    async def parent() -> None:
+        async def spawns() -> None:  # a task that the process does not own
+            async for event in worker.events:
+                if event.type == "state" and event.data["state"] == "ended":
+                    spawned.append(spawn(returns))
+                    return
+
+        worker = await agent("worker")
+        left.append(asyncio.create_task(spawns()))
+
+    left: list[asyncio.Task[None]] = []
+
+    @agent_process(image=harness.image)
+    async def main() -> None:
+        await spawn(parent)
+        await asyncio.gather(*left)
+        with pytest.raises(ActorDied, match=r"children of parent#2"):
+            await spawned[0]
+
+    await main()
+    assert [event.type for event in spawned[0].events.snapshot()] == ["failed"]

@@ -367,3 +367,24 @@ async def test_the_tree_of_a_pool_with_two_tasks() -> None:
         return run_tree(current_runtime())
 
     assert await main() == EXPECTED
+
+
+@virtual_time()
+async def test_a_process_that_owns_nothing_is_one_actor() -> None:
+    @agent_process
+    async def leaf() -> None:
+        emit("ready")
+        await wait()
+
+    @agent_process
+    async def main() -> list[str]:
+        before = set(current_runtime().system.actors())
+        handle = spawn(leaf)
+        await handle.events.listen_for("ready")
+        return [actor.label for actor in current_runtime().system.actors() if actor not in before]
+
+    labels = await main()
+    assert [label.partition(" #")[0] for label in labels] == [
+        "<DynamicSupervisor 'children of main#1'",
+        "<Process 'leaf#2'",
+    ]

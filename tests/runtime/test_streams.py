@@ -27,12 +27,65 @@ from ramure import (
     supervise,
     wait,
 )
+from ramure.runtime.messages import Done
+from ramure.runtime.scope import current_process
 from ramure.runtime.stream import ListenTimeout, StreamClosed
 from ramure.testing import virtual_time
 
 
 def counted(stream: EventStream) -> list[Any]:
     return [event.data for event in stream.snapshot() if event.type == "n"]
+
+
+@virtual_time()
+async def test_no_subscriber_is_called_within_emit() -> None:
+    @agent_process
+    async def emitter() -> list[str]:
+        await wait()  # until it is subscribed to
+        seen.append("before")
+        emit("n", 1)
+        emit("n", 2)
+        seen.append("after")
+        await asyncio.sleep(0)
+        return seen
+
+    seen: list[str] = []
+
+    @agent_process
+    async def main() -> list[str]:
+        handle = spawn(emitter)
+        handle.events.subscribe(lambda event: seen.append(f"{event.type} {event.data}") if event.type == "n" else None)
+        (await handle.ref()).tell(Done(None))
+        return await handle
+
+    assert await main() == ["before", "after", "n 1", "n 2"]
+
+
+@virtual_time()
+async def test_a_subscriber_that_emits_for_each_event_does_not_put_off_the_end() -> None:
+    @agent_process
+    async def emitter() -> None:
+        emit("n", 0)
+        await asyncio.sleep(1)
+
+    @agent_process
+    async def main() -> bool:
+        handle = spawn(emitter)
+        bubble(handle)
+        seen: list[Event] = []
+
+        def again(event: Event) -> None:
+            seen.append(event)
+            if event.type in ("n", "again"):
+                emit("again")
+
+        me = current_process()
+        assert me is not None
+        me.stream.subscribe(again)
+        await handle
+        return len(seen) > 100
+
+    assert await asyncio.wait_for(main(), 60)
 
 
 @virtual_time()
