@@ -1,7 +1,7 @@
 """``python -m benchmarks processes --against TREE``: what a process costs, this tree beside another checkout.
 
-Rounds of the two alternate; medians of the run's CPU time count (memory: what Python has allocated; `ramure ls`: of the time until
-it has printed), and their ratio. Exits with 1 when one is over its limit.
+Rounds of the two alternate; medians of the run's CPU time count (memory: what Python has allocated), and their ratio. Exits
+with 1 when one is over its limit.
 """
 
 from __future__ import annotations

@@ -260,9 +260,7 @@ class Fields:
     def _from_json(self, only: str | None, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values that JSON values stand for. What every value fits is not looked at."""
         own = {
-            name: value
-            for name, value in values.items()
-            if name in self._any or type(value) is self._plain.get(name)
+            name: value for name, value in values.items() if name in self._any or type(value) is self._plain.get(name)
         }
         if len(own) == len(values):
             for name, value in own.items():

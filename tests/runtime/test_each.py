@@ -311,7 +311,10 @@ async def test_an_iteration_that_is_left_ends_the_rest() -> None:
         for leave in (by_break, by_error, by_timeout, by_garbage, by_cancel):
             work = Work()
             await leave(work)
-            await is_gone(work, 2)
+            await asyncio.sleep(1)  # in the moment of leaving one more may begin
+            begun = len(work.started)
+            assert begun in (2, 3)
+            await is_gone(work, begun)
 
     async def by_break(work: Work) -> None:
         async for _ in each(work.work, ["a", "slow", "slow", "slow"], limit=2):
