@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ramure import agent_process, current_runtime, spawn
+from ramure.api import agent_process, current_runtime, spawn
 from ramure.errors import RamureError, UsageError
 from ramure.runtime.record import ProcessRecord
 from ramure.runtime.run import cancel_and_wait

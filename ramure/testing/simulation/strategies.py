@@ -13,7 +13,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 from hypothesis import strategies as st
 
-from ramure import Backoff, agent, agent_process, child, done, emit, spawn, supervise, wait
+from ramure.api import agent, agent_process, done, emit, spawn, wait
+from ramure.runtime.trees import child, supervise
+from ramure.supervisors.backoff import Backoff
 from ramure.testing.conversation import Conversation
 from ramure.testing.scripts import Answer
 from ramure.testing.simulation.faults import KINDS, LAST_WORDS, OUTCOMES, Fault, Faults, Moment
