@@ -102,7 +102,7 @@ delivery: $(VENV)/.stamp  ## 2,000 messages and calls on real pi, beside cuts an
 soak: $(VENV)/.stamp  ## the random tests at full size, with new examples (N=3: three times as many)
 	RAMURE_SOAK=$(if $(N),$(N),1) $(BIN)/pytest tests/properties tests/actors/test_state_machines.py \
 		tests/supervisors/test_core_properties.py tests/agents/test_delivery_faults.py tests/runtime/test_actor_views.py \
-		tests/control/test_fuzz.py tests/control/test_values.py tests/runtime/test_each_many.py $(PYTEST_ARGS)
+		tests/control/test_fuzz.py tests/control/test_values.py tests/runtime/test_each_many.py tests/simulation $(PYTEST_ARGS)
 	$(BIN)/python -m tests.actors.soak_threads --seconds 20
 	$(BIN)/python -m tests.cli.flood
 

@@ -172,7 +172,7 @@ def test_a_program_that_waits_for_what_cannot_come() -> None:
         await asyncio.Event().wait()
 
     error = broken(program)
-    assert "hangs: nothing has happened for 1800 virtual seconds" in str(error)
+    assert "hangs: nothing has happened for 600 virtual seconds" in str(error)
     assert error.outcome.failure is not None
     assert "program" in error.outcome.failure.details
 
@@ -183,7 +183,7 @@ def test_a_program_that_waits_for_what_cannot_come_beside_an_agent_that_lives() 
         await agent("worker")
         await asyncio.Event().wait()
 
-    assert "nothing has happened for 600 virtual seconds" in str(broken(program, quiet=600))
+    assert "nothing has happened for 300 virtual seconds" in str(broken(program, quiet=300))
 
 
 def test_a_program_that_goes_on_for_ever() -> None:

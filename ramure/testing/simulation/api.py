@@ -74,7 +74,7 @@ def simulate(
     exec: Callable[[str], ExecResult] | None = None,
     jobs: int = 1,
     limit: float = 86_400.0,
-    quiet: float = 1800.0,
+    quiet: float = 600.0,
     max_turns: int = 200_000,
     max_requests: int = 1000,
 ) -> Simulation:

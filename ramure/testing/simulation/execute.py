@@ -47,7 +47,7 @@ class Case:
     allow: tuple[type[BaseException], ...] = ()
     exec: Callable[[str], ExecResult] | None = None
     limit: float = 86_400.0
-    quiet: float = 1800.0
+    quiet: float = 600.0
     max_turns: int = 200_000
     max_requests: int = 1000
 
