@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from ramure.actors import Call, Ref
+from ramure.actors import ActorSystem, Call, Ref
 from ramure.agents.agent import AgentActor
 from ramure.agents.names import check_name
 from ramure.agents.requests import AgentOptions, Pause
@@ -56,9 +56,9 @@ class Ownership:
     __slots__ = ("_burials", "_closed", "_supervisors", "process", "record", "system")
 
     def __init__(self, process: Ref[Any], record: ProcessRecord) -> None:
-        self.process = process
-        self.system = record.run.system
-        self.record = record
+        self.process: Ref[Any] = process
+        self.system: ActorSystem = record.run.system
+        self.record: ProcessRecord = record
         self._supervisors: dict[Owned, Ref[DynamicSupervisor]] = {}
         self._closed: tuple[Owned, ...] = ()
         """Those that are started no more."""
