@@ -6,10 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ramure.actors.addresses import AmbiguousActor, NoSuchActor
+    from ramure.actors._kernel.starting import StartIgnored, StartTimeout
     from ramure.actors.inbox import ReceiveTimeout
-    from ramure.actors.starting import StartIgnored, StartTimeout
-    from ramure.agents.builtin import NotConnected
+    from ramure.actors.observe.addresses import AmbiguousActor, NoSuchActor
     from ramure.agents.errors import (
         AgentEnded,
         AnswerRefused,
@@ -24,10 +23,11 @@ if TYPE_CHECKING:
         ToolExists,
     )
     from ramure.agents.names import BadAgentName
-    from ramure.agents.once import NoSuchArgument
+    from ramure.agents.pi.toolchain.errors import SetupBusy, SetupFailed, ToolError, ToolMissing, ToolTooOld
     from ramure.agents.requests import Usage
-    from ramure.agents.schema import BadTool, InvalidArguments, UnsupportedParameter
-    from ramure.agents.toolchain.errors import SetupBusy, SetupFailed, ToolError, ToolMissing, ToolTooOld
+    from ramure.agents.tools.builtin import NotConnected
+    from ramure.agents.tools.idempotency import NoSuchArgument
+    from ramure.agents.tools.schema import BadTool, InvalidArguments, UnsupportedParameter
     from ramure.api import (
         AgentProcess,
         agent,
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     )
     from ramure.executor import NoThread
     from ramure.faults import ExitRaised
-    from ramure.machines.docker import DockerImage
+    from ramure.machines.docker.image import DockerImage
     from ramure.machines.errors import (
         CommandRefused,
         CopyFailed,
@@ -90,13 +90,11 @@ if TYPE_CHECKING:
         WorkNotSaved,
     )
     from ramure.machines.local import LocalImage
-    from ramure.machines.morph import MorphImage
-    from ramure.machines.sandbox import SandboxImage
-    from ramure.machines.ssh import SSHImage
-    from ramure.runtime.alarms import DiskFull
+    from ramure.machines.morph.image import MorphImage
+    from ramure.machines.sandbox.image import SandboxImage
+    from ramure.machines.ssh.image import SSHImage
     from ramure.runtime.control.client import AttachedRun, attach
     from ramure.runtime.control.errors import AmbiguousRun, NoSuchRun, RequestFailed, RunGone
-    from ramure.runtime.each import Each, ItemResult, each
     from ramure.runtime.errors import (
         AgentDied,
         BodyStuck,
@@ -114,14 +112,16 @@ if TYPE_CHECKING:
         WrongEvent,
         WrongResult,
     )
-    from ramure.runtime.gateway import GatewayUnavailable
-    from ramure.runtime.handle import Agent, ProcessHandle
-    from ramure.runtime.machine_handle import MachineHandle
-    from ramure.runtime.ownership import AgentNameTaken
-    from ramure.runtime.run import RunFailed
-    from ramure.runtime.stream import Event, EventStream, ListenTimeout, StreamClosed, Subscription
-    from ramure.runtime.supervision import ChildrenFailed, GaveUp
-    from ramure.runtime.trees import ChildHandle, TreeHandle, child, supervise
+    from ramure.runtime.process.handle import Agent, ProcessHandle
+    from ramure.runtime.process.machine_handle import MachineHandle
+    from ramure.runtime.process.ownership import AgentNameTaken
+    from ramure.runtime.process.stream import Event, EventStream, ListenTimeout, StreamClosed, Subscription
+    from ramure.runtime.run.alarms import DiskFull
+    from ramure.runtime.run.gateway import GatewayUnavailable
+    from ramure.runtime.run.run import RunFailed
+    from ramure.runtime.trees.each import Each, ItemResult, each
+    from ramure.runtime.trees.handles import ChildHandle, TreeHandle, child, supervise
+    from ramure.runtime.trees.supervision import ChildrenFailed, GaveUp
     from ramure.supervisors.backoff import Backoff
     from ramure.supervisors.errors import (
         AlreadyPresent,
@@ -291,40 +291,40 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ramure.actors.addresses": "AmbiguousActor NoSuchActor",
+    "ramure.actors.observe.addresses": "AmbiguousActor NoSuchActor",
     "ramure.actors.inbox": "ReceiveTimeout",
-    "ramure.actors.starting": "StartIgnored StartTimeout",
-    "ramure.agents.builtin": "NotConnected",
+    "ramure.actors._kernel.starting": "StartIgnored StartTimeout",
+    "ramure.agents.tools.builtin": "NotConnected",
     "ramure.agents.errors": "AgentEnded AnswerRefused HandlerTimeout Interrupted LaunchFailed MessageTooLarge ModelError NoModel PiExited ResultTooLarge ToolExists",
     "ramure.agents.names": "BadAgentName",
-    "ramure.agents.once": "NoSuchArgument",
+    "ramure.agents.tools.idempotency": "NoSuchArgument",
     "ramure.agents.requests": "Usage",
-    "ramure.agents.schema": "BadTool InvalidArguments UnsupportedParameter",
-    "ramure.agents.toolchain.errors": "SetupBusy SetupFailed ToolError ToolMissing ToolTooOld",
+    "ramure.agents.tools.schema": "BadTool InvalidArguments UnsupportedParameter",
+    "ramure.agents.pi.toolchain.errors": "SetupBusy SetupFailed ToolError ToolMissing ToolTooOld",
     "ramure.api": "AgentProcess agent agent_process bubble connect current_runtime done emit expose fail machine receive self_ref spawn start_task trap_exit wait",
     "ramure.cli.progress": "progress",
     "ramure.executor": "NoThread",
     "ramure.errors": "ActorDied AskTimeout ExecutionFailed InternalError MailboxFull NameTaken NoSuchName NotInActor OperationalError RamureError RequestRefused StartFailed StopTimeout UnsupportedPlatform UsageError WouldDeadlock",
     "ramure.faults": "ExitRaised",
-    "ramure.machines.docker": "DockerImage",
+    "ramure.machines.docker.image": "DockerImage",
     "ramure.machines.errors": "CommandRefused CopyFailed ExecTimeout FileRefused HostKeyRefused LinkLost LoginRefused MachineDown MachineError MachineStopped NoSuchFile NotRemoved NotSupported OutsideFolder SpawnFailed UserRefused WorkNotSaved WorkdirGone",
     "ramure.machines.local": "LocalImage",
-    "ramure.machines.morph": "MorphImage",
-    "ramure.machines.sandbox": "SandboxImage",
-    "ramure.machines.ssh": "SSHImage",
-    "ramure.runtime.alarms": "DiskFull",
+    "ramure.machines.morph.image": "MorphImage",
+    "ramure.machines.sandbox.image": "SandboxImage",
+    "ramure.machines.ssh.image": "SSHImage",
+    "ramure.runtime.run.alarms": "DiskFull",
     "ramure.runtime.control.client": "AttachedRun attach",
     "ramure.runtime.control.errors": "AmbiguousRun NoSuchRun RequestFailed RunGone",
-    "ramure.runtime.each": "Each ItemResult each",
+    "ramure.runtime.trees.each": "Each ItemResult each",
     "ramure.runtime.errors": "AgentDied BodyStuck EndpointError NoProcess NoSuchEndpoint NotAwaited ProcessCancelled ProcessEnded ProcessFailed ProcessTimeout Stalled WaitsForItself WrongArguments WrongEvent WrongResult",
-    "ramure.runtime.gateway": "GatewayUnavailable",
-    "ramure.runtime.handle": "Agent ProcessHandle",
-    "ramure.runtime.machine_handle": "MachineHandle",
-    "ramure.runtime.ownership": "AgentNameTaken",
-    "ramure.runtime.run": "RunFailed",
-    "ramure.runtime.stream": "Event EventStream ListenTimeout StreamClosed Subscription",
-    "ramure.runtime.supervision": "ChildrenFailed GaveUp",
-    "ramure.runtime.trees": "ChildHandle TreeHandle child supervise",
+    "ramure.runtime.run.gateway": "GatewayUnavailable",
+    "ramure.runtime.process.handle": "Agent ProcessHandle",
+    "ramure.runtime.process.machine_handle": "MachineHandle",
+    "ramure.runtime.process.ownership": "AgentNameTaken",
+    "ramure.runtime.run.run": "RunFailed",
+    "ramure.runtime.process.stream": "Event EventStream ListenTimeout StreamClosed Subscription",
+    "ramure.runtime.trees.supervision": "ChildrenFailed GaveUp",
+    "ramure.runtime.trees.handles": "ChildHandle TreeHandle child supervise",
     "ramure.supervisors.backoff": "Backoff",
     "ramure.supervisors.errors": "AlreadyPresent AlreadyStarted ChildNotFound ChildRestarting ChildRunning ChildStartFailed ChildStopping ChildTemporary InvalidSpec NotForDynamic SupervisorError SupervisorStopping TooManyChildren",
     "ramure.supervisors.tasks": "TaskFailed",

@@ -14,13 +14,14 @@ from pathlib import Path
 from types import CoroutineType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
-from ramure.agents.model_watch import ModelErrorHandler, OnModelError
+from ramure.agents.models.watch import ModelErrorHandler, OnModelError
 from ramure.errors import OperationalError, UsageError
 from ramure.forks import loop_of_a_run
 from ramure.machines.errors import MachineDown
 from ramure.places import here, missing_await, names_its_line, place_of_call
-from ramure.runtime.answers import check_emitted, check_waited, event_kinds, waited_kind
-from ramure.runtime.checks import (
+from ramure.runtime.errors import NoProcess, ProcessFailed
+from ramure.runtime.process.answers import check_emitted, check_waited, event_kinds, waited_kind
+from ramure.runtime.process.checks import (
     check_agent,
     check_endpoint,
     check_event,
@@ -30,14 +31,12 @@ from ramure.runtime.checks import (
     check_process,
     check_source,
 )
-from ramure.runtime.connections import connect_agents
-from ramure.runtime.each import Each
-from ramure.runtime.eager import Eager
-from ramure.runtime.endpoints import Endpoint
-from ramure.runtime.errors import NoProcess, ProcessFailed
-from ramure.runtime.handle import Agent, ProcessHandle
-from ramure.runtime.machine_handle import MachineHandle
-from ramure.runtime.messages import (
+from ramure.runtime.process.connections import connect_agents
+from ramure.runtime.process.eager import Eager
+from ramure.runtime.process.endpoints import Endpoint
+from ramure.runtime.process.handle import Agent, ProcessHandle
+from ramure.runtime.process.machine_handle import MachineHandle
+from ramure.runtime.process.messages import (
     Done,
     Expose,
     Fail,
@@ -46,20 +45,21 @@ from ramure.runtime.messages import (
     TrapExit,
     Wait,
 )
-from ramure.runtime.process import ProcessPlan
-from ramure.runtime.record import OnIdle, ProcessRecord
-from ramure.runtime.retry import note_spawn
-from ramure.runtime.run import Run, RunOptions, cancel_and_wait
-from ramure.runtime.scope import ask_process, current_process, live_process, process_here
-from ramure.runtime.signals import interruptible
-from ramure.runtime.trees import ChildHandle
+from ramure.runtime.process.process import ProcessPlan
+from ramure.runtime.process.record import OnIdle, ProcessRecord
+from ramure.runtime.process.retry import note_spawn
+from ramure.runtime.process.scope import ask_process, current_process, live_process, process_here
+from ramure.runtime.run.run import Run, RunOptions, cancel_and_wait
+from ramure.runtime.run.signals import interruptible
+from ramure.runtime.trees.each import Each
+from ramure.runtime.trees.handles import ChildHandle
 from ramure.supervisors import Backoff
 from ramure.tracebacks import fold
 
 if TYPE_CHECKING:
     import os
 
-    from ramure.agents.kinds import Kind
+    from ramure.agents.tools.kinds import Kind
     from ramure.machines.base import Image
     from ramure.supervisors.spec import Restart
 

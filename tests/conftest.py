@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain, find_tmux, set_up
+from ramure.agents.pi.toolchain import Toolchain, find_tmux, set_up
 from ramure.home import private_dir
 from ramure.testing.blocking import BlockingCall, detect_blocking_calls
 from ramure.testing.leaks import CACHES, LeakCheck

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from ramure.runtime import log_files, reserve
+from ramure.runtime.log import files as log_files
+from ramure.runtime.run import reserve
 
 __all__ = ["FullDisk", "SmallDisk", "can_mount", "small_disk"]
 

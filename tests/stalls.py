@@ -1,7 +1,7 @@
 """An independent reference for the stall rule, random snapshots, and random trees of real processes to try it on.
 
 The reference is written from the table in ``docs/semantics.md``, by brute force: it follows every way, without a memory,
-on which something that may happen by itself reaches a process. It shares no code with ``ramure.runtime.stall``.
+on which something that may happen by itself reaches a process. It shares no code with ``ramure.runtime.stalls.rule``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 import ramure
-from ramure.runtime.record import ProcessRecord
-from ramure.runtime.scope import current_process
-from ramure.runtime.stall import AgentView, ProcessView, Snapshot, WaitView
+from ramure.runtime.process.record import ProcessRecord
+from ramure.runtime.process.scope import current_process
+from ramure.runtime.stalls.rule import AgentView, ProcessView, Snapshot, WaitView
 from ramure.testing import Conversation, Delay, InProcessHarness
 
 __all__ = ["Node", "play", "reference", "snapshots", "trees"]

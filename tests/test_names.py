@@ -53,11 +53,11 @@ ERRORS = """
 
 INTERNAL = (
     "ramure.agents.wire",  # between a run and its agents' extensions
-    "ramure.machines.git",
-    "ramure.machines.docker_engine",  # the drivers of the backends: a program gets what machines raise
-    "ramure.machines.morph_cloud",
-    "ramure.machines.ssh_connection",
-    "ramure.machines.tmux",
+    "ramure.machines.git.command",
+    "ramure.machines.docker.engine",  # the drivers of the backends: a program gets what machines raise
+    "ramure.machines.morph.cloud",
+    "ramure.machines.ssh.connection",
+    "ramure.machines.tmux.driver",
     "ramure.runtime.control.errors",  # but for what attach() raises: named over the socket, in RequestFailed.kind
     "ramure.testing",  # `from ramure.testing import ...`
     "ramure.cli",

@@ -28,7 +28,7 @@ def test_the_wheel_holds_all_that_runs(wheel: zipfile.ZipFile) -> None:
         ["git", "ls-files", "ramure"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=20
     ).stdout.split()
     names = set(wheel.namelist())
-    assert {"ramure/py.typed", "ramure/agents/extension/index.ts"} <= names
+    assert {"ramure/py.typed", "ramure/agents/pi/extension/index.ts"} <= names
     assert {name for name in tracked if (ROOT / name).exists()} <= names
 
 

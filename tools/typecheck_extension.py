@@ -12,10 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ramure.agents.toolchain.find import private_nodes, toolchain_dir
-from ramure.agents.toolchain.install import npm_of
-from ramure.agents.toolchain.probe import Node, probe_node, which
-from ramure.agents.toolchain.setup import set_up
+from ramure.agents.pi.toolchain.find import private_nodes, toolchain_dir
+from ramure.agents.pi.toolchain.install import npm_of
+from ramure.agents.pi.toolchain.probe import Node, probe_node, which
+from ramure.agents.pi.toolchain.setup import set_up
 
 PROJECT = Path(__file__).parent.parent / "tests" / "agents" / "extension"
 MODULES = PROJECT / "node_modules"

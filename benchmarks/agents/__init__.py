@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.machine import describe
 from ramure import agent, agent_process, current_runtime
-from ramure.runtime.handle import Agent
+from ramure.runtime.process.handle import Agent
 from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, ScriptedModel, Text
 from ramure.testing.leaks import new_run

@@ -44,7 +44,7 @@ BARE = ("-c", "import click, msgpack")
 
 async def _measure(runs: int, agents: int, pairs: int) -> bool:
     from ramure import agent, agent_process, current_runtime
-    from ramure.runtime.run import Run
+    from ramure.runtime.run.run import Run
     from ramure.testing import InProcessHarness, Text
 
     harness = InProcessHarness(lambda _: Text("Yes."))

@@ -15,7 +15,7 @@ PROGRAMS = {
     "import asyncio, websockets": "import asyncio, websockets",
     "import ramure": "import ramure",
     "a program's import line": "from ramure import agent, agent_process, done, wait",
-    "ramure ls, to its request": "import ramure.cli.main, ramure.cli.ls",
+    "ramure ls, to its request": "import ramure.cli.main, ramure.cli.commands.ls",
 }
 LIMIT = 1.3
 """``import ramure`` may cost this many times what ``import asyncio, websockets`` does."""

@@ -24,7 +24,7 @@ import paramiko
 
 from benchmarks.machine import describe
 from benchmarks.machines import copies, kills
-from ramure.machines.ssh import SSHMachine
+from ramure.machines.ssh.image import SSHMachine
 from tests.machines.engine import leave_engine
 from tests.machines.sshd import Sshd
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ramure.machines.base import Machine
 from ramure.machines.local import LocalImage
-from ramure.machines.sandbox import SandboxImage
+from ramure.machines.sandbox.image import SandboxImage
 
 __all__ = ["measure"]
 

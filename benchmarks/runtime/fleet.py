@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ramure.agents.launch import CONFIG_VARIABLE
-from ramure.machines.tmux import Pane
+from ramure.agents.pi.launch import CONFIG_VARIABLE
+from ramure.machines.tmux.driver import Pane
 from ramure.testing import InProcessHarness
 from ramure.testing.harness import InProcessImage, InProcessMachine, InProcessTmux, _Life, _read_env
 

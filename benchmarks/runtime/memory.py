@@ -14,8 +14,8 @@ from pathlib import Path
 import ramure
 from benchmarks.runtime.fleet import Fleet
 from benchmarks.runtime.measure import TEXT, give_echo
-from ramure.agents import protocol
-from ramure.runtime import ownership
+from ramure.agents import delivery as protocol
+from ramure.runtime.process import ownership
 
 MB = 1 << 20
 EVENTS = 1_000_000

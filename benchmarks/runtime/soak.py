@@ -25,7 +25,7 @@ from benchmarks.machine import describe
 from benchmarks.runtime.fleet import Fleet
 from benchmarks.runtime.measure import TEXT, give_echo
 from benchmarks.runtime.memory import MB, own_home
-from ramure.runtime.ownership import AGENT_EVENTS
+from ramure.runtime.process.ownership import AGENT_EVENTS
 
 EVERY = 5.0
 """Seconds between two samples."""

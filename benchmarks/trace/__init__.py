@@ -26,8 +26,8 @@ from benchmarks.machine import describe
 from benchmarks.runtime.memory import own_home
 from ramure import agent_process, current_runtime
 from ramure.actors import Actor, Ref
-from ramure.actors.tracing import Probe
-from ramure.runtime.run import Run
+from ramure.actors.observe.tracing import Probe
+from ramure.runtime.run.run import Run
 
 __all__ = ["Traced", "main", "measured"]
 

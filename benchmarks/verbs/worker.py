@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent.parent.parent
 sys.path.insert(0, sys.argv[1])
 from ramure import agent, agent_process  # noqa: E402
-from ramure.runtime import logs  # noqa: E402
+from ramure.runtime.log import writer as logs  # noqa: E402
 
 sys.path.insert(0, str(HERE))
 from benchmarks.runtime.fleet import Fleet  # noqa: E402

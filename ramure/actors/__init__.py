@@ -17,17 +17,17 @@ Usable on its own::
 ``docs/semantics.md`` says what is guaranteed and what is not.
 """
 
+from ramure.actors._kernel.body import ReceiveTimeout, alias, exit, monitor, receive, self_ref, trap_exit
+from ramure.actors._kernel.relations import Alias, Monitor
+from ramure.actors._kernel.starting import Starter, StartIgnored, StartTimeout
+from ramure.actors._kernel.threads import AbandonedThread
 from ramure.actors.actor import Actor
-from ramure.actors.body import ReceiveTimeout, alias, exit, monitor, receive, self_ref, trap_exit
 from ramure.actors.mailbox import Mailbox
 from ramure.actors.messages import NO_REPLY, Ask, Call, Down, Exit, Ignore, Request, Stop, Timeout
 from ramure.actors.names import Registry
 from ramure.actors.ref import Ref
-from ramure.actors.relations import Alias, Monitor
-from ramure.actors.starting import Starter, StartIgnored, StartTimeout
 from ramure.actors.system import ActorSystem
 from ramure.actors.threaded import ThreadedActor
-from ramure.actors.threads import AbandonedThread
 from ramure.actors.timers import Timer
 
 __all__ = [

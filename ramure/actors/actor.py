@@ -6,15 +6,15 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Self
 
-from ramure.actors import relations
+from ramure.actors._kernel import relations
 from ramure.actors.messages import Ask, Continue, Stop
 from ramure.errors import RequestRefused
 from ramure.exits import NORMAL, safe_repr
 from ramure.masking import get_logger
 
 if TYPE_CHECKING:
+    from ramure.actors._kernel.server import ServerCell
     from ramure.actors.ref import Ref
-    from ramure.actors.server import ServerCell
     from ramure.actors.system import ActorSystem
     from ramure.actors.timers import Timer
 

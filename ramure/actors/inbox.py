@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ramure.actors.cell import EMPTY
+from ramure.actors._kernel.cell import EMPTY
 from ramure.errors import OperationalError, UsageError
 from ramure.faults import failure_of
 

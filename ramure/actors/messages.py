@@ -11,9 +11,9 @@ from ramure.exits import NORMAL, safe_repr
 from ramure.faults import failure_of
 
 if TYPE_CHECKING:
-    from ramure.actors.cell import Cell
+    from ramure.actors._kernel.cell import Cell
+    from ramure.actors._kernel.relations import Monitor
     from ramure.actors.ref import Ref
-    from ramure.actors.relations import Monitor
 
 __all__ = ["NO_REPLY", "Call", "Cast", "Continue", "Down", "Exit", "Ignore", "Request", "Stop", "Timeout"]
 

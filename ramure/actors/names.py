@@ -12,7 +12,7 @@ from ramure.exits import NOPROC
 from ramure.masking import get_logger
 
 if TYPE_CHECKING:
-    from ramure.actors.cell import Cell
+    from ramure.actors._kernel.cell import Cell
     from ramure.actors.ref import Ref
     from ramure.actors.system import ActorSystem
 

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from ramure.actors import relations
-from ramure.actors.cell import EMPTY, Cell, current_cell
+from ramure.actors._kernel import relations
+from ramure.actors._kernel.cell import EMPTY, Cell, current_cell
 from ramure.actors.messages import Ask, Call, Cast, Request, StopRequest
 from ramure.errors import ActorDied, NotInActor, StopTimeout, UsageError, WouldDeadlock
 from ramure.exits import NOPROC, NORMAL

@@ -12,15 +12,15 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
-from ramure.actors import relations
-from ramure.actors.cell import Cell, current_cell, same_context
-from ramure.actors.deadlines import Deadlines
+from ramure.actors._kernel import relations
+from ramure.actors._kernel.cell import Cell, current_cell, same_context
+from ramure.actors._kernel.deadlines import Deadlines
+from ramure.actors._kernel.starting import Starter
+from ramure.actors._kernel.threads import Threads
 from ramure.actors.mailbox import Mailbox
 from ramure.actors.names import Names, Registry
+from ramure.actors.observe.reports import CrashReport
 from ramure.actors.ref import Ref
-from ramure.actors.reports import CrashReport
-from ramure.actors.starting import Starter
-from ramure.actors.threads import Threads
 from ramure.actors.timers import Timer
 from ramure.clock import Clock, LoopClock
 from ramure.errors import ActorDied, NoSuchName, NotInActor, UsageError
@@ -30,9 +30,9 @@ from ramure.masking import get_logger
 from ramure.tracebacks import fold, format_traceback
 
 if TYPE_CHECKING:
-    from ramure.actors.inspection import ActorInfo, Leaks
-    from ramure.actors.relations import Monitor
-    from ramure.actors.tracing import Kind, Trace, TraceEvent
+    from ramure.actors._kernel.relations import Monitor
+    from ramure.actors.observe.inspection import ActorInfo, Leaks
+    from ramure.actors.observe.tracing import Kind, Trace, TraceEvent
 
 __all__ = ["ActorSystem"]
 
@@ -249,17 +249,17 @@ class ActorSystem:
         """Every live actor, in order of starting."""
         return [cell.ref for cell in self.cells.values()]
 
-    # -- looking in (see also ramure.actors.inspection) -----------------------------------------------------
+    # -- looking in (see also ramure.actors.observe.inspection) -----------------------------------------------------
 
     def info(self, ref: Ref[Any]) -> ActorInfo:
         """What the kernel knows about an actor, read at once."""
-        from ramure.actors import inspection
+        from ramure.actors.observe import inspection
 
         return inspection.info(ref)
 
     def leaks(self) -> Leaks:
         """Actors that live, threads that were abandoned, tasks that run: nothing, once the system is closed."""
-        from ramure.actors import inspection
+        from ramure.actors.observe import inspection
 
         return inspection.leaks(self)
 
@@ -277,7 +277,7 @@ class ActorSystem:
         ``started sent received handled replied signal ended``; all, if not given. ``limit`` is how many
         unread events are kept.
         """
-        from ramure.actors.tracing import KINDS, Trace
+        from ramure.actors.observe.tracing import KINDS, Trace
 
         return self.call(Trace, self, target, KINDS if kinds is None else kinds, limit, callback)
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Self
 
-from ramure.actors import relations
+from ramure.actors._kernel import relations
 from ramure.actors.messages import Ask
 from ramure.errors import RequestRefused
 from ramure.exits import NORMAL
 from ramure.masking import get_logger
 
 if TYPE_CHECKING:
-    from ramure.actors.pykka_adapter import ThreadedCell
+    from ramure.actors._kernel.pykka_adapter import ThreadedCell
     from ramure.actors.ref import Ref
     from ramure.actors.system import ActorSystem
     from ramure.actors.timers import Timer

@@ -9,7 +9,7 @@ from ramure.clock import TimerHandle
 from ramure.errors import UsageError
 
 if TYPE_CHECKING:
-    from ramure.actors.cell import Cell
+    from ramure.actors._kernel.cell import Cell
     from ramure.actors.system import ActorSystem
 
 __all__ = ["Timer"]

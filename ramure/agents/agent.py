@@ -1,6 +1,6 @@
 """The agent: an actor that keeps a conversation going, whatever happens to the pi that holds it.
 
-Its child is a :class:`~ramure.agents.session.Session`: one life of pi. The agent itself lives from its first
+Its child is a :class:`~ramure.agents.pi.session.Session`: one life of pi. The agent itself lives from its first
 launch to its end; monitors on it fire once, then.
 """
 
@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors import NO_REPLY, Actor, Ask, Exit, Ref
-from ramure.agents import backlog, deaths
-from ramure.agents.builtin import Peer, builtin_tools
-from ramure.agents.burials import Burials
-from ramure.agents.calls import CANCELLED, Calls
-from ramure.agents.errors import AgentEnded, MessageTooLarge, ModelError, ToolExists
-from ramure.agents.lives import Lives
-from ramure.agents.model_retries import Retries
-from ramure.agents.model_watch import Hooks, ModelWatch
-from ramure.agents.protocol import (
+from ramure.agents import backlog
+from ramure.agents import crash_texts as deaths
+from ramure.agents.ask_queue import Questions
+from ramure.agents.cleanup import Burials
+from ramure.agents.delivery import (
     DELIVERED_TYPES,
     BeginCall,
     CancelCall,
@@ -33,7 +29,19 @@ from ramure.agents.protocol import (
     Reported,
     Send,
 )
-from ramure.agents.questions import Questions
+from ramure.agents.errors import AgentEnded, MessageTooLarge, ModelError, ToolExists
+from ramure.agents.models.retries import Retries
+from ramure.agents.models.watch import Hooks, ModelWatch
+from ramure.agents.pi.session import (
+    CommandsEnded,
+    Connected,
+    Disconnected,
+    ForgedRemoved,
+    FrameIn,
+    SaveMemory,
+    Session,
+    SessionPlan,
+)
 from ramure.agents.requests import (
     AddPeer,
     AddTool,
@@ -46,16 +54,9 @@ from ramure.agents.requests import (
     Say,
     Unpause,
 )
-from ramure.agents.session import (
-    CommandsEnded,
-    Connected,
-    Disconnected,
-    ForgedRemoved,
-    FrameIn,
-    SaveMemory,
-    Session,
-    SessionPlan,
-)
+from ramure.agents.restart_history import Lives
+from ramure.agents.tools.builtin import Peer, builtin_tools
+from ramure.agents.tools.calls import CANCELLED, Calls
 from ramure.agents.turns import Turns
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
 from ramure.agents.work import AT_WORK, Work
@@ -71,10 +72,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ramure.agents.requests import Usage
-    from ramure.agents.results import Picture
     from ramure.agents.services import Connection, Services
+    from ramure.agents.tools.results import Picture
     from ramure.agents.wire import Hello
-    from ramure.machines.quarters import Quarters
+    from ramure.machines.remote_home import Quarters
 
 __all__ = ["AgentActor", "State"]
 

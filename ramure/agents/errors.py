@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ramure.agents.model_errors import ModelFailure, remedy_for
-from ramure.agents.model_words import brief
+from ramure.agents.models.errors import ModelFailure, remedy_for
+from ramure.agents.models.words import brief
 from ramure.errors import OperationalError, RequestRefused
 
 __all__ = [

@@ -103,7 +103,7 @@ KINDS: Final[dict[str, dict[str, Check]]] = {
         "compaction": _text_or_null,
     },
     "run_end": {**_OUTCOME, "seqs": _seqs},
-    # A call with a wrong name or arguments is answered to the model: agents/protocol.py.
+    # A call with a wrong name or arguments is answered to the model: agents/delivery.py.
     "tool_call": {"call_id": _id, "tool_call_id": _text_or_null, "name": _anything, "arguments": _anything},
     "tool_cancel": {"call_id": _id},
     "tool_start": {"tool_call_id": _id, "name": _id, "arguments": _anything},

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors import Ref
 from ramure.agents.message_marks import MessageMarks
-from ramure.agents.model_retries import BACKOFF
-from ramure.agents.schema import Tool
+from ramure.agents.models.retries import BACKOFF
+from ramure.agents.tools.schema import Tool
 from ramure.supervisors import Backoff
 
 if TYPE_CHECKING:
-    from ramure.agents.builtin import Peer
-    from ramure.agents.model_watch import OnModelError
-    from ramure.agents.once import Once
+    from ramure.agents.models.watch import OnModelError
     from ramure.agents.services import Services
-    from ramure.machines.process_tree import Daemons
+    from ramure.agents.tools.builtin import Peer
+    from ramure.agents.tools.idempotency import Once
+    from ramure.machines.reaper.process_tree import Daemons
     from ramure.supervisors.spec import Restart
 
 __all__ = [

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ramure.actors import Ref
-    from ramure.agents.toolchain import Toolchain
+    from ramure.agents.pi.toolchain import Toolchain
     from ramure.machines.base import Machine
-    from ramure.machines.tmux import Tmux
+    from ramure.machines.tmux.driver import Tmux
 
 __all__ = ["Connection", "Services"]
 

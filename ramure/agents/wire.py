@@ -1,6 +1,6 @@
 """The frames between a run and an agent's extension, as data. Pure: no I/O.
 
-docs/protocol.md specifies them; ``ramure/agents/extension/wire.ts`` is the other end. A frame is one JSON object in one
+docs/protocol.md specifies them; ``ramure/agents/pi/extension/wire.ts`` is the other end. A frame is one JSON object in one
 WebSocket text message. Unknown fields are ignored, so that a newer peer may say more; an unknown ``type`` is an error
 that is answered and does not end the connection.
 """

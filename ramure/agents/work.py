@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ramure.agents.call_text import call_text
+from ramure.agents.tools.call_text import call_text
 
 __all__ = ["AT_WORK", "UnderWay", "Work"]
 

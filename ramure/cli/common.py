@@ -162,7 +162,7 @@ def run_option(function: F) -> F:
 
 def _logged_runs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The live ones, then those that have ended, the last first."""
-    from ramure.runtime.log_reader import run_directories
+    from ramure.runtime.log.reader import run_directories
 
     live = _runs(ctx, parameter, incomplete)
     ended = [path.name for path in run_directories() if path.name.startswith(incomplete)]

@@ -11,7 +11,7 @@ from ramure.cli.common import age, clock
 from ramure.cli.text import one_line, printable, shortened, width
 
 if TYPE_CHECKING:
-    from ramure.runtime.dialogue import Line
+    from ramure.runtime.views.dialogue import Line
 
 __all__ = ["shown", "took"]
 

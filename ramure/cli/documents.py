@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final, NotRequired, TypedDict
 
-from ramure.cli.doctor import Check
-from ramure.runtime.actor_data import ActorDetails, TraceRecord
+from ramure.cli.commands.doctor import Check
 from ramure.runtime.control.answers import ByHand, Killed, Restarted, TopView, TreeView
-from ramure.runtime.gc import Leftover
-from ramure.runtime.status_data import EndedRun, EndedStatus, RunStatus, RunSummary
-from ramure.runtime.story import Story
+from ramure.runtime.run.gc import Leftover
+from ramure.runtime.views.actor_data import ActorDetails, TraceRecord
+from ramure.runtime.views.status_data import EndedRun, EndedStatus, RunStatus, RunSummary
+from ramure.runtime.views.story import Story
 from ramure.types import ExecResult
 
 __all__ = ["DOCUMENTS", "schemas"]
@@ -201,7 +201,7 @@ DOCUMENTS: Final[dict[str, tuple[Any, ...]]] = {
 
 def schemas() -> dict[str, Any]:
     """All documents as JSON Schema. Imports pydantic."""
-    from ramure.agents.json_schema import definitions_of
+    from ramure.agents.tools.json_schema import definitions_of
 
     kinds = {f"{name}.v1.{number}": kind for name, parts in DOCUMENTS.items() for number, kind in enumerate(parts)}
     of_parts, definitions = definitions_of(kinds)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ramure.runtime.control.errors import NoSuchRun
-from ramure.runtime.log_reader import run_directories
+from ramure.runtime.log.reader import run_directories
 
 __all__ = ["ended_run"]
 

@@ -89,7 +89,7 @@ class Watch:
 
 def ended(seen: Seen) -> Seen:
     """As its logs tell it."""
-    from ramure.runtime.log_reader import outline
+    from ramure.runtime.log.reader import outline
 
     known = outline(Path(seen.status["log_dir"]))
     now = known["started_at"] + known["seconds"] if known["started_at"] and known["seconds"] else seen.status["now"]

@@ -14,7 +14,7 @@ from ramure.exits import Crashed
 from ramure.faults import contained, failure_of
 from ramure.machines.base import AGENT, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
-from ramure.machines.quarters import Quarters
+from ramure.machines.remote_home import Quarters
 from ramure.masking import get_logger
 
 __all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor", "end_with", "stop_machine"]
@@ -35,7 +35,7 @@ class GetMachine:
 
 @dataclass(frozen=True, slots=True)
 class GetQuarters:
-    """Answered with the machine's :class:`~ramure.machines.quarters.Quarters` when it runs."""
+    """Answered with the machine's :class:`~ramure.machines.remote_home.Quarters` when it runs."""
 
 
 @dataclass(frozen=True, slots=True)

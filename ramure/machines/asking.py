@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ramure.machines.base import OUR_LIMIT
 from ramure.machines.errors import MachineError
-from ramure.machines.framing import framed, new_token, unframed
+from ramure.machines.files.framing import framed, new_token, unframed
 from ramure.masking import get_logger
 from ramure.types import ExecResult
 

@@ -4,7 +4,7 @@ An :class:`Image` says what to make; its ``spawn()`` makes a :class:`Machine`. F
 that agents can run on: ``exec``, ``write_file``, ``read_file`` and ``stop``. Everything else here has a
 default that is built on these, or says that it is not supported.
 
-Launching an agent uses only these four: tmux is driven through ``exec`` (see :mod:`ramure.machines.quarters`).
+Launching an agent uses only these four: tmux is driven through ``exec`` (see :mod:`ramure.machines.remote_home`).
 """
 
 from __future__ import annotations
@@ -106,13 +106,13 @@ class Machine(ABC):
         meanwhile: what is outside is refused with :class:`~ramure.machines.errors.OutsideFolder`. Connected agents' file tools
         read and write so. (This default does it by commands, for machines that have a shell.)
         """
-        from ramure.machines.passing import read_by_command  # it is built on this class
+        from ramure.machines.files.passing import read_by_command  # it is built on this class
 
         return await read_by_command(self, folder, path, limit)
 
     async def write_within(self, folder: str, path: str, data: bytes) -> None:
         """As :meth:`write_file`, beneath ``folder``: see :meth:`read_within`."""
-        from ramure.machines.passing import write_by_command  # it is built on this class
+        from ramure.machines.files.passing import write_by_command  # it is built on this class
 
         await write_by_command(self, folder, path, data)
 

@@ -18,11 +18,11 @@ from ramure.errors import with_remedy
 from ramure.executor import in_thread, submit
 from ramure.forks import finalizer
 from ramure.home import private_dir
-from ramure.machines import beneath
 from ramure.machines.base import AGENT, Image
 from ramure.machines.checks import check_command, check_path, what_it_is
 from ramure.machines.commands import CommandMachine, spool
-from ramure.machines.directories import record_of
+from ramure.machines.copies.snapshot import Frozen, freeze
+from ramure.machines.copies.workspace import Workspace, temporary, yours
 from ramure.machines.errors import (
     CopyFailed,
     FileRefused,
@@ -30,11 +30,11 @@ from ramure.machines.errors import (
     SpawnFailed,
     UserRefused,
 )
-from ramure.machines.frozen import Frozen, freeze
-from ramure.machines.git import without_repository
-from ramure.machines.keeper import Keeper, KeptCommand, Sink, finished
-from ramure.machines.workspace import Workspace, temporary, yours
-from ramure.machines.worktrees import WorktreeSpace, freeze_worktree, worktree_of
+from ramure.machines.files import beneath
+from ramure.machines.git.command import without_repository
+from ramure.machines.git.worktrees import WorktreeSpace, freeze_worktree, worktree_of
+from ramure.machines.reaper.directories import record_of
+from ramure.machines.reaper.keeper import Keeper, KeptCommand, Sink, finished
 from ramure.marks import marked_environment
 
 __all__ = ["LocalImage", "LocalMachine", "LocalSnapshot", "made"]

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.agents.work import Work
-from ramure.runtime.log_entries import Entry, Passed, number, parse
-from ramure.runtime.log_files import lines
-from ramure.runtime.log_reader import RUN_LOG, add_usage, agents_of, logs, no_usage, outline
+from ramure.runtime.log.entries import Entry, Passed, number, parse
+from ramure.runtime.log.files import lines
+from ramure.runtime.log.reader import RUN_LOG, add_usage, agents_of, logs, no_usage, outline
 
 if TYPE_CHECKING:
-    from ramure.runtime.status_data import AgentStatus, EndedStatus, ProcessStatus, RunEvent
+    from ramure.runtime.views.status_data import AgentStatus, EndedStatus, ProcessStatus, RunEvent
 
 __all__ = ["ended_status"]
 

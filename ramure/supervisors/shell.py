@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ramure.actors import NO_REPLY, Actor, Ask, Down, Exit, Ref, Stop, Timer
-from ramure.actors.reports import CrashReport
+from ramure.actors.observe.reports import CrashReport
 from ramure.clock import TimerHandle
 from ramure.faults import failure_of
 from ramure.masking import get_logger

@@ -14,14 +14,14 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
-from ramure.agents.launch import CONFIG_VARIABLE
+from ramure.agents.pi.launch import CONFIG_VARIABLE
 from ramure.errors import UsageError
 from ramure.machines.base import AGENT, Image, Machine
 from ramure.machines.checks import check_size
 from ramure.machines.errors import MachineStopped, NoSuchFile
-from ramure.machines.framing import answered, asked, framed
-from ramure.machines.process_tree import Daemons, EndedTree
-from ramure.machines.tmux import Ending, NoSuchSession, Pane, Reply, SessionExists, Tmux
+from ramure.machines.files.framing import answered, asked, framed
+from ramure.machines.reaper.process_tree import Daemons, EndedTree
+from ramure.machines.tmux.driver import Ending, NoSuchSession, Pane, Reply, SessionExists, Tmux
 from ramure.testing.pi_config import MODELS, model_reference
 from ramure.testing.scripts import Script, ScriptPlayer
 from ramure.testing.sim_memory import Memory

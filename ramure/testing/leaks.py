@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from ramure.runtime.marked import environment_of
+from ramure.runtime.run.marked import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

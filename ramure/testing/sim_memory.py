@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ramure.agents.session_file import marked, marker_of
+from ramure.agents.pi.session_file import marked, marker_of
 from ramure.testing.conversation import text_of
 
 __all__ = ["CALL_ENTRY", "RUN_ENTRY", "Memory", "OpenCall", "Unsettled", "calls_of"]

@@ -14,8 +14,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ramure.agents.calls import CANCELLED
-from ramure.agents.session_file import marked
+from ramure.agents.pi.session_file import marked
+from ramure.agents.tools.calls import CANCELLED
 from ramure.agents.wire import (
     PROTOCOL,
     Ack,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ramure.actors import Actor, ActorSystem, Ask, Ref, ThreadedActor
-from ramure.actors.tracing import TraceEvent
+from ramure.actors.observe.tracing import TraceEvent
 from ramure.errors import ActorDied, AskTimeout, RamureError, StopTimeout
 
 BURST = 20

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ramure.actors import Actor, ActorSystem, Ref
-from ramure.actors.addresses import AmbiguousActor, NoSuchActor, find, find_one, forest, path_of, selector
+from ramure.actors.observe.addresses import AmbiguousActor, NoSuchActor, find, find_one, forest, path_of, selector
 
 
 class Node(Actor):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from ramure import actors
-from ramure.actors import Actor, ActorSystem, Down, Exit, Ref, Stop, inspection, receive, self_ref, trap_exit
+from ramure.actors import Actor, ActorSystem, Down, Exit, Ref, Stop, receive, self_ref, trap_exit
+from ramure.actors.observe import inspection
 from ramure.errors import ActorDied
 from ramure.exits import Crashed, format_exit
 from ramure.testing import virtual_time

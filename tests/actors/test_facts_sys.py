@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ramure.actors import ActorSystem, inspection, trap_exit
+from ramure.actors import ActorSystem, trap_exit
 from ramure.actors import self_ref as me
+from ramure.actors.observe import inspection
 from ramure.errors import ActorDied
 from tests.actors.facts import Server, call, dead, fact, next_message
 

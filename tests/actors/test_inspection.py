@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ramure.actors import Actor, ActorSystem, Ask, Down, Exit, Mailbox, Ref, ThreadedActor, receive
-from ramure.actors.inspection import get_state, replace_state, resume, statistics, suspend
-from ramure.actors.tracing import KINDS, TraceEvent
+from ramure.actors.observe.inspection import get_state, replace_state, resume, statistics, suspend
+from ramure.actors.observe.tracing import KINDS, TraceEvent
 from ramure.errors import ActorDied, AskTimeout, UsageError, WouldDeadlock
 from ramure.exits import Crashed
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ramure import actors
-from ramure.actors import Actor, ActorSystem, Down, Exit, Mailbox, Ref, Timeout, inspection, receive, self_ref
+from ramure.actors import Actor, ActorSystem, Down, Exit, Mailbox, Ref, Timeout, receive, self_ref
+from ramure.actors.observe import inspection
 from ramure.errors import MailboxFull, UsageError
 from ramure.exits import format_exit
 from ramure.testing import virtual_time

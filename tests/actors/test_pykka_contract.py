@@ -1,4 +1,4 @@
-"""What ``ramure.actors.pykka_adapter`` relies on in pykka, private pieces included."""
+"""What ``ramure.actors._kernel.pykka_adapter`` relies on in pykka, private pieces included."""
 
 import threading
 from typing import Any

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramure.actors.messages import Call, Cast
-from ramure.actors.rendering import brief
+from ramure.actors.observe.rendering import brief
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import threading
 import time
 
 from ramure.actors import Actor, ActorSystem
-from ramure.actors.sampling import Sample, Sampler
+from ramure.actors.observe.sampling import Sample, Sampler
 
 
 class Worker(Actor):

@@ -15,20 +15,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ramure.actors import (
-    NO_REPLY,
-    Actor,
-    ActorSystem,
-    Ask,
-    Down,
-    Exit,
-    Mailbox,
-    Monitor,
-    Ref,
-    inspection,
-    receive,
-    trap_exit,
-)
+from ramure.actors import NO_REPLY, Actor, ActorSystem, Ask, Down, Exit, Mailbox, Monitor, Ref, receive, trap_exit
+from ramure.actors.observe import inspection
 from ramure.errors import ActorDied, AskTimeout, MailboxFull, NameTaken, RequestRefused, UsageError
 from ramure.testing import VirtualLoop
 from tests.scale import examples, long_in_a_soak

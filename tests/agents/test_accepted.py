@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ramure.agents.names import BadAgentName, check_name
-from ramure.agents.schema import BadTool, Tool, UnsupportedParameter
+from ramure.agents.tools.schema import BadTool, Tool, UnsupportedParameter
 from ramure.agents.wire import TOKEN_PREFIX
 from ramure.masking import get_logger
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ramure import agent, agent_process, connect
-from ramure.agents.builtin import FILE_LIMIT, Peer, builtin_tools
+from ramure.agents.tools.builtin import FILE_LIMIT, Peer, builtin_tools
 from ramure.machines.local import LocalImage, LocalMachine
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
 from ramure.types import ExecResult

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ramure import agent, agent_process, current_runtime
-from ramure.actors.inspection import get_state
-from ramure.agents.schema import InvalidArguments
+from ramure.actors.observe.inspection import get_state
+from ramure.agents.tools.schema import InvalidArguments
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
 
 

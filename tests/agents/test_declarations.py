@@ -18,9 +18,9 @@ import pytest
 import typing_extensions
 from pydantic import BaseModel, ConfigDict, Field
 
-from ramure.agents.fields import InvalidArguments
-from ramure.agents.schema import Tool, UnsupportedParameter
-from ramure.runtime.endpoints import Endpoint
+from ramure.agents.tools.fields import InvalidArguments
+from ramure.agents.tools.schema import Tool, UnsupportedParameter
+from ramure.runtime.process.endpoints import Endpoint
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)

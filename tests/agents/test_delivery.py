@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ramure.agents import protocol
+from ramure.agents import delivery as protocol
+from ramure.agents.delivery import Delivery, Effect, Send
 from ramure.agents.message_marks import MessageMarks
-from ramure.agents.protocol import Delivery, Effect, Send
 from ramure.agents.wire import EntryFrame, Hello, Report, ToolResult, encode
 
 MARKS = MessageMarks(b"a key of the tests")

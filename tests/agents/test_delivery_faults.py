@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from ramure.agents.delivery import BeginCall, Delivery, Effect, InSession, Reported, Send
 from ramure.agents.message_marks import MessageMarks
-from ramure.agents.protocol import BeginCall, Delivery, Effect, InSession, Reported, Send
 from ramure.agents.wire import EntryFrame, Frame, Hello, Report, ReportsAck, Resend, ToolResult, Welcome
 from tests.scale import examples
 

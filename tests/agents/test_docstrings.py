@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from ramure.agents.docstrings import read_docstring
+from ramure.agents.tools.docstrings import read_docstring
 
 GOOGLE = """Move a file.
 

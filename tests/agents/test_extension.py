@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 
 TESTS = Path(__file__).parent / "extension"
 

@@ -30,7 +30,7 @@ from ramure.agents.wire import (
     Welcome,
 )
 from ramure.errors import UsageError
-from ramure.runtime.gateway import AgentConnection, Gateway, GatewayUnavailable
+from ramure.runtime.run.gateway import AgentConnection, Gateway, GatewayUnavailable
 
 HELLO = {
     "type": "hello", "protocol": 1, "launch": "l1", "agent": "w", "pi": "1.5.2", "node": "v24", "pid": 1,

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from ramure.agents.model_errors import KINDS, classify, remedy_for
-from ramure.agents.model_words import brief, http_status, retry_after
+from ramure.agents.models.errors import KINDS, classify, remedy_for
+from ramure.agents.models.words import brief, http_status, retry_after
 
 PERMANENT = {
     "authentication": [

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramure.agents.model_errors import classify
-from ramure.agents.model_retries import BACKOFF, Decision, Retries
+from ramure.agents.models.errors import classify
+from ramure.agents.models.retries import BACKOFF, Decision, Retries
 from ramure.supervisors import Backoff
 
 SLOW = classify("429 slow down")

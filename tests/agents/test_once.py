@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ramure import agent, agent_process
-from ramure.agents.once import NoSuchArgument
+from ramure.agents.tools.idempotency import NoSuchArgument
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
 
 

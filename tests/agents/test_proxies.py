@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.proxies import ASK_PROXIES, LOOPBACK, PROXIES, exemptions, proxies_in, read_proxies
+from ramure.agents.pi.proxies import ASK_PROXIES, LOOPBACK, PROXIES, exemptions, proxies_in, read_proxies
 
 PROXY = "http://user:secret@proxy.corp:3128"
 ALL = ",".join(LOOPBACK)

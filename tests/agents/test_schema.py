@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramure.agents.results import result_of
-from ramure.agents.schema import InvalidArguments, Tool, UnsupportedParameter
+from ramure.agents.tools.results import result_of
+from ramure.agents.tools.schema import InvalidArguments, Tool, UnsupportedParameter
 
 
 class Pair(NamedTuple):

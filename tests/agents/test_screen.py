@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ramure.agents.screen import dialog_in
+from ramure.agents.pi.screen import dialog_in
 from ramure.masking import MASK, Masker, masked, secrets_in
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ramure.agents.message_marks import MessageMarks
-from ramure.agents.session_file import marked, mend, seed, seqs_in
+from ramure.agents.pi.session_file import marked, mend, seed, seqs_in
 
 MARKS = MessageMarks(b"a key of the tests")
 CASES = json.loads((Path(__file__).parent / "vectors" / "conversation.json").read_text())["cases"]

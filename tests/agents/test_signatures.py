@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pytest
 from pydantic import BaseModel, Field
 
-from ramure.agents.fields import BadDeclaration, InvalidArguments
-from ramure.agents.schema import BadTool, Tool, UnsupportedParameter
-from ramure.agents.signatures import Signature
+from ramure.agents.tools.fields import BadDeclaration, InvalidArguments
+from ramure.agents.tools.schema import BadTool, Tool, UnsupportedParameter
+from ramure.agents.tools.signatures import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from ramure.agents.fields import InvalidArguments
-from ramure.agents.schema import Tool
-from ramure.agents.shapes import DATE_TIME
-from ramure.agents.signatures import Signature
+from ramure.agents.tools.fields import InvalidArguments
+from ramure.agents.tools.schema import Tool
+from ramure.agents.tools.shapes import DATE_TIME
+from ramure.agents.tools.signatures import Signature
 from tests.agents.grammar import Kind, jsons, kinds
 from tests.scale import SOAK
 

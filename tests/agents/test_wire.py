@@ -79,7 +79,7 @@ def test_a_frame_at_the_limit_passes_and_one_byte_more_is_refused() -> None:
 
 
 def test_both_ends_name_the_same_constants() -> None:
-    source = (Path(wire.__file__).parent / "extension" / "wire.ts").read_text()
+    source = (Path(wire.__file__).parent / "pi" / "extension" / "wire.ts").read_text()
     assert f"PROTOCOL = {wire.PROTOCOL};" in source
     assert f'SUBPROTOCOL = "{wire.SUBPROTOCOL}"' in source
     assert f'TOKEN_PREFIX = "{wire.TOKEN_PREFIX}"' in source

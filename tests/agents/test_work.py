@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramure.agents.call_text import call_text
+from ramure.agents.tools.call_text import call_text
 from ramure.agents.work import Work
 
 

@@ -15,8 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ramure.agents.session_file import seqs_in
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.session_file import seqs_in
+from ramure.agents.pi.toolchain import Toolchain
 from ramure.testing import ScriptedModel
 from ramure.testing.leaks import find_leaks, new_run
 from tests.chaos.table import kill_pi

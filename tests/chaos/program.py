@@ -15,7 +15,7 @@ from ramure.actors import Down
 from ramure.errors import OperationalError
 from ramure.exits import format_exit
 from ramure.runtime.errors import AgentDied
-from ramure.runtime.stream import Event
+from ramure.runtime.process.stream import Event
 from ramure.supervisors import Backoff
 
 SETTINGS: dict[str, Any] = json.loads(os.environ.get("CHAOS", "{}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from tests.chaos import memory
 from tests.chaos.table import ROWS
 from tests.chaos.trial import Row, run

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from ramure.testing import Delay, ScriptedModel, Text, ToolCall
 from ramure.testing.conversation import Conversation
 from ramure.testing.leaks import clean_up, find_leaks, new_run

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from ramure.runtime.story_log import read_story
+from ramure.runtime.views.story_log import read_story
 
 __all__ = ["wrong_story"]
 

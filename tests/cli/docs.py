@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from ramure.cli.main import COMMANDS
 from tests.cli.live import LIMIT, ROOT, Shell, live_run
 from tests.conftest import _installed, lend_toolchain

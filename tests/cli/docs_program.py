@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ramure import agent, agent_process, connect, current_runtime, expose, spawn, wait
 from ramure.actors import Actor
-from ramure.runtime import run as runs
+from ramure.runtime.run import run as runs
 from ramure.testing import Conversation, ScriptedModel, Step, Text, ToolCall
 from tests.cli.program import pool
 

@@ -7,7 +7,7 @@ import dataclasses
 import sys
 
 from ramure import agent, agent_process, connect, current_runtime, expose, spawn, wait
-from ramure.runtime import run as runs
+from ramure.runtime.run import run as runs
 from ramure.testing import InProcessHarness, Text, ToolCall
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.cli.why import cropped
+from ramure.cli.commands.why import cropped
 from tests.cli.live import Shell, live_run
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]

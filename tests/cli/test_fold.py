@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from ramure.cli.commands.trace import _line
 from ramure.cli.fold import folded
-from ramure.cli.trace import _line
 
 
 def tree(*lines: str, **odd: dict[str, Any]) -> list[dict[str, Any]]:

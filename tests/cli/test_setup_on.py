@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain import SetupFailed
-from ramure.agents.toolchain.find import Harness
-from ramure.agents.toolchain.remote import Wishes, find_on, set_up_on
-from ramure.cli.setup import image_of
+from ramure.agents.pi.toolchain import SetupFailed
+from ramure.agents.pi.toolchain.find import Harness
+from ramure.agents.pi.toolchain.remote import Wishes, find_on, set_up_on
+from ramure.cli.commands.setup import image_of
 from ramure.errors import UsageError
 from tests.agents.toolchain import stubs
 from tests.machines.sshd import Sshd

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from ramure.cli import trace
+from ramure.cli.commands import trace
 
 
 class Items:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ramure import agent, agent_process, current_runtime, expose
 from ramure.runtime.control.values import pack, unpacker
-from ramure.runtime.run import Run
+from ramure.runtime.run.run import Run
 from ramure.testing import InProcessHarness, Text
 
 

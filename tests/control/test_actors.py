@@ -12,7 +12,7 @@ import ramure
 from ramure import agent, agent_process
 from ramure.actors import Actor, Ref
 from ramure.runtime.control.errors import RequestFailed
-from ramure.runtime.run import Run, RunFailed
+from ramure.runtime.run.run import Run, RunFailed
 from ramure.supervisors import ChildSpec, Supervisor
 from ramure.testing import InProcessHarness, Text, ToolCall, Usage
 from tests.control.kit import in_run, raw

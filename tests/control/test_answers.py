@@ -11,7 +11,7 @@ import pytest
 import ramure
 from ramure.runtime.control.client import AttachedRun
 from ramure.runtime.errors import ProcessCancelled
-from ramure.runtime.run import Run
+from ramure.runtime.run.run import Run
 from tests.cli.live import ROOT
 from tests.control.kit import in_run
 

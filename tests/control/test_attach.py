@@ -8,9 +8,9 @@ from typing import Any, get_type_hints
 import pytest
 
 import ramure
-from ramure.runtime import status_data
 from ramure.runtime.control.errors import RequestFailed
-from ramure.runtime.run import Run
+from ramure.runtime.run.run import Run
+from ramure.runtime.views import status_data
 from tests.control.kit import in_run
 
 

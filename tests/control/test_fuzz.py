@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ramure.runtime.control.values import pack
-from ramure.runtime.run import Run
+from ramure.runtime.run.run import Run
 from tests.control.kit import in_run, raw
 from tests.scale import SOAK, examples, long_in_a_soak
 

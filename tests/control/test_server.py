@@ -13,7 +13,7 @@ import pytest
 from ramure.runtime.control import server
 from ramure.runtime.control.methods import Feed, method, stream
 from ramure.runtime.control.values import pack
-from ramure.runtime.run import Run
+from ramure.runtime.run.run import Run
 from tests.control.kit import in_run, raw
 
 

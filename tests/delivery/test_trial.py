@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from tests.delivery.trial import Plan, on_stage
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(180)]

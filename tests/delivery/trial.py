@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ramure import agent, agent_process, current_runtime
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from ramure.supervisors import Backoff
 from ramure.testing import ScriptedModel, Text, ToolCall
 from ramure.testing.conversation import Conversation

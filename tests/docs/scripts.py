@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ramure.cli.demo import scripted as haikus
+from ramure.cli.commands.demo import scripted as haikus
 from ramure.testing import Conversation, Delay, Hang, HTTPError, Step, Text, ToolCall
 
 LINES = {"rebase": "Old commits find a new branch.", "tmux": "One window, four panes."}

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain
-from ramure.agents.toolchain.models import PROVIDER_VARIABLES
+from ramure.agents.pi.toolchain import Toolchain
+from ramure.agents.pi.toolchain.models import PROVIDER_VARIABLES
 from ramure.testing import ScriptedModel
 from ramure.testing.leaks import LeakCheck
 from tests.agents.toolchain import stubs

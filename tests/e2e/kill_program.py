@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ramure.runtime.log_files import entries
+from ramure.runtime.log.files import entries
 from ramure.testing import Hang, ScriptedModel, ToolCall
 from ramure.testing.leaks import new_run
 from tests.conftest import _installed

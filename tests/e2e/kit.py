@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ramure.agents.toolchain import Toolchain
-from ramure.agents.toolchain.models import PROVIDER_VARIABLES
+from ramure.agents.pi.toolchain import Toolchain
+from ramure.agents.pi.toolchain.models import PROVIDER_VARIABLES
 from ramure.testing import ScriptedModel
 from ramure.testing.leaks import LeakCheck
 from tests.conftest import ROOT, lend_toolchain, share_caches

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from ramure.cli.demo import HAIKUS
+from ramure.cli.commands.demo import HAIKUS
 from ramure.cli.main import COMMANDS
 from ramure.testing import Conversation, Hang, ScriptedModel, Step, Text
 from tests.cli.live import checked

@@ -25,7 +25,7 @@ from ramure import (
     supervise,
     wait,
 )
-from ramure.runtime.trees import TreeHandle
+from ramure.runtime.trees.handles import TreeHandle
 from ramure.supervisors import Backoff
 from ramure.testing import Conversation, ScriptedModel, Step, Text, ToolCall
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from ramure.cli.demo import HAIKUS, scripted
+from ramure.cli.commands.demo import HAIKUS, scripted
 from ramure.testing import ScriptedModel
 from tests.e2e.kit import Program, Stage
 

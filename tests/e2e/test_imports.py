@@ -23,7 +23,12 @@ def loaded_after(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "code",
-    ["import ramure", "from ramure import *", "import ramure.cli.ls, ramure.cli.connect", "import ramure.cli.run"],
+    [
+        "import ramure",
+        "from ramure import *",
+        "import ramure.cli.commands.ls, ramure.cli.commands.connect",
+        "import ramure.cli.commands.run",
+    ],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
     assert not loaded_after(code) & set(HEAVY)
@@ -61,7 +66,7 @@ asyncio.run(main())
 
 
 def test_the_listing_commands_load_no_event_loop() -> None:
-    assert not loaded_after("import ramure.cli.main, ramure.cli.ls") & {"asyncio", "websockets", "pykka"}
+    assert not loaded_after("import ramure.cli.main, ramure.cli.commands.ls") & {"asyncio", "websockets", "pykka"}
 
 
 @pytest.mark.parametrize(

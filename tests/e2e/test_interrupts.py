@@ -205,7 +205,7 @@ async def test_the_users_own_handlers_are_left_alone(stage: Stage) -> None:
 
 OTHER_THREAD = """
 import asyncio, signal, threading, time
-from ramure.runtime.signals import interruptible
+from ramure.runtime.run.signals import interruptible
 
 started = threading.Event()
 

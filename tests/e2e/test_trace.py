@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ramure import Agent, agent, agent_process, connect, current_runtime, expose, fail, machine, spawn, wait
-from ramure.actors.tracing import TraceEvent
-from ramure.cli.demo import haikus, scripted
+from ramure.actors.observe.tracing import TraceEvent
+from ramure.cli.commands.demo import haikus, scripted
 from ramure.testing import ScriptedModel, Text
 from tests.e2e.kit import Stage
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ramure.machines.removal import boot, identify
+from ramure.machines.reaper.removal import boot, identify
 
 ODD: list[Any] = [
     None, True, 0, -1, 1e308, -1e308, 10**30, 10**400, float("nan"), float("inf"), "", "x", "many", "1e999", "-rf", "\0", "\ud800",

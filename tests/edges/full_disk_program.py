@@ -13,7 +13,7 @@ from typing import Any
 
 from ramure import Agent, RunFailed, agent, agent_process, current_runtime, emit, start_task
 from ramure.exits import format_exit
-from ramure.runtime.stream import Event
+from ramure.runtime.process.stream import Event
 from tests.edges.full_disks import SIZE, asked, reply
 
 SETTINGS: dict[str, Any] = json.loads(os.environ["FULL_DISK"])

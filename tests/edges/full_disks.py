@@ -26,9 +26,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ramure.agents.session_file import seqs_in
-from ramure.agents.toolchain import Toolchain
-from ramure.runtime.log_files import entries
+from ramure.agents.pi.session_file import seqs_in
+from ramure.agents.pi.toolchain import Toolchain
+from ramure.runtime.log.files import entries
 from ramure.testing import Delay, ScriptedModel, Text, ToolCall
 from ramure.testing.conversation import Conversation
 from ramure.testing.leaks import LeakCheck, clean_up, find_leaks, new_run

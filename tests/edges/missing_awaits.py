@@ -209,7 +209,7 @@ def _virtual(harness: InProcessHarness, main: Any) -> Any:
 
 @contextlib.contextmanager
 def _default_image(harness: InProcessHarness) -> Iterator[None]:
-    from ramure.runtime import ownership
+    from ramure.runtime.process import ownership
 
     before: Callable[[], Any] = ownership.LocalImage
     ownership.LocalImage = lambda: harness.image  # type: ignore[assignment,misc]

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-SOURCE = Path(__file__).parents[2] / "ramure" / "machines" / "removal.py"
+SOURCE = Path(__file__).parents[2] / "ramure" / "machines" / "reaper" / "removal.py"
 
 LATER = """                if error.errno not in _NOT_EMPTY:  # else something has just written into it: the next pass sees it
                     raise

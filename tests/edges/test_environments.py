@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from ramure.testing.leaks import LeakCheck
 from tests.e2e.kit import Stage
 from tests.e2e.surroundings import MATRIX, run_in

@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from ramure.cli.main import main as cli
-from ramure.runtime.gc import sweep
-from ramure.runtime.paths import Home as RunsHome
+from ramure.runtime.run.gc import sweep
+from ramure.runtime.run.paths import Home as RunsHome
 from tests.edges.files_fuzz import Home
 from tests.scale import SOAK, examples, long_in_a_soak
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from tests.conftest import ROOT
 from tests.edges.test_removal import SEPARATE
 from tests.scale import examples

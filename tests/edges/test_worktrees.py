@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramure.machines import saving, worktrees
 from ramure.machines.errors import SpawnFailed
+from ramure.machines.git import saving, worktrees
 from ramure.machines.local import LocalImage
 from tests.edges.worktree_world import End, World, git
 from tests.scale import SOAK, long_in_a_soak

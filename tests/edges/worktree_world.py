@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from ramure.machines.errors import WorkNotSaved
 from ramure.machines.local import LocalImage
-from ramure.runtime.gc import sweep
+from ramure.runtime.run.gc import sweep
 
 End = Literal["stop", "killed", "killed with its reaper"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines.docker import DockerImage
+from ramure.machines.docker.image import DockerImage
 from ramure.machines.errors import MachineError
 from tests.machines.engine import IMAGE, docker_engine
 

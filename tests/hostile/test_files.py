@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from ramure import OutsideFolder, UsageError, agent, agent_process, connect
-from ramure.agents import builtin
-from ramure.agents.builtin import FILE_LIMIT, Peer, builtin_tools
+from ramure.agents.tools import builtin
+from ramure.agents.tools.builtin import FILE_LIMIT, Peer, builtin_tools
 from ramure.machines.base import Image, Machine
 from ramure.machines.local import LocalImage
-from ramure.machines.sandbox import SandboxImage
+from ramure.machines.sandbox.image import SandboxImage
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
 from tests.machines.conftest import documented, sshd
 

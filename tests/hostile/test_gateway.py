@@ -22,8 +22,8 @@ from websockets.exceptions import ConnectionClosed
 from ramure.agents.reports import KINDS, LONGEST_ERROR, checked
 from ramure.agents.requests import Usage
 from ramure.agents.wire import CLOSE_PROTOCOL, MAX_DEPTH, MAX_VALUES, Frame, MalformedFrame, Report, Shutdown, decode
-from ramure.runtime import gateway as module
-from ramure.runtime.gateway import AgentConnection, Gateway
+from ramure.runtime.run import gateway as module
+from ramure.runtime.run.gateway import AgentConnection, Gateway
 from tests.agents.test_gateway import Recorder, close_code, dial, greet, hear
 
 
@@ -246,7 +246,7 @@ FLOODED = """
     import asyncio, json, logging, resource, socket, sys
     from websockets.exceptions import WebSocketException
     from ramure.descriptors import raise_limit
-    from ramure.runtime.gateway import Gateway
+    from ramure.runtime.run.gateway import Gateway
     from tests.hostile.test_gateway import Taking, dial, greet, hear
 
     logging.basicConfig(level=logging.WARNING)

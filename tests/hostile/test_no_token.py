@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import pytest
 
 from ramure.agents.wire import SUBPROTOCOL, TOKEN_PREFIX
-from ramure.runtime.gateway import Gateway
+from ramure.runtime.run.gateway import Gateway
 from tests.agents.test_gateway import Recorder, close_code, dial, greet, hear
 
 KEY = base64.b64encode(b"0123456789abcdef").decode()

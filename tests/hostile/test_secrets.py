@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from ramure import agent, agent_process, current_runtime, emit, spawn
-from ramure.agents.launch import without_inspector
+from ramure.agents.pi.launch import without_inspector
 from ramure.errors import UsageError
 from ramure.exits import Crashed, format_exit
-from ramure.machines.keeper import Keeper
+from ramure.machines.reaper.keeper import Keeper
 from ramure.masking import MASK, Masker, get_logger, masked, masked_values, remember_secrets, secrets_in
-from ramure.runtime.actor_views import actor_details
+from ramure.runtime.views.actor_views import actor_details
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
 from ramure.tracebacks import format_traceback
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from ramure import agent, agent_process, current_runtime
-from ramure.agents import launch
-from ramure.agents.session_file import Mended
-from ramure.agents.toolchain import Toolchain
-from ramure.runtime.handle import Agent
+from ramure.agents.pi import launch
+from ramure.agents.pi.session_file import Mended
+from ramure.agents.pi.toolchain import Toolchain
+from ramure.runtime.process.handle import Agent
 from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, ScriptedModel, Text, run_virtual
 from ramure.testing.conversation import Conversation

@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from ramure import Agent, agent, agent_process, current_runtime, spawn, wait
-from ramure.agents.protocol import MOST_CALLS
+from ramure.agents.delivery import MOST_CALLS
 from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, Text, ToolCall
 from tests.agents.test_gateway import HELLO

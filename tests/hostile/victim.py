@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from ramure import Agent, agent, agent_process, current_runtime, spawn, wait
-from ramure.agents.launch import CONFIG_VARIABLE
-from ramure.machines.tmux import Pane
+from ramure.agents.pi.launch import CONFIG_VARIABLE
+from ramure.machines.tmux.driver import Pane
 from ramure.testing import InProcessHarness, Text
 from ramure.testing.harness import InProcessImage, InProcessMachine, InProcessTmux, _Life, _read_env
 

@@ -8,7 +8,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from tests.conftest import ROOT, _installed
 from tests.links.table import ROWS
 from tests.links.trial import Result, Row, run

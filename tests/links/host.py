@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ramure.machines.ssh import SSHImage
+from ramure.machines.ssh.image import SSHImage
 from tests.machines.sshd import Sshd
 
 __all__ = ["Host"]

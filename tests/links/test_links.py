@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from tests.links.table import ROWS
 from tests.links.trial import run
 

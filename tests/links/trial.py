@@ -15,12 +15,12 @@ from typing import Any
 
 from ramure import agent, agent_process, current_runtime, machine, receive
 from ramure.actors import Down
-from ramure.agents.session_file import seqs_in
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.session_file import seqs_in
+from ramure.agents.pi.toolchain import Toolchain
 from ramure.exits import format_exit
 from ramure.machines.base import Machine
 from ramure.machines.errors import ExecTimeout, LinkLost, MachineDown, MachineError, MachineStopped
-from ramure.runtime.log_files import entries
+from ramure.runtime.log.files import entries
 from ramure.supervisors import Backoff
 from ramure.testing import Delay, ScriptedModel, Text, ToolCall
 from ramure.testing.conversation import Conversation

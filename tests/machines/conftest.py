@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ramure.machines.base import Image
-from ramure.machines.docker import DockerImage
+from ramure.machines.docker.image import DockerImage
 from ramure.machines.local import LocalImage
-from ramure.machines.morph import MorphImage
-from ramure.machines.sandbox import SandboxImage
+from ramure.machines.morph.image import MorphImage
+from ramure.machines.sandbox.image import SandboxImage
 from ramure.testing.memory_machine import MemoryImage
 from tests.machines.engine import IMAGE, docker_engine
 from tests.machines.sshd import Sshd

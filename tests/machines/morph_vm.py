@@ -20,7 +20,7 @@ from pathlib import Path
 
 import asyncssh
 
-from ramure.machines.keeper import PROGRAM, Keeper, KeptCommand
+from ramure.machines.reaper.keeper import PROGRAM, Keeper, KeptCommand
 
 REPOSITORY = Path(__file__).parents[2]
 HOME = "/mnt/root"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ramure.machines.ssh import SSHImage
+from ramure.machines.ssh.image import SSHImage
 
 __all__ = ["RC", "Sshd"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ramure import agent, agent_process, current_runtime, done, wait
-from ramure.machines import quarters
-from ramure.machines.docker import DockerImage
+from ramure.machines import remote_home as quarters
+from ramure.machines.docker.image import DockerImage
 from ramure.machines.local import LocalImage
-from ramure.machines.morph import MorphImage
-from ramure.machines.sandbox import SandboxImage
+from ramure.machines.morph.image import MorphImage
+from ramure.machines.sandbox.image import SandboxImage
 from ramure.testing import ScriptedModel, Text, ToolCall
 from tests.e2e.kit import until
 from tests.edges.deaths import KINDS, sleepers

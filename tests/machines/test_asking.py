@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain.remote import Wishes, find_on
+from ramure.agents.pi.toolchain.remote import Wishes, find_on
 from ramure.machines.asking import ask
 from ramure.machines.base import AGENT
 from ramure.machines.errors import ExecTimeout, MachineError
-from ramure.machines.framing import Marks, framed, new_token, unframed
+from ramure.machines.files.framing import Marks, framed, new_token, unframed
 from ramure.machines.local import LocalImage, LocalMachine
-from ramure.machines.quarters import Quarters
+from ramure.machines.remote_home import Quarters
 from ramure.machines.scripts import IDENTITY, REMOVE_ALL
-from ramure.machines.tmux_exec import ExecTmux
+from ramure.machines.tmux.remote import ExecTmux
 from ramure.types import ExecResult
 from tests.agents.toolchain import stubs
 

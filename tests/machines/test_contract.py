@@ -9,8 +9,7 @@ import time
 
 import pytest
 
-from ramure.machines import files, ssh_files, ssh_machine
-from ramure.machines.docker import DockerImage
+from ramure.machines.docker.image import DockerImage
 from ramure.machines.errors import (
     CommandRefused,
     ExecTimeout,
@@ -22,10 +21,13 @@ from ramure.machines.errors import (
     SpawnFailed,
     UserRefused,
 )
+from ramure.machines.files import remote as files
 from ramure.machines.local import LocalImage
-from ramure.machines.morph import MorphImage
-from ramure.machines.sandbox import SandboxImage
-from ramure.machines.ssh import SSHImage
+from ramure.machines.morph.image import MorphImage
+from ramure.machines.sandbox.image import SandboxImage
+from ramure.machines.ssh import files as ssh_files
+from ramure.machines.ssh import machine as ssh_machine
+from ramure.machines.ssh.image import SSHImage
 from ramure.types import CommandFailed, ExecResult
 from tests import scale
 from tests.machines.processes import still_there

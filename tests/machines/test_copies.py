@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines import leases
 from ramure.machines.errors import CopyFailed, SpawnFailed
 from ramure.machines.local import LocalImage
-from ramure.machines.sandbox import SandboxImage
-from ramure.runtime.gc import sweep
+from ramure.machines.reaper import leases
+from ramure.machines.sandbox.image import SandboxImage
+from ramure.runtime.run.gc import sweep
 from tests.conftest import ROOT
 from tests.e2e.kit import until
 

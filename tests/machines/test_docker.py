@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines import leases
-from ramure.machines.docker import DockerImage
+from ramure.machines.docker.image import DockerImage
 from ramure.machines.errors import (
     CopyFailed,
     ExecTimeout,
@@ -26,7 +25,8 @@ from ramure.machines.errors import (
     SpawnFailed,
     UserRefused,
 )
-from ramure.machines.tmux_exec import ExecTmux
+from ramure.machines.reaper import leases
+from ramure.machines.tmux.remote import ExecTmux
 from ramure.marks import mark_context
 from tests.machines.engine import IMAGE, DockerEngine, docker_engine
 
@@ -223,7 +223,7 @@ class TestEnds:
     def test_nothing_is_left_when_the_program_is_killed(self, engine, no_leases, nothing_left):
         program = f"""
             import asyncio
-            from ramure.machines.docker import DockerImage
+            from ramure.machines.docker.image import DockerImage
 
             async def main():
                 name, _, value = {nothing_left!r}.partition("=")
@@ -254,7 +254,7 @@ class TestEnds:
     async def test_what_its_keeper_could_not_remove_can_be_removed_later(self, engine, no_leases, marked, nothing_left):
         program = f"""
             import asyncio, os, signal
-            from ramure.machines.docker import DockerImage
+            from ramure.machines.docker.image import DockerImage
 
             async def main():
                 name, _, value = {nothing_left!r}.partition("=")

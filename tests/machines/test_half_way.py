@@ -12,7 +12,7 @@ import pytest
 
 from ramure.machines.errors import CopyFailed, FileRefused, SpawnFailed
 from ramure.machines.local import LocalImage
-from ramure.machines.sandbox import SandboxImage
+from ramure.machines.sandbox.image import SandboxImage
 from tests.disk import can_mount, small_disk
 from tests.e2e.kit import until
 from tests.machines.sshd import Sshd

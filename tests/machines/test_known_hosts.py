@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramure.machines.known_hosts import entry, key_type, known_keys, names_of
+from ramure.machines.ssh.known_hosts import entry, key_type, known_keys, names_of
 
 
 def key(kind: str, number: int = 0) -> bytes:

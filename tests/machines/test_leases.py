@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines import leases
-from ramure.machines.removal import identify
-from ramure.runtime.gc import sweep
+from ramure.machines.reaper import leases
+from ramure.machines.reaper.removal import identify
+from ramure.runtime.run.gc import sweep
 
 
 @pytest.mark.parametrize("content", ["", "\0\0", "[]", "{}", "7", '{"host":', "\xff"])

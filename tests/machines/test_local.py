@@ -15,8 +15,8 @@ import pytest
 from ramure.machines.commands import STREAM_AHEAD
 from ramure.machines.errors import FileRefused, MachineDown, SpawnFailed
 from ramure.machines.local import LocalImage
-from ramure.machines.sandbox import SandboxImage
-from ramure.machines.tmux_local import LocalTmux
+from ramure.machines.sandbox.image import SandboxImage
+from ramure.machines.tmux.local import LocalTmux
 from tests.machines.processes import alive
 
 pytestmark = pytest.mark.real
@@ -86,7 +86,7 @@ def test_nothing_is_left_when_the_program_is_killed(tmp_path):
     program = """
         import asyncio, sys
         from ramure.machines.local import LocalImage
-        from ramure.machines.tmux_local import LocalTmux
+        from ramure.machines.tmux.local import LocalTmux
 
         async def main():
             machine = await LocalImage().spawn()
@@ -206,7 +206,7 @@ def test_300_commands_at_once_with_128_descriptors_all_run_and_leak_none() -> No
 
 def test_a_command_that_finds_no_descriptor_is_refused_with_the_remedy_and_leaks_none() -> None:
     program = CROWD.replace("128, 128", "40, 40").replace("sleep 0.2", "sleep 2").replace('"failed", len(failed),', '"failed", failed[:1],').replace(
-        "async def main():", "async def main():\n    import ramure.machines.keeper as keeper; keeper.ROOM_LIMIT = 0.2"
+        "async def main():", "async def main():\n    import ramure.machines.reaper.keeper as keeper; keeper.ROOM_LIMIT = 0.2"
     )  # fmt: skip
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert "leaked 0" in done.stdout, done.stderr

@@ -15,7 +15,6 @@ from dataclasses import replace
 
 import pytest
 
-from ramure.machines import morph, morph_cloud
 from ramure.machines.errors import (
     HostKeyRefused,
     LinkLost,
@@ -25,8 +24,10 @@ from ramure.machines.errors import (
     NotSupported,
     SpawnFailed,
 )
-from ramure.machines.morph import MorphImage
-from ramure.machines.morph_cloud import CloudError
+from ramure.machines.morph import cloud as morph_cloud
+from ramure.machines.morph import image as morph
+from ramure.machines.morph.cloud import CloudError
+from ramure.machines.morph.image import MorphImage
 from ramure.testing.blocking import detect_blocking_calls
 from tests.machines.morph_fake import KEY, Fault, MorphFake
 
@@ -171,7 +172,7 @@ class TestTheDeadMansSwitch:
 
     async def test_a_program_that_is_killed_leaves_nothing_for_long(self, fake, image):
         program = (
-            "import asyncio, os\nfrom ramure.machines.morph import MorphImage\n"
+            "import asyncio, os\nfrom ramure.machines.morph.image import MorphImage\n"
             f"asyncio.run(MorphImage({image.id!r}, ttl_seconds=6).spawn())\nos.kill(os.getpid(), 9)"
         )
         ended = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program], timeout=30, check=False)

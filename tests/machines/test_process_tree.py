@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines.process_tree import HERE, PROGRAM, EndedTree, environment_file, held, read_report
+from ramure.machines.reaper.process_tree import HERE, PROGRAM, EndedTree, environment_file, held, read_report
 from tests.e2e.kit import foreground
 from tests.edges.deaths import KINDS, child_of, sleepers
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from ramure.machines import leases
-from ramure.machines.directories import make, remove_recorded, remove_tree
 from ramure.machines.errors import NotRemoved
 from ramure.machines.local import LocalImage
-from ramure.machines.removal import identify
-from ramure.runtime.gc import sweep
+from ramure.machines.reaper import leases
+from ramure.machines.reaper.directories import make, remove_recorded, remove_tree
+from ramure.machines.reaper.removal import identify
+from ramure.runtime.run.gc import sweep
 from tests.conftest import ROOT
 from tests.edges.test_removal import SEPARATE
 
@@ -28,7 +28,7 @@ PROGRAM = """
     import asyncio, os, signal, subprocess, sys
     from pathlib import Path
     from ramure.machines.local import LocalImage
-    from ramure.runtime.gc import sweep
+    from ramure.runtime.run.gc import sweep
 
     kind, end, data = sys.argv[1:4]
     home = Path(os.environ["RAMURE_HOME"])
@@ -55,7 +55,7 @@ PROGRAM = """
 SWEEP = """
     import os, subprocess, sys, time
     from pathlib import Path
-    from ramure.runtime.gc import sweep
+    from ramure.runtime.run.gc import sweep
 
     kind, end, data = sys.argv[1:4]
     ran = subprocess.run([sys.executable, "-c", os.environ["PROGRAM"], *sys.argv[1:]], capture_output=True, text=True)
@@ -185,7 +185,7 @@ def test_what_a_command_took_the_rights_from_is_removed_by_users_too(user: int, 
     os.chown(tmp_path, user, user)
     program = f"""
         import os, sys
-        sys.path.insert(0, {str(ROOT / "ramure" / "machines")!r})
+        sys.path.insert(0, {str(ROOT / "ramure" / "machines" / "reaper")!r})
         import removal
         os.setgid({user}); os.setuid({user})
         print(removal.remove_tree({str(made)!r}, {identify(str(made))!r}))

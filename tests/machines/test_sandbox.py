@@ -15,8 +15,8 @@ import pytest
 
 from ramure import executor
 from ramure.machines.errors import FileRefused, MachineDown, NoSuchFile, SpawnFailed, UserRefused
-from ramure.machines.sandbox import SandboxImage
-from ramure.machines.tmux_exec import ExecTmux
+from ramure.machines.sandbox.image import SandboxImage
+from ramure.machines.tmux.remote import ExecTmux
 
 pytestmark = pytest.mark.real
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 import ramure
-from ramure.machines import ssh, ssh_files
 from ramure.machines.errors import (
     ExecTimeout,
     FileRefused,
@@ -25,7 +24,9 @@ from ramure.machines.errors import (
     MachineDown,
     SpawnFailed,
 )
-from ramure.machines.tmux_exec import ExecTmux
+from ramure.machines.ssh import files as ssh_files
+from ramure.machines.ssh import image as ssh
+from ramure.machines.tmux.remote import ExecTmux
 from tests.e2e.kit import until
 from tests.machines.sshd import Sshd
 
@@ -499,7 +500,7 @@ class TestReboots:
 
 ABANDONING = """
     import asyncio, os, signal, sys
-    from ramure.machines.ssh import SSHImage
+    from ramure.machines.ssh.image import SSHImage
 
     async def main():
         machine = await SSHImage("127.0.0.1", port=int(sys.argv[1]), key=sys.argv[2], known_hosts=sys.argv[3],

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ramure.errors import UsageError
-from ramure.machines import ssh_config
 from ramure.machines.errors import HostKeyRefused, LoginRefused, MachineError, SpawnFailed
-from ramure.machines.ssh import SSHImage
-from ramure.machines.ssh_config import Target
+from ramure.machines.ssh import config as ssh_config
+from ramure.machines.ssh.config import Target
+from ramure.machines.ssh.image import SSHImage
 from tests.machines.sshd import Sshd
 
 pytestmark = pytest.mark.real

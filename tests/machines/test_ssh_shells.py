@@ -261,7 +261,7 @@ class TestRemoval:
 
 ABANDONED = """
     import asyncio, os, signal, sys
-    from ramure.machines.ssh import SSHImage
+    from ramure.machines.ssh.image import SSHImage
 
     async def main():
         machine = await SSHImage("127.0.0.1", port=int(sys.argv[1]), key=sys.argv[2], known_hosts=sys.argv[3],

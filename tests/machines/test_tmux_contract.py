@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines import tmux_local
 from ramure.machines.local import LocalImage
-from ramure.machines.tmux import (
+from ramure.machines.tmux import local as tmux_local
+from ramure.machines.tmux.driver import (
     NoSuchSession,
     SessionExists,
     Tmux,
@@ -26,8 +26,8 @@ from ramure.machines.tmux import (
     env_file,
     wrapped,
 )
-from ramure.machines.tmux_exec import ExecTmux
-from ramure.machines.tmux_local import LocalTmux
+from ramure.machines.tmux.local import LocalTmux
+from ramure.machines.tmux.remote import ExecTmux
 from tests.machines.processes import alive
 from tests.subprocesses import started
 

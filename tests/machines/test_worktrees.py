@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from ramure.machines import ignored_files, leases
 from ramure.machines.errors import SpawnFailed, WorkNotSaved
+from ramure.machines.git import ignored_files
 from ramure.machines.local import LocalImage
-from ramure.machines.sandbox import SandboxImage
-from ramure.runtime.gc import sweep
+from ramure.machines.reaper import leases
+from ramure.machines.sandbox.image import SandboxImage
+from ramure.runtime.run.gc import sweep
 from tests.conftest import ROOT
 from tests.e2e.kit import until
 
@@ -434,7 +435,7 @@ async def test_forks_and_snapshots_of_a_worktree_are_worktrees_on_branches_of_th
 PROGRAM = """
     import asyncio, os, signal, sys, time
     from ramure.machines.local import LocalImage
-    from ramure.machines.sandbox import SandboxImage
+    from ramure.machines.sandbox.image import SandboxImage
 
     async def main():
         kind, command, who = sys.argv[2:]

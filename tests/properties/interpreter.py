@@ -12,8 +12,8 @@ from typing import Any
 
 import ramure
 from ramure.actors import Down, Exit
-from ramure.runtime.record import ProcessRecord
-from ramure.runtime.scope import current_process
+from ramure.runtime.process.record import ProcessRecord
+from ramure.runtime.process.scope import current_process
 from ramure.testing import Conversation, InProcessHarness, ToolCall
 from tests.properties import programs as p
 

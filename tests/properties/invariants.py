@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ramure import Event
-from ramure.runtime.record import ProcessRecord
-from ramure.runtime.stream import ENDINGS
+from ramure.runtime.process.record import ProcessRecord
+from ramure.runtime.process.stream import ENDINGS
 from tests.properties.interpreter import World
 
 __all__ = ["check"]

@@ -8,7 +8,7 @@ import gc
 import pytest
 
 import ramure
-from ramure.runtime.supervision import ChildrenFailed
+from ramure.runtime.trees.supervision import ChildrenFailed
 from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, run_virtual
 from tests.properties.programs import (

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import ramure
-from ramure.actors.tracing import TraceEvent
-from ramure.runtime.record import ProcessRecord
-from ramure.runtime.run import Run
-from ramure.runtime.stream import ENDINGS
+from ramure.actors.observe.tracing import TraceEvent
+from ramure.runtime.process.record import ProcessRecord
+from ramure.runtime.process.stream import ENDINGS
+from ramure.runtime.run.run import Run
 from ramure.testing import run_virtual
 from tests.scale import examples, long_in_a_soak
 

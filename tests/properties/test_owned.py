@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 import ramure
-from ramure.runtime.record import ProcessRecord
-from ramure.runtime.scope import current_process
-from ramure.runtime.supervision import ChildrenFailed, GaveUp
+from ramure.runtime.process.record import ProcessRecord
+from ramure.runtime.process.scope import current_process
+from ramure.runtime.trees.supervision import ChildrenFailed, GaveUp
 from ramure.testing import InProcessHarness, run_virtual, virtual_time
 from tests.properties.interpreter import Boom, use_the_tool
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramure.actors import Actor, ActorSystem, Exit, Ref
-from ramure.actors.inspection import record, recorded
+from ramure.actors.observe.inspection import record, recorded
 from ramure.errors import ActorDied
-from ramure.runtime.actor_data import ActorRow
-from ramure.runtime.actor_views import actor_details, actor_rows, shown
+from ramure.runtime.views.actor_data import ActorRow
+from ramure.runtime.views.actor_views import actor_details, actor_rows, shown
 from ramure.supervisors import Backoff, ChildSpec, DynamicSupervisor, Supervisor
 from tests import scale
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from ramure import agent, agent_process, current_runtime, done, machine, wait
-from ramure.agents.session_file import seqs_in
+from ramure.agents.pi.session_file import seqs_in
 from ramure.exits import Crashed
 from ramure.machines.errors import MachineDown, WorkdirGone
 from ramure.runtime.errors import AgentDied
-from ramure.runtime.handle import Agent
+from ramure.runtime.process.handle import Agent
 from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ramure import agent, agent_process, spawn
-from ramure.agents.toolchain import Toolchain
-from ramure.runtime.handle import Agent
-from ramure.runtime.ownership import AgentNameTaken
+from ramure.agents.pi.toolchain import Toolchain
+from ramure.runtime.process.handle import Agent
+from ramure.runtime.process.ownership import AgentNameTaken
 from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, ScriptedModel, Text, ToolCall, run_virtual
 from ramure.testing.leaks import LeakCheck

@@ -23,7 +23,7 @@ from ramure import (
     supervise,
     wait,
 )
-from ramure.runtime.cleanup import CLEANUP
+from ramure.runtime.process.cleanup import CLEANUP
 from ramure.testing import virtual_time
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ramure.cli import dialogue as writing
 from ramure.cli.dialogue import shown
-from ramure.runtime.dialogue import Dialogue, Line
+from ramure.runtime.views.dialogue import Dialogue, Line
 
 TYPES = [
     "message", "system_prompt", "user", "assistant", "tool_start", "tool_end", "tool_call", "tool_result", "state", "run_end",

@@ -31,8 +31,8 @@ from ramure import (
     spawn,
     wait,
 )
-from ramure.runtime.scope import current_process
-from ramure.runtime.tree import run_tree
+from ramure.runtime.process.scope import current_process
+from ramure.runtime.views.tree import run_tree
 from ramure.testing import virtual_time
 
 

@@ -42,7 +42,7 @@ from ramure import (
     start_task,
     wait,
 )
-from ramure.runtime.eager import Eager
+from ramure.runtime.process.eager import Eager
 from ramure.testing import InProcessHarness, ToolCall, virtual_time
 from ramure.testing.harness import InProcessImage, InProcessMachine
 

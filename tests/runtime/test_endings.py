@@ -22,7 +22,7 @@ from ramure import (
     spawn,
     wait,
 )
-from ramure.runtime.stream import ENDINGS
+from ramure.runtime.process.stream import ENDINGS
 from ramure.testing import InProcessHarness, virtual_time
 
 
@@ -205,7 +205,7 @@ async def test_a_process_that_could_not_start_has_an_ending(monkeypatch: pytest.
         def no_recorder(record: object) -> None:
             raise OSError("no room")
 
-        monkeypatch.setattr("ramure.runtime.process.Recorder", no_recorder)
+        monkeypatch.setattr("ramure.runtime.process.process.Recorder", no_recorder)
         handle = spawn(never)
         with pytest.raises(Exception, match="no room"):
             await handle

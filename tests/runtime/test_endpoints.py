@@ -23,7 +23,7 @@ from ramure import (
     wait,
 )
 from ramure.agents.errors import ToolExists
-from ramure.agents.schema import UnsupportedParameter
+from ramure.agents.tools.schema import UnsupportedParameter
 from ramure.testing import InProcessHarness, ToolCall, virtual_time
 
 

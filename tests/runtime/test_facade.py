@@ -33,11 +33,11 @@ from ramure import (
     wait,
 )
 from ramure.actors import Ask, Call, Down, Exit
-from ramure.actors.tracing import TraceEvent
+from ramure.actors.observe.tracing import TraceEvent
 from ramure.machines.errors import NotSupported
-from ramure.runtime.handle import ProcessHandle
-from ramure.runtime.tree import run_tree
-from ramure.runtime.trees import ChildHandle, TreeHandle
+from ramure.runtime.process.handle import ProcessHandle
+from ramure.runtime.trees.handles import ChildHandle, TreeHandle
+from ramure.runtime.views.tree import run_tree
 from ramure.testing import InProcessHarness, ToolCall, virtual_time
 
 Uses = Callable[..., AbstractContextManager[None]]

@@ -17,9 +17,9 @@ from ramure.agents.errors import Interrupted, ModelError
 from ramure.agents.requests import Pause, Unpause
 from ramure.errors import UsageError
 from ramure.runtime.errors import AgentDied
-from ramure.runtime.handle import Agent
-from ramure.runtime.status import run_summary
-from ramure.runtime.story_log import read_story
+from ramure.runtime.process.handle import Agent
+from ramure.runtime.views.status import run_summary
+from ramure.runtime.views.story_log import read_story
 from ramure.testing import Conversation, DropConnection, Finish, HTTPError, InProcessHarness, ToolCall, run_virtual
 
 FINISHES = [ToolCall("finish", {"summary": "all green"}), "Done."]

@@ -12,12 +12,12 @@ import pytest
 
 from ramure import DiskFull, RunFailed, agent, agent_process, current_runtime, emit
 from ramure.machines.base import Machine
-from ramure.runtime.alarms import Alarms, Room
-from ramure.runtime.log_files import entries
-from ramure.runtime.logs import Logs
-from ramure.runtime.reserve import PIECE, Reserve
-from ramure.runtime.status import run_status
-from ramure.runtime.story_log import read_story
+from ramure.runtime.log.files import entries
+from ramure.runtime.log.writer import Logs
+from ramure.runtime.run.alarms import Alarms, Room
+from ramure.runtime.run.reserve import PIECE, Reserve
+from ramure.runtime.views.status import run_status
+from ramure.runtime.views.story_log import read_story
 from ramure.testing import InProcessHarness, ToolCall, run_virtual
 from tests.disk import FullDisk
 

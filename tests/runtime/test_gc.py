@@ -20,10 +20,10 @@ from click.testing import CliRunner
 
 from ramure import agent_process, current_runtime
 from ramure.cli.main import main as cli
-from ramure.runtime import run
-from ramure.runtime.gc import Leftover
-from ramure.runtime.lease import Lease, leases
-from ramure.runtime.log_files import entries
+from ramure.runtime.log.files import entries
+from ramure.runtime.run import run
+from ramure.runtime.run.gc import Leftover
+from ramure.runtime.run.lease import Lease, leases
 from ramure.testing.leaks import LeakCheck
 from tests.conftest import ROOT
 from tests.subprocesses import started

@@ -20,7 +20,7 @@ import pytest
 
 from ramure import agent_process, current_runtime, machine
 from ramure.life import Program, hold
-from ramure.runtime.gc import sweep
+from ramure.runtime.run.gc import sweep
 from ramure.testing.leaks import LeakCheck
 from tests.conftest import ROOT
 from tests.subprocesses import started

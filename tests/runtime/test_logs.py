@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramure import agent, agent_process, done, wait
-from ramure.runtime.alarms import DiskFull, Room
-from ramure.runtime.log_files import LogFiles, cut_torn_line, entries, parts
-from ramure.runtime.logs import Logs
-from ramure.runtime.run import RunFailed
+from ramure.runtime.log.files import LogFiles, cut_torn_line, entries, parts
+from ramure.runtime.log.writer import Logs
+from ramure.runtime.run.alarms import DiskFull, Room
+from ramure.runtime.run.run import RunFailed
 from ramure.testing import InProcessHarness, ToolCall
 from tests.disk import FullDisk
 from tests.scale import examples

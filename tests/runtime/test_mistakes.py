@@ -44,7 +44,7 @@ from ramure import (
 )
 from ramure.agents.errors import MessageTooLarge, ToolExists
 from ramure.machines.errors import MachineDown
-from ramure.runtime.gateway import GatewayUnavailable
+from ramure.runtime.run.gateway import GatewayUnavailable
 from ramure.testing import InProcessHarness, ToolCall, virtual_time
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from ramure import agent_process, current_runtime, emit, self_ref, spawn, wait
-from ramure.runtime.paths import RunPaths
-from ramure.runtime.watchdog import Watchdog
+from ramure.runtime.run.paths import RunPaths
+from ramure.runtime.run.watchdog import Watchdog
 from ramure.testing import virtual_time
 
 

@@ -29,8 +29,8 @@ from ramure import (
     trap_exit,
     wait,
 )
-from ramure.runtime import run
 from ramure.runtime.errors import NoProcess, WaitsForItself
+from ramure.runtime.run import run
 from ramure.testing import InProcessHarness, virtual_time
 
 VERBS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from ramure.runtime.stall import AgentView, ProcessView, Snapshot, WaitView, deciders, stalled
+from ramure.runtime.stalls.rule import AgentView, ProcessView, Snapshot, WaitView, deciders, stalled
 from tests.scale import examples, long_in_a_soak
 from tests.stalls import reference, snapshots
 

@@ -8,7 +8,7 @@ from unittest import mock
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ramure.runtime import carriers
+from ramure.runtime.stalls import carriers
 from ramure.testing import run_virtual
 from tests.scale import SOAK, examples, long_in_a_soak
 from tests.stalls import Tree, expected, play, trees

@@ -30,7 +30,7 @@ from ramure import (
     wait,
 )
 from ramure.agents.requests import Say
-from ramure.runtime.story import tell
+from ramure.runtime.views.story import tell
 from ramure.testing import Conversation, Delay, Finish, HTTPError, InProcessHarness, Text, ToolCall, virtual_time
 from ramure.testing.sim_pi import SimulatedPi
 
@@ -394,7 +394,7 @@ async def child_decides() -> None:
 
 
 def self_events() -> Any:
-    from ramure.runtime.scope import current_process
+    from ramure.runtime.process.scope import current_process
 
     record = current_process()
     assert record is not None
@@ -735,7 +735,7 @@ async def test_an_agent_that_was_never_sent_anything_is_named_and_not_reminded()
 
 @virtual_time()
 async def test_why_and_status_say_it_and_say_when_it_is_over() -> None:
-    from ramure.runtime.status import run_status
+    from ramure.runtime.views.status import run_status
 
     harness = InProcessHarness(
         lambda c: ToolCall("finish", {"summary": "x"}) if "You ended" in c.last_user_text else "Hm."

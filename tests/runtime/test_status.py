@@ -9,7 +9,7 @@ import pytest
 
 from ramure import agent, agent_process, current_runtime, spawn, wait
 from ramure.clock import LoopClock
-from ramure.runtime.status import run_status, run_summary
+from ramure.runtime.views.status import run_status, run_summary
 from ramure.testing import Delay, InProcessHarness, Text, ToolCall, Usage, virtual_time
 
 SCRIPT = [

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramure import agent, agent_process, spawn
-from ramure.runtime.handle import Agent
-from ramure.runtime.story import near, subjects, tell
+from ramure.runtime.process.handle import Agent
+from ramure.runtime.views.story import near, subjects, tell
 from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
 

@@ -27,9 +27,9 @@ from ramure import (
     supervise,
     wait,
 )
-from ramure.runtime.messages import Done
-from ramure.runtime.scope import current_process
-from ramure.runtime.stream import ListenTimeout, StreamClosed
+from ramure.runtime.process.messages import Done
+from ramure.runtime.process.scope import current_process
+from ramure.runtime.process.stream import ListenTimeout, StreamClosed
 from ramure.testing import virtual_time
 
 

@@ -23,7 +23,7 @@ from ramure import (
     supervise,
     wait,
 )
-from ramure.runtime.supervision import ChildrenFailed, GaveUp
+from ramure.runtime.trees.supervision import ChildrenFailed, GaveUp
 from ramure.supervisors import Backoff
 from ramure.testing import InProcessHarness, ToolCall, virtual_time
 

@@ -29,7 +29,7 @@ from ramure import (
     supervise,
     wait,
 )
-from ramure.runtime.trees import ChildHandle
+from ramure.runtime.trees.handles import ChildHandle
 from ramure.testing import virtual_time
 
 STRATEGIES = ["one_for_one", "one_for_all", "rest_for_one"]

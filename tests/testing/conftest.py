@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from ramure.agents.toolchain import Toolchain
+    from ramure.agents.pi.toolchain import Toolchain
 
 
 @pytest.fixture(params=["newest", pytest.param("oldest", marks=pytest.mark.edges)])

@@ -16,7 +16,7 @@ import pytest
 from ramure.testing.scripts import ScriptPlayer, script_from_json
 
 if TYPE_CHECKING:
-    from ramure.agents.toolchain import Toolchain
+    from ramure.agents.pi.toolchain import Toolchain
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
 

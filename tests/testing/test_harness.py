@@ -17,12 +17,12 @@ from ramure.agents.agent import AgentActor
 from ramure.agents.errors import Interrupted, ModelError, PiExited
 from ramure.agents.message_marks import MessageMarks
 from ramure.agents.requests import AddTool, AgentOptions, AskModel, Interrupt, Pause, Ready, Say, Unpause
-from ramure.agents.schema import Tool
+from ramure.agents.tools.schema import Tool
 from ramure.agents.wire import Ack, Frame
 from ramure.exits import Crashed
 from ramure.machines.actor import MachineActor
 from ramure.machines.errors import MachineDown
-from ramure.runtime.gateway import Gateway
+from ramure.runtime.run.gateway import Gateway
 from ramure.testing import (
     Conversation,
     Delay,

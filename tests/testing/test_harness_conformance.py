@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from ramure.agents.launch import CONFIG_VARIABLE, extension_path
+from ramure.agents.delivery import BeginCall, Delivery, Effect, Reported, Send
 from ramure.agents.message_marks import MessageMarks
-from ramure.agents.protocol import BeginCall, Delivery, Effect, Reported, Send
-from ramure.agents.session_file import seed
+from ramure.agents.pi.launch import CONFIG_VARIABLE, extension_path
+from ramure.agents.pi.session_file import seed
 from ramure.agents.wire import Ack, Bye, Delivered, Frame, Hello, Report, Resend
-from ramure.runtime.gateway import AgentConnection, Gateway
+from ramure.runtime.run.gateway import AgentConnection, Gateway
 from ramure.testing import Conversation, Delay, Finish, Hang, HTTPError, ScriptedModel, Text, Thinking, ToolCall, Usage
 from ramure.testing.scripts import ScriptPlayer
 from ramure.testing.sim_memory import Memory
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ramure.agents.toolchain import Toolchain
+    from ramure.agents.pi.toolchain import Toolchain
     from ramure.testing.scripts import Script
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(60)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ramure.runtime.marked import environment_of
+from ramure.runtime.run.marked import environment_of
 from ramure.testing import leaks
 from ramure.testing.leaks import LeakCheck, clean_up, find_leaks, new_run
 

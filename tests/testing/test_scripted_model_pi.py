@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain
+from ramure.agents.pi.toolchain import Toolchain
 from ramure.testing import DropConnection, Hang, HTTPError, ScriptedModel, ScriptError, Text, Thinking, ToolCall, Usage
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(60)]

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
-from ramure.runtime.actor_data import (
+from ramure.runtime.control.connection import Calls, Stream
+from ramure.runtime.views.actor_data import (
     ActorDetails,
     ActorRow,
     Child,
@@ -16,8 +17,7 @@ from ramure.runtime.actor_data import (
     Supervision,
     TraceRecord,
 )
-from ramure.runtime.control.connection import Calls, Stream
-from ramure.runtime.story import Chapter, Story
+from ramure.runtime.views.story import Chapter, Story
 
 __all__ = ["ActorCalls", "Deed", "Top", "TraceStream"]
 

@@ -7,28 +7,29 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ramure.actors import Call, Ref, inspection
-from ramure.actors.addresses import NoSuchActor, find, find_one, label_of, near_labels, path_of, selector
+from ramure.actors import Call, Ref
 from ramure.actors.messages import Ask, StopRequest
-from ramure.actors.sampling import Sampler
-from ramure.actors.tracing import TraceEvent
+from ramure.actors.observe import inspection
+from ramure.actors.observe.addresses import NoSuchActor, find, find_one, label_of, near_labels, path_of, selector
+from ramure.actors.observe.sampling import Sampler
+from ramure.actors.observe.tracing import TraceEvent
 from ramure.agents.agent import AgentActor
 from ramure.errors import UsageError
 from ramure.executor import in_thread
 from ramure.exits import KILL, KILLED, format_exit
-from ramure.runtime.actor_data import ActorDetails, TraceRecord
-from ramure.runtime.actor_views import actor_details, actor_rows, place_of, trace_record
 from ramure.runtime.control.answers import ByHand, Killed, Restarted, Resumed, TopView, TreeView, as_plain
 from ramure.runtime.control.methods import Dropped, Feed, method, stream
 from ramure.runtime.control.top import TopWatch
-from ramure.runtime.logs import GATHER
-from ramure.runtime.story import Story
-from ramure.runtime.story_log import read_story
+from ramure.runtime.log.writer import GATHER
+from ramure.runtime.views.actor_data import ActorDetails, TraceRecord
+from ramure.runtime.views.actor_views import actor_details, actor_rows, place_of, trace_record
+from ramure.runtime.views.story import Story
+from ramure.runtime.views.story_log import read_story
 from ramure.supervisors.inspection import child_views
 
 if TYPE_CHECKING:
-    from ramure.actors.tracing import Kind
-    from ramure.runtime.run import Run
+    from ramure.actors.observe.tracing import Kind
+    from ramure.runtime.run.run import Run
 
 __all__ = ["ActorMethods"]
 
@@ -46,7 +47,7 @@ TraceKind = Literal["messages", "signals", "calls"]
 
 class ActorMethods:
     """What can be asked about the actors of a run, and done to them. ``actor`` is any address that
-    :func:`ramure.actors.addresses.find` takes."""
+    :func:`ramure.actors.observe.addresses.find` takes."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
-from ramure.runtime.actor_data import ActorRow, BusyActor
+from ramure.runtime.views.actor_data import ActorRow, BusyActor
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

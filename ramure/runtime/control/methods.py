@@ -1,7 +1,7 @@
 """What marks a method of the control socket, and what a stream is made with.
 
 A class of methods is made once for each run, with the run. A request's arguments are checked and converted by the
-method's signature, as a tool's are (:mod:`ramure.agents.signatures`): annotate with what JSON has::
+method's signature, as a tool's are (:mod:`ramure.agents.tools.signatures`): annotate with what JSON has::
 
     class ActorMethods:
         def __init__(self, run: Run) -> None: ...
@@ -29,8 +29,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from ramure.agents.fields import InvalidArguments
-from ramure.agents.signatures import Signature
+from ramure.agents.tools.fields import InvalidArguments
+from ramure.agents.tools.signatures import Signature
 from ramure.runtime.control.errors import BadRequest
 from ramure.runtime.control.flow import ITEM, WINDOW
 

@@ -11,8 +11,8 @@ from ramure.executor import in_thread
 from ramure.machines.base import Chunk, ExecStream
 from ramure.runtime.control.connection import Calls
 from ramure.runtime.control.flow import Taken
-from ramure.runtime.log_reader import RunLogs
-from ramure.runtime.status_data import RunStatus
+from ramure.runtime.log.reader import RunLogs
+from ramure.runtime.views.status_data import RunStatus
 from ramure.types import ExecResult
 
 __all__ = ["RunCalls"]

@@ -18,18 +18,18 @@ from ramure.runtime.control.flow import PIECE
 from ramure.runtime.control.methods import Window, method, stream
 from ramure.runtime.control.values import opened
 from ramure.runtime.control.wire import PROTOCOL
-from ramure.runtime.messages import CallEndpoint, Cancel
-from ramure.runtime.status import agent_actor, machine_of, run_status, run_summary
-from ramure.runtime.status_data import RunStatus, RunSummary
+from ramure.runtime.process.messages import CallEndpoint, Cancel
+from ramure.runtime.views.status import agent_actor, machine_of, run_status, run_summary
+from ramure.runtime.views.status_data import RunStatus, RunSummary
 from ramure.types import ExecResult
 
 if TYPE_CHECKING:
     from ramure.actors import Ref
     from ramure.agents.agent import AgentActor
     from ramure.machines.base import Machine
-    from ramure.machines.quarters import Quarters
-    from ramure.runtime.record import AgentRecord, ProcessRecord
-    from ramure.runtime.run import Run
+    from ramure.machines.remote_home import Quarters
+    from ramure.runtime.process.record import AgentRecord, ProcessRecord
+    from ramure.runtime.run.run import Run
 
 __all__ = ["RunMethods"]
 

@@ -18,7 +18,7 @@ URL: Final = "https://ramure.dev/control.json"
 
 def schemas() -> dict[str, Any]:
     """Each method: what it takes, and what it answers with, or what the items of its stream are. Imports pydantic."""
-    from ramure.agents.json_schema import definitions_of
+    from ramure.agents.tools.json_schema import definitions_of
 
     methods = methods_of(RunMethods.__new__(RunMethods), ActorMethods.__new__(ActorMethods))
     kinds: dict[str, Any] = {}

@@ -31,7 +31,7 @@ from ramure.tracebacks import format_traceback
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from ramure.runtime.run import Run
+    from ramure.runtime.run.run import Run
 
 __all__ = ["ControlActor"]
 

@@ -7,17 +7,17 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ramure.agents.work import AT_WORK
-from ramure.runtime.actor_data import BusyActor
-from ramure.runtime.actor_views import actor_rows
 from ramure.runtime.control.answers import TopAgent, TopView, as_plain
-from ramure.runtime.status import agent_actor, agent_state
+from ramure.runtime.views.actor_data import BusyActor
+from ramure.runtime.views.actor_views import actor_rows
+from ramure.runtime.views.status import agent_actor, agent_state
 
 if TYPE_CHECKING:
-    from ramure.actors.sampling import Sample
+    from ramure.actors.observe.sampling import Sample
     from ramure.agents.agent import AgentActor
-    from ramure.runtime.actor_data import ActorRow
-    from ramure.runtime.record import AgentRecord
-    from ramure.runtime.run import Run
+    from ramure.runtime.process.record import AgentRecord
+    from ramure.runtime.run.run import Run
+    from ramure.runtime.views.actor_data import ActorRow
 
 __all__ = ["TopWatch"]
 

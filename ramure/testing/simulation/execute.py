@@ -202,7 +202,7 @@ class _Attempt:
 
 def real_handler() -> Callable[..., Any]:
     """What calls the handler of a tool."""
-    from ramure.agents.calls import Calls
+    from ramure.agents.tools.calls import Calls
 
     return Calls._handled
 

@@ -11,7 +11,7 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
 
-from ramure.runtime.stalls import Stalls
+from ramure.runtime.stalls.watch import Stalls
 from ramure.testing.simulation.network import MemoryServer, MemoryTransport, Network
 from ramure.testing.virtual import DeadlockError, VirtualLoop, describe_waits, is_step
 

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ramure.api import agent_process, current_runtime, spawn
 from ramure.errors import RamureError, UsageError
-from ramure.runtime.record import ProcessRecord
-from ramure.runtime.run import cancel_and_wait
+from ramure.runtime.process.record import ProcessRecord
+from ramure.runtime.run.run import cancel_and_wait
 from ramure.testing.scripts import Script
 from ramure.testing.simulation.execute import own_home, quiet_logger, real_handler
 from ramure.testing.simulation.faults import Faults, Plan

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
-import ramure.agents.calls
+import ramure.agents.tools.calls
 import ramure.machines.actor
-import ramure.runtime.run
-import ramure.runtime.servers
+import ramure.runtime.run.run
+import ramure.runtime.run.servers
 from ramure.actors import Actor
-from ramure.runtime.alarms import Room
+from ramure.runtime.run.alarms import Room
 from ramure.testing.simulation.loop import SimulationLoop
 from ramure.testing.virtual import EPOCH
 
@@ -173,7 +173,7 @@ def staged(
     random.seed(f"random of {seed}")
     collecting = gc.isenabled()
     gc.disable()
-    run = ramure.runtime.run
+    run = ramure.runtime.run.run
     try:
         with contextlib.ExitStack() as stack:
             for owner, name, stand_in in (
@@ -189,7 +189,7 @@ def staged(
                 (run, "in_daemon_thread", _nothing_to_sweep),
                 (run, "kill_marked", nothing_marked),
                 (ramure.machines.actor.MachineActor, "init", init),
-                (ramure.agents.calls.Calls, "_handled", handled),
+                (ramure.agents.tools.calls.Calls, "_handled", handled),
             ):
                 stack.enter_context(mock.patch.object(owner, name, stand_in))
             yield wall, made

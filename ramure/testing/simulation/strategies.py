@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from hypothesis import strategies as st
 
 from ramure.api import agent, agent_process, done, emit, spawn, wait
-from ramure.runtime.trees import child, supervise
+from ramure.runtime.trees.handles import child, supervise
 from ramure.supervisors.backoff import Backoff
 from ramure.testing.conversation import Conversation
 from ramure.testing.scripts import Answer

@@ -19,7 +19,7 @@ from ramure.testing.steps import Delay, DropConnection, HTTPError, Text, ToolCal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ramure.runtime.record import ProcessRecord
+    from ramure.runtime.process.record import ProcessRecord
     from ramure.testing.simulation.loop import SimulationLoop
     from ramure.testing.simulation.stage import MemoryLogs, Wall
 

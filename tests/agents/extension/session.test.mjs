@@ -6,7 +6,7 @@ import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { Session } from "../../../ramure/agents/extension/session.ts";
+import { Session } from "../../../ramure/agents/pi/extension/session.ts";
 
 const TOOL = { name: "work", description: "Works.", parameters: { type: "object", properties: {} } };
 const FULL = "ENOSPC: no space left on device, write";

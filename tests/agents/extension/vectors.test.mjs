@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import * as conversation from "../../../ramure/agents/extension/conversation.ts";
-import * as wire from "../../../ramure/agents/extension/wire.ts";
+import * as conversation from "../../../ramure/agents/pi/extension/conversation.ts";
+import * as wire from "../../../ramure/agents/pi/extension/wire.ts";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../vectors/${name}.json`, import.meta.url), "utf8"));
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain import ToolMissing, ToolTooOld, find_tmux, find_toolchain
-from ramure.agents.toolchain.find import find_harness, find_own, remember, toolchain_dir
+from ramure.agents.pi.toolchain import ToolMissing, ToolTooOld, find_tmux, find_toolchain
+from ramure.agents.pi.toolchain.find import find_harness, find_own, remember, toolchain_dir
 from tests.agents.toolchain import stubs
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ramure.agents.toolchain import agent_dir, model_config, model_configured
+from ramure.agents.pi.toolchain import agent_dir, model_config, model_configured
 
 
 class Directory:

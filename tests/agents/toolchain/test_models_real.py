@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain, model_configured
-from ramure.agents.toolchain.models import PROVIDER_VARIABLES
+from ramure.agents.pi.toolchain import Toolchain, model_configured
+from ramure.agents.pi.toolchain.models import PROVIDER_VARIABLES
 
 pytestmark = [pytest.mark.real_pi, pytest.mark.timeout(60)]
 

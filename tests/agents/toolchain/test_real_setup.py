@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain import Toolchain, find_toolchain
-from ramure.agents.toolchain.versions import PI_TESTED
+from ramure.agents.pi.toolchain import Toolchain, find_toolchain
+from ramure.agents.pi.toolchain.versions import PI_TESTED
 from tests.conftest import lend_toolchain
 
 pytestmark = pytest.mark.real_pi

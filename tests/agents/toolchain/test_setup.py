@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain import SetupBusy, SetupFailed, find_toolchain, plan_setup, set_up, setup
-from ramure.agents.toolchain.find import find_harness
-from ramure.agents.toolchain.probe import Node, Pi, read_pi_package
-from ramure.agents.toolchain.versions import PI_TESTED, parse_version
+from ramure.agents.pi.toolchain import SetupBusy, SetupFailed, find_toolchain, plan_setup, set_up, setup
+from ramure.agents.pi.toolchain.find import find_harness
+from ramure.agents.pi.toolchain.probe import Node, Pi, read_pi_package
+from ramure.agents.pi.toolchain.versions import PI_TESTED, parse_version
 from ramure.errors import UsageError
 from tests.agents.toolchain import stubs
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ramure.agents.toolchain.versions import Version, node_needed, parse_version, tmux_order
+from ramure.agents.pi.toolchain.versions import Version, node_needed, parse_version, tmux_order
 
 
 @pytest.mark.parametrize(

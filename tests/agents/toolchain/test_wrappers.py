@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ramure.agents.toolchain import ToolMissing
-from ramure.agents.toolchain.elsewhere import FIND, choose
-from ramure.agents.toolchain.probe import probe_pi
-from ramure.agents.toolchain.versions import Version
+from ramure.agents.pi.toolchain import ToolMissing
+from ramure.agents.pi.toolchain.elsewhere import FIND, choose
+from ramure.agents.pi.toolchain.probe import probe_pi
+from ramure.agents.pi.toolchain.versions import Version
 
 MANIFESTS = {
     "none": None,

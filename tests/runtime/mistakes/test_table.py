@@ -43,7 +43,7 @@ from ramure import (
     supervise,
     wait,
 )
-from ramure.runtime.story import tell
+from ramure.runtime.views.story import tell
 from ramure.testing import InProcessHarness, run_virtual
 from tests.runtime.mistakes.kit import Mistake, Mistakes, calls, told
 
