@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ramure.actors import NO_REPLY, Actor, Ask, Exit, Ref
 from ramure.agents import backlog
 from ramure.agents import crash_texts as deaths
-from ramure.agents.ask_queue import Questions
-from ramure.agents.cleanup import Burials
+from ramure.agents.ask_queue import AskQueue
+from ramure.agents.cleanup import Cleanups
 from ramure.agents.delivery import (
     DELIVERED_TYPES,
     BeginCall,
@@ -54,14 +54,14 @@ from ramure.agents.requests import (
     Say,
     Unpause,
 )
-from ramure.agents.restart_history import Lives
+from ramure.agents.restart_history import RestartHistory
 from ramure.agents.tools.builtin import Peer, builtin_tools
 from ramure.agents.tools.calls import CANCELLED, Calls
 from ramure.agents.turns import Turns
 from ramure.agents.wire import Ack, Delivered, ErrorFrame, Frame, FrameTooLarge, Report, ReportsAck, Resend, fits
 from ramure.agents.work import AT_WORK, Work
 from ramure.exits import Crashed, format_exit, is_clean
-from ramure.machines.actor import Exec, GetQuarters, end_with
+from ramure.machines.actor import Exec, GetRemoteHome, end_with
 from ramure.machines.base import Machine
 from ramure.machines.errors import MachineDown, WorkdirGone
 from ramure.masking import get_logger, masked, masked_values
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from ramure.agents.services import Connection, Services
     from ramure.agents.tools.results import Picture
     from ramure.agents.wire import Hello
-    from ramure.machines.remote_home import Quarters
+    from ramure.machines.remote_home import RemoteHome
 
 __all__ = ["AgentActor", "State"]
 
@@ -140,7 +140,7 @@ class AgentActor(Actor):
         self._clock = self.system.clock
         self.since: float = self._clock.wall()
         self.machine: Machine | None = None
-        self.quarters: Quarters | None = None
+        self.remote_home: RemoteHome | None = None
         self.session: Ref[Session] | None = None
         self.connection: Connection | None = None
         self.pi_version: str | None = None
@@ -151,10 +151,10 @@ class AgentActor(Actor):
         """The tools that it has because it is connected."""
         self._ready: list[Ask] = []
         self._ack: ReportsAck | None = None
-        self._questions = Questions(
+        self._questions = AskQueue(
             self.name, lambda text: self._append("message", {"text": text, "how": "queue"}, "run")
         )
-        self.lives: Lives = Lives(
+        self.history: RestartHistory = RestartHistory(
             options,
             self.ref,
             self._clock,
@@ -179,13 +179,13 @@ class AgentActor(Actor):
             self._clock,
             options.on_model_error,
         )
-        self.burials: Burials = Burials(self.system.loop)
+        self.cleanups: Cleanups = Cleanups(self.system.loop)
         self._welcomed = False
         self._goes_on = False
         """True when pi, as it connects, has something to go on with that an earlier life has left."""
         self._disk_told = False
         """Whether the present pi has said whether it has room for its conversation."""
-        self._keeper: Ref[Supervisor] | None = None
+        self._supervisor: Ref[Supervisor] | None = None
         self.paused: bool = False
         self.link(options.machine)
         if options.system_prompt:
@@ -195,11 +195,11 @@ class AgentActor(Actor):
     @property
     def restarts(self) -> int:
         """How often its pi was started again."""
-        return self.lives.restarts
+        return self.history.restarts
 
     async def _provision(self) -> None:
-        quarters: Quarters = await self.options.machine.ask(GetQuarters(), timeout=None)
-        self.quarters, self.machine = quarters, quarters.machine
+        remote_home: RemoteHome = await self.options.machine.ask(GetRemoteHome(), timeout=None)
+        self.remote_home, self.machine = remote_home, remote_home.machine
         self._to("launching")
         options, me = self.options, self.ref
         spec = ChildSpec(
@@ -211,7 +211,7 @@ class AgentActor(Actor):
             type="supervisor",
             significant=True,
         )
-        self._keeper = await self.system.options(link=True, label=f"session of {self.address}").start(
+        self._supervisor = await self.system.options(link=True, label=f"session of {self.address}").start(
             Supervisor,
             [spec],
             intensity=options.max_restarts,
@@ -223,14 +223,14 @@ class AgentActor(Actor):
 
     async def _start_session(self) -> Ref[Session]:
         """One life of pi, linked to the supervisor that this runs in."""
-        assert self.quarters is not None
+        assert self.remote_home is not None
         plan = SessionPlan(
             self.ref,
             self.name,
             self.address,
-            self.quarters,
+            self.remote_home,
             self.services,
-            self.burials,
+            self.cleanups,
             self.options.marks,
             self.options.model,
             **{
@@ -245,7 +245,7 @@ class AgentActor(Actor):
     def _worth_a_restart(self, reason: object) -> bool:
         """A pi that has never come up would not the second time; one without a model would not answer, and one
         without a directory to work in would not start."""
-        return self.lives.was_ready and not (
+        return self.history.was_ready and not (
             isinstance(reason, Crashed) and isinstance(reason.exception, (ModelError, WorkdirGone))
         )
 
@@ -456,7 +456,7 @@ class AgentActor(Actor):
     def _on_found(self, found: CommandsEnded | ForgedRemoved) -> None:
         """What the session has found behind the last pi or before the next."""
         if isinstance(found, CommandsEnded):
-            self.lives.on_ended(found.commands)
+            self.history.on_ended(found.commands)
         else:
             self._session_forged(found.seqs, "They have been taken out.")
 
@@ -504,7 +504,7 @@ class AgentActor(Actor):
             self.services.disk(self.address, ROOM, self.machine)
         if self.state in ("launching", "connecting", "restarting"):
             self._to("busy" if self._goes_on else "idle")
-        self.lives.on_ready()
+        self.history.on_ready()
         for caller in self._ready:
             caller.reply(None)
         self._ready.clear()
@@ -656,12 +656,12 @@ class AgentActor(Actor):
     # -- endings ------------------------------------------------------------------------------------------------
 
     def _on_exit(self, sender: Ref[Any] | None, reason: object) -> None:
-        if sender is self._keeper and sender is not None:
+        if sender is self._supervisor and sender is not None:
             # Its own reason is only that it gave up, or that its last child ended: the session's says why.
-            why = self.lives.last_end if self.lives.last_end is not None else reason
+            why = self.history.last_end if self.history.last_end is not None else reason
             if is_clean(why):
                 why = Crashed(AgentEnded(self.name))
-            elif why is self.lives.last_end:
+            elif why is self.history.last_end:
                 self.services.death_is_told(self.ref, why)
             self.stop(why)
         elif sender is self.options.machine and sender is not None:
@@ -673,7 +673,7 @@ class AgentActor(Actor):
 
     def _on_session(self, event: SupervisorEvent) -> None:
         """The session ended, was started again, or is not any more."""
-        became = self.lives.on_session(event, self.state, self._tools)
+        became = self.history.on_session(event, self.state, self._tools)
         if became is not None:
             self.model.on_down()
             self.connection = None
@@ -693,10 +693,10 @@ class AgentActor(Actor):
         self.services.log(type, {"agent": self.address, **data})
 
     async def terminate(self, reason: object) -> None:
-        if self._keeper is not None and self._keeper.is_alive():
-            self._keeper.exit("shutdown")
-            await self._keeper.wait()
-        await self.burials.wait()
+        if self._supervisor is not None and self._supervisor.is_alive():
+            self._supervisor.exit("shutdown")
+            await self._supervisor.wait()
+        await self.cleanups.wait()
         self.services.disk(self.address, ROOM, self.machine)
         self._to("ended")
 

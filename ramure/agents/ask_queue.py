@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ramure.actors import Ask
 
-__all__ = ["Questions"]
+__all__ = ["AskQueue"]
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class _Question:
     """The message whose run answers it; 0 until it is put."""
 
 
-class Questions:
+class AskQueue:
     """``put(text)`` appends a message to the log and returns its seq."""
 
     def __init__(self, agent: str, put: Callable[[str], int]) -> None:

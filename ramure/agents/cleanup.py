@@ -7,10 +7,10 @@ import contextvars
 from collections.abc import Coroutine
 from typing import Any
 
-__all__ = ["Burials"]
+__all__ = ["Cleanups"]
 
 
-class Burials:
+class Cleanups:
     """What is being cleared away of one agent. Whoever comes after it waits: its next pi, which has the same name in tmux
     and the same session file, and the agent's own end."""
 

@@ -16,12 +16,12 @@ from ramure.exits import format_exit, is_clean
 from ramure.masking import get_logger
 from ramure.supervisors import SupervisorEvent
 
-__all__ = ["Lives"]
+__all__ = ["RestartHistory"]
 
 logger: logging.Logger = get_logger("ramure.agents")
 
 
-class Lives:
+class RestartHistory:
     """Follows what the supervisor of the session decides. ``tell(type, data)`` puts an entry into the agent's log and the
     run's, and into the agent's stream; ``say`` is a message to the next pi."""
 

@@ -14,10 +14,10 @@ from ramure.exits import Crashed
 from ramure.faults import contained, failure_of
 from ramure.machines.base import AGENT, Image, Machine, as_machine
 from ramure.machines.errors import MachineDown, MachineError, NotSupported
-from ramure.machines.remote_home import Quarters
+from ramure.machines.remote_home import RemoteHome
 from ramure.masking import get_logger
 
-__all__ = ["Exec", "GetMachine", "GetQuarters", "MachineActor", "end_with", "stop_machine"]
+__all__ = ["Exec", "GetMachine", "GetRemoteHome", "MachineActor", "end_with", "stop_machine"]
 
 logger: logging.Logger = get_logger("ramure.machines")
 
@@ -34,8 +34,8 @@ class GetMachine:
 
 
 @dataclass(frozen=True, slots=True)
-class GetQuarters:
-    """Answered with the machine's :class:`~ramure.machines.remote_home.Quarters` when it runs."""
+class GetRemoteHome:
+    """Answered with the machine's :class:`~ramure.machines.remote_home.RemoteHome` when it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class MachineActor(Actor):
         self.image = image
         self._machine: Machine | None = None
         self._down = False
-        self._ready: asyncio.Future[Quarters] = asyncio.get_running_loop().create_future()
+        self._ready: asyncio.Future[RemoteHome] = asyncio.get_running_loop().create_future()
         self.start_task(self._live(), name="machine")
 
     @property
@@ -78,7 +78,7 @@ class MachineActor(Actor):
 
     async def _live(self) -> None:
         self._machine = as_machine(await self.image.spawn())
-        self._ready.set_result(Quarters(self._machine))
+        self._ready.set_result(RemoteHome(self._machine))
         seen = await self._watch(self._machine)
         self._down = True
         self.stop(Crashed(MachineDown(self._machine.describe(), seen)))  # without effect when it ends already
@@ -105,9 +105,9 @@ class MachineActor(Actor):
     def handle_call(self, request: object, caller: Ask) -> Any:
         match request:
             case GetMachine():
-                self._when_ready(lambda quarters: caller.reply(quarters.machine))
+                self._when_ready(lambda remote_home: caller.reply(remote_home.machine))
                 return NO_REPLY
-            case GetQuarters():
+            case GetRemoteHome():
                 self._when_ready(caller.reply)
                 return NO_REPLY
             case Exec():
@@ -116,7 +116,7 @@ class MachineActor(Actor):
             case _:
                 return super().handle_call(request, caller)
 
-    def _when_ready(self, tell: Callable[[Quarters], object]) -> None:
+    def _when_ready(self, tell: Callable[[RemoteHome], object]) -> None:
         self._ready.add_done_callback(lambda ready: None if ready.cancelled() else tell(ready.result()))
 
     async def _exec(self, request: Exec, caller: Ask) -> None:
@@ -132,13 +132,13 @@ class MachineActor(Actor):
 
     async def terminate(self, reason: object) -> None:
         if self._ready.done() and not self._ready.cancelled():
-            quarters = self._ready.result()
+            remote_home = self._ready.result()
             if self._down:
-                quarters.abandon()  # agents there are not to wait for their end until nothing has answered
+                remote_home.abandon()  # agents there are not to wait for their end until nothing has answered
                 if self._machine is not None and self._machine.here:  # what was started by agents may live on
-                    await quarters.end_trees()
+                    await remote_home.end_trees()
             else:
-                await quarters.close()
+                await remote_home.close()
         self._ready.cancel()
         if self._machine is not None:
             await stop_machine(self._machine)

@@ -1,4 +1,4 @@
-"""What machines share whose commands are processes of this host that a keeper started: ``exec`` and ``stream``."""
+"""What machines share whose commands are processes of this host that a reaper started: ``exec`` and ``stream``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Protocol
 from ramure.executor import in_thread
 from ramure.machines.base import AGENT, Chunk, ExecStream, Machine
 from ramure.machines.errors import ExecTimeout, MachineDown, MachineStopped
-from ramure.machines.reaper.keeper import Sink, Source, finished
+from ramure.machines.reaper.reaper import Sink, Source, finished
 from ramure.types import ExecResult
 
 __all__ = ["CommandMachine", "Running", "end", "spool", "texts"]

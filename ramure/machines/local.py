@@ -21,7 +21,7 @@ from ramure.home import private_dir
 from ramure.machines.base import AGENT, Image
 from ramure.machines.checks import check_command, check_path, what_it_is
 from ramure.machines.commands import CommandMachine, spool
-from ramure.machines.copies.snapshot import Frozen, freeze
+from ramure.machines.copies.snapshot import DirectorySnapshot, freeze
 from ramure.machines.copies.workspace import Workspace, temporary, yours
 from ramure.machines.errors import (
     CopyFailed,
@@ -34,7 +34,7 @@ from ramure.machines.files import beneath
 from ramure.machines.git.command import without_repository
 from ramure.machines.git.worktrees import WorktreeSpace, freeze_worktree, worktree_of
 from ramure.machines.reaper.directories import record_of
-from ramure.machines.reaper.keeper import Keeper, KeptCommand, Sink, finished
+from ramure.machines.reaper.reaper import KeptCommand, Reaper, Sink, finished
 from ramure.marks import marked_environment
 
 __all__ = ["LocalImage", "LocalMachine", "LocalSnapshot", "made"]
@@ -85,7 +85,7 @@ class LocalSnapshot(Image):
     """A copy of a machine's working directory, from which machines start. :meth:`remove` ends it; so does the
     end of this program."""
 
-    def __init__(self, parent: LocalMachine, frozen: Frozen) -> None:
+    def __init__(self, parent: LocalMachine, frozen: DirectorySnapshot) -> None:
         self._parent = parent
         self._frozen = frozen
         self._finalizer = finalizer(self, frozen.drop)
@@ -108,34 +108,34 @@ class LocalMachine(CommandMachine):
 
     here = True
 
-    def __init__(self, identity: str, workspace: Workspace, env: Mapping[str, str], keeper: Keeper) -> None:
+    def __init__(self, identity: str, workspace: Workspace, env: Mapping[str, str], reaper: Reaper) -> None:
         self.id = identity
         self.workdir: str = workspace.path
         self._workdir_is = beneath.identity(workspace.path)
         self.workspace = workspace
         self.env: dict[str, str] = dict(env)
-        self.keeper = keeper
+        self.reaper = reaper
         self._stopping: asyncio.Task[None] | None = None
         self._shell = shutil.which("bash") or "/bin/sh"
         for argv in workspace.undo():
-            keeper.undo(argv)
+            reaper.undo(argv)
         if (own := workspace.made()) and (known := record_of(own)) is not None:
-            keeper.own(own, *known)
+            reaper.own(own, *known)
         elif workspace.owned:
-            keeper.hold(workspace.path)
+            reaper.hold(workspace.path)
 
     @classmethod
     async def start(cls, identity: str, workspace: Workspace, env: Mapping[str, str]) -> LocalMachine:
-        """Start the machine's keeper; ``workspace`` is the machine's from now on."""
+        """Start the machine's reaper; ``workspace`` is the machine's from now on."""
         environment = {**without_repository(os.environ), **env, **marked_environment(), "RAMURE_MACHINE": identity}
         try:
-            keeper = await Keeper.start(f"this host in {workspace.path}", env=environment)
+            reaper = await Reaper.start(f"this host in {workspace.path}", env=environment)
         except BaseException as error:
             await in_thread(workspace.remove)
             if isinstance(error, OSError):
-                raise SpawnFailed("this host", f"its keeper process did not start: {with_remedy(error)}") from error
+                raise SpawnFailed("this host", f"its reaper process did not start: {with_remedy(error)}") from error
             raise
-        return cls(identity, workspace, env, keeper)
+        return cls(identity, workspace, env, reaper)
 
     def describe(self) -> str:
         return f"this host in {self.workdir}" + (f" ({self.workspace.note})" if self.workspace.note else "")
@@ -145,10 +145,10 @@ class LocalMachine(CommandMachine):
         encoded = check_command(command)
         run_as = self._user(user)
         if len(command) < ARGUMENT_LIMIT // 4:  # a character has at most four bytes
-            return await self.keeper.run([self._shell, "-c", command], cwd=self.workdir, sink=sink, user=run_as)
+            return await self.reaper.run([self._shell, "-c", command], cwd=self.workdir, sink=sink, user=run_as)
         with await in_thread(spool, encoded) as script:
             argv = [self._shell, "-c", READ_SCRIPT]
-            return await self.keeper.run(argv, cwd=self.workdir, sink=sink, user=run_as, stdin=script.fileno())
+            return await self.reaper.run(argv, cwd=self.workdir, sink=sink, user=run_as, stdin=script.fileno())
 
     def _user(self, user: str) -> str | None:
         """The user to change to, None for staying who we are."""
@@ -193,7 +193,7 @@ class LocalMachine(CommandMachine):
         await in_thread(beneath.write, self.workdir, self._workdir_is, folder, path, data)
 
     async def wait_down(self) -> str:
-        return await asyncio.shield(self.keeper.down)
+        return await asyncio.shield(self.reaper.down)
 
     async def expose_port(self, port: int) -> str:
         """The address as it is: this host's own."""
@@ -207,9 +207,9 @@ class LocalMachine(CommandMachine):
     async def snapshot(self) -> LocalSnapshot:
         """An image that holds a copy of the working directory. Processes are not copied."""
         self._check()
-        return LocalSnapshot(self, await made(lambda: self._frozen(f"{self.id}-snapshot"), Frozen.drop))
+        return LocalSnapshot(self, await made(lambda: self._frozen(f"{self.id}-snapshot"), DirectorySnapshot.drop))
 
-    def _frozen(self, identity: str) -> Frozen:
+    def _frozen(self, identity: str) -> DirectorySnapshot:
         if isinstance(self.workspace, WorktreeSpace):
             return freeze_worktree(self.workspace, identity)
         return freeze(self.workspace, identity)
@@ -232,7 +232,7 @@ class LocalMachine(CommandMachine):
         await finished(stopping)
 
     async def _stop(self) -> None:
-        await self.keeper.stop()
+        await self.reaper.stop()
         await in_thread(self.workspace.remove)
 
 

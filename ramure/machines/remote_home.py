@@ -1,6 +1,6 @@
 """What agents need on a machine that is not this host: a private directory, and a tmux server in it.
 
-Only ``exec`` is used. A machine's actor owns its quarters: made when the first agent needs them, made good when the
+Only ``exec`` is used. A machine's actor owns its remote home: made when the first agent needs them, made good when the
 tmux server has died or the host has been started anew, removed before the machine is stopped.
 """
 
@@ -21,7 +21,7 @@ from ramure.machines.tmux.remote import ExecTmux
 if TYPE_CHECKING:
     from ramure.machines.base import Machine
 
-__all__ = ["Quarters", "Room"]
+__all__ = ["RemoteHome", "Room"]
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ class Room:
         return result
 
 
-class Quarters:
+class RemoteHome:
     """The room of a machine, if it has one. See the module."""
 
     def __init__(self, machine: Machine) -> None:

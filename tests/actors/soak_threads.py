@@ -204,7 +204,7 @@ class Soak:
             system._end_listeners.clear()  # crashes are meant here: no log of each
             system.on_dead_letter(lambda ref, message: dead.update([ref] if type(message) is Numbered else []))
             system.trace(callback=self.on_end, kinds=["ended"])
-            keepers = [asyncio.ensure_future(self.keep(system, slot)) for slot in self.slots]
+            reapers = [asyncio.ensure_future(self.keep(system, slot)) for slot in self.slots]
             while any(slot.ref is None for slot in self.slots):
                 await asyncio.sleep(0)
             killer = asyncio.ensure_future(self.kill(random.Random(self.seed)))
@@ -218,8 +218,8 @@ class Soak:
                 if worker.is_alive():
                     self.report.wrong.append(f"{worker.name} hangs")
             killer.cancel()
-            for keeper in keepers:
-                keeper.cancel()
+            for reaper in reapers:
+                reaper.cancel()
             for slot in self.slots:
                 await self.settle(slot)
             self.account(dead)

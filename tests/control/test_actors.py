@@ -37,10 +37,10 @@ class Worker(Actor):
 
 
 async def pair(run: Run) -> tuple[Ref[Any], Ref[Any]]:
-    keeper = await run.system.options(label="keeper").start(
+    reaper = await run.system.options(label="reaper").start(
         Supervisor, [ChildSpec("one", Worker), ChildSpec("two", Worker)], intensity=4
     )
-    two, one = [child.ref for child in await keeper.proxy().which_children()]
+    two, one = [child.ref for child in await reaper.proxy().which_children()]
     return one, two
 
 
@@ -122,8 +122,8 @@ async def test_what_fits_none_or_several_is_refused_with_candidates() -> None:
         await pair(run)
         async with ramure.attach() as there:
             await refused(there.inspect("onne"), "NoSuchActor", "did you mean one")
-            await refused(there.inspect("one"), "AmbiguousActor", "fits 2 actors", "keeper/one")
-            await refused(there.kill("keeper/*"), "AmbiguousActor")
+            await refused(there.inspect("one"), "AmbiguousActor", "fits 2 actors", "reaper/one")
+            await refused(there.kill("reaper/*"), "AmbiguousActor")
             await refused(there.suspend("#999999"), "NoSuchActor")
             await refused(there.inspect(""), "NoSuchActor")
             await refused(there.why("nobody-at-all"), "NoSuchActor")
@@ -185,7 +185,7 @@ async def test_calls_and_signals_can_be_traced_alone_and_limited() -> None:
                 ("sent", "ask add(1, 2)"),
                 ("replied", "ask add(1, 2)"),
             ]
-            async with there.trace("keeper/*", show=["signals"], limit=3) as trace:
+            async with there.trace("reaper/*", show=["signals"], limit=3) as trace:
                 one.tell("not a signal")
                 one.exit("enough")
                 records = [record async for record in trace]
@@ -249,7 +249,7 @@ async def test_kill_ends_and_says_what_follows() -> None:
         one, two = await pair(run)
         async with ramure.attach() as there:
             deed = await there.kill("one")
-            assert (deed.id, deed.ended, deed.reason, deed.then) == (one.id, True, "killed", "keeper starts it again")
+            assert (deed.id, deed.ended, deed.reason, deed.then) == (one.id, True, "killed", "reaper starts it again")
             deed = await there.kill("two", "disk is to be changed")
             assert deed.reason == "disk is to be changed"
             assert two._cell.reason == "disk is to be changed"

@@ -1,7 +1,7 @@
 """Whether the model received what the program sent: each message once, in order and unchanged, each call's result once,
 unchanged and with its call, and nothing that nobody sent. Pure.
 
-It knows two sides only: what the program wrote down itself (:class:`Ledger`), and the bytes of the requests that the model
+It knows two sides only: what the program wrote down itself (:class:`RunStatistics`), and the bytes of the requests that the model
 got (OpenAI chat completions), read with plain ``json``. None of ramure's logs, session files and parsers is asked.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.delivery.texts import is_sealed
 
-__all__ = ["Handled", "Ledger", "check"]
+__all__ = ["Handled", "RunStatistics", "check"]
 
 MARKER = re.compile(r"\[ramure \d+ [a-z2-7]{8}\] ")
 """What stands before each message in the conversation (docs/protocol.md)."""
@@ -45,7 +45,7 @@ class Handled:
 
 
 @dataclass
-class Ledger:
+class RunStatistics:
     """What the program, and the script of the model, wrote down of their own doing."""
 
     sent: list[str] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Unreadable(Exception):
     """A request is not what the API has."""
 
 
-def check(ledger: Ledger, bodies: Iterable[bytes]) -> list[str]:
+def check(statistics: RunStatistics, bodies: Iterable[bytes]) -> list[str]:
     """What is not as it must be, in words; empty if all is well."""
     wrong: list[str] = []
     before: list[Item] = []
@@ -91,15 +91,15 @@ def check(ledger: Ledger, bodies: Iterable[bytes]) -> list[str]:
         return [*wrong, str(error)]
     if len(wrong) > SHOWN:
         wrong[SHOWN:] = [f"and {len(wrong) - SHOWN} more requests that do not begin as the one before"]
-    return [*wrong, *messages(ledger, before), *results(ledger, before), *answers(ledger, before)]
+    return [*wrong, *messages(statistics, before), *results(statistics, before), *answers(statistics, before)]
 
 
-def messages(ledger: Ledger, items: Sequence[Item]) -> list[str]:
+def messages(statistics: RunStatistics, items: Sequence[Item]) -> list[str]:
     """The program's messages against the conversation's."""
     got = [item.text for item in items if item.role == "user"]
     notices = [text for text in got if NOTICE.fullmatch(text)]
     got = [text for text in got if not NOTICE.fullmatch(text)]
-    sent, received = Counter(ledger.sent), Counter(got)
+    sent, received = Counter(statistics.sent), Counter(got)
     strange = [text for text in received if text not in sent]
     wrong = [
         *_told("was sent more than once by the trial itself", [text for text, count in sent.items() if count > 1]),
@@ -108,20 +108,20 @@ def messages(ledger: Ledger, items: Sequence[Item]) -> list[str]:
         *_told("was received altered", [text for text in strange if not is_sealed(text)]),
         *_told("was received, and sent by nobody", [text for text in strange if is_sealed(text)]),
     ]
-    if len(notices) > ledger.kills:
-        wrong.append(f"{len(notices)} notices of a restart for {ledger.kills} kills")
-    places = {text: place for place, text in enumerate(ledger.sent)}
+    if len(notices) > statistics.kills:
+        wrong.append(f"{len(notices)} notices of a restart for {statistics.kills} kills")
+    places = {text: place for place, text in enumerate(statistics.sent)}
     order = [places[text] for text in dict.fromkeys(got) if text in places]
     swapped = [one for one, next_one in itertools.pairwise(order) if next_one < one]
-    return wrong + _told("was received before one that was sent earlier", [ledger.sent[place] for place in swapped])
+    return wrong + _told("was received before one that was sent earlier", [statistics.sent[place] for place in swapped])
 
 
-def results(ledger: Ledger, items: Sequence[Item]) -> list[str]:
+def results(statistics: RunStatistics, items: Sequence[Item]) -> list[str]:
     """The calls that the model made, those that took effect, and the results that it got."""
     wrong: list[str] = []
     asked: dict[str, str] = {}
     answered: Counter[str] = Counter()
-    handled = {_key(one.arguments): one.result for one in ledger.handled}
+    handled = {_key(one.arguments): one.result for one in statistics.handled}
     for item in items:
         for call_id, tool, arguments in item.calls:
             if call_id in asked:
@@ -142,30 +142,30 @@ def results(ledger: Ledger, items: Sequence[Item]) -> list[str]:
             whose = "another call's result" if item.text in handled.values() else "altered"
             wrong.append(f"a call's result is {whose}: {_brief(true)} was received as {_brief(item.text)}")
     wrong += [f"call {one} has {answered[one]} results" for one in asked if answered[one] != 1]
-    effects = Counter(_key(one.arguments) for one in ledger.handled)
+    effects = Counter(_key(one.arguments) for one in statistics.handled)
     known = set(asked.values())
     wrong += [f"a call took effect {count} times: {_brief(key)}" for key, count in effects.items() if count != 1]
     wrong += [
         f"a call took effect and is not in the conversation: {_brief(key)}" for key in effects if key not in known
     ]
     wrong += [f"a call is in the conversation and took no effect: {_brief(key)}" for key in known if key not in effects]
-    made = [[_key(arguments) for arguments in turn] for turn in ledger.called]
+    made = [[_key(arguments) for arguments in turn] for turn in statistics.called]
     flat = [key for turn in made for key in turn]
     wrong += [f"a call that the model did not make: {_brief(key)}" for key in known.difference(flat)]
     if list(asked.values()) != [key for key in flat if key in known]:
         wrong.append("the calls in the conversation are not in the order in which the model made them")
     lost = [turn for turn in made if not known.issuperset(turn)]
-    if len(lost) > ledger.kills:  # each can end one turn before pi has it
+    if len(lost) > statistics.kills:  # each can end one turn before pi has it
         wrong.append(
-            f"{len(lost)} turns of the model with calls are not in the conversation, after {ledger.kills} kills"
+            f"{len(lost)} turns of the model with calls are not in the conversation, after {statistics.kills} kills"
         )
     return wrong if len(wrong) <= 4 * SHOWN else [*wrong[: 4 * SHOWN], f"and {len(wrong) - 4 * SHOWN} more of calls"]
 
 
-def answers(ledger: Ledger, items: Sequence[Item]) -> list[str]:
+def answers(statistics: RunStatistics, items: Sequence[Item]) -> list[str]:
     """What each ``ask`` returned: the model's last words before the next message of the program, as the model said them."""
-    said = set(ledger.said)
-    theirs = set(ledger.sent)
+    said = set(statistics.said)
+    theirs = set(statistics.sent)
     after: dict[str, str] = {}
     question = ""
     for item in items:
@@ -174,8 +174,10 @@ def answers(ledger: Ledger, items: Sequence[Item]) -> list[str]:
         elif item.role == "assistant" and item.text:
             after[question] = item.text
     wrong = []
-    for place, (text, answer) in enumerate(ledger.answers.items(), 1):
-        last = ledger.said[-1] if place == len(ledger.answers) and ledger.said else None  # no request shows it
+    for place, (text, answer) in enumerate(statistics.answers.items(), 1):
+        last = (
+            statistics.said[-1] if place == len(statistics.answers) and statistics.said else None
+        )  # no request shows it
         if answer not in said or answer != (last or after.get(text)):
             wrong.append(f"{_brief(text)} was answered with {_brief(answer)}, which the model did not say to it")
     return wrong[:SHOWN]

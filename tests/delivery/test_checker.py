@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.delivery.bodies import Bodies
-from tests.delivery.checker import Handled, Ledger, check
+from tests.delivery.checker import Handled, RunStatistics, check
 from tests.delivery.texts import PIECES, Texts, is_sealed, sealed
 
 NOTICE = (
@@ -25,20 +25,20 @@ class Story:
 
     def __init__(self) -> None:
         texts = Texts(1)
-        self.ledger = Ledger(kills=1)
+        self.statistics = RunStatistics(kills=1)
         self.last: Messages = [{"role": "system", "content": "Be good."}]
         self.bodies: list[bytes] = []
         for n in range(10):
             self.user(texts.make("message", n))
             turn = [{"number": number, "text": texts.make("argument", number)} for number in (2 * n, 2 * n + 1)]
-            self.ledger.called.append(turn)
+            self.statistics.called.append(turn)
             calls = [
                 {"id": f"c{one['number']}", "function": {"name": "note", "arguments": json.dumps(one)}} for one in turn
             ]
             self.last.append({"role": "assistant", "content": None, "tool_calls": calls})
             for one in turn:
                 result = texts.make("result", one["number"])
-                self.ledger.handled.append(Handled(one, result))
+                self.statistics.handled.append(Handled(one, result))
                 self.last.append({"role": "tool", "tool_call_id": f"c{one['number']}", "content": result})
             if n == 5:
                 self.last.append({"role": "user", "content": f"[ramure 99 aaaaaaaa] {NOTICE}"})
@@ -46,14 +46,14 @@ class Story:
         answer, again = texts.make("answer", 0), texts.make("answer", 1)
         for n, said in enumerate((answer, again)):
             question = self.user(texts.make("question", n))
-            self.ledger.said.append(said)
-            self.ledger.answers[question] = said
+            self.statistics.said.append(said)
+            self.statistics.answers[question] = said
             self.request()
             self.last.append({"role": "assistant", "content": said})
         del self.last[-1]  # the last answer is in no request
 
     def user(self, text: str) -> str:
-        self.ledger.sent.append(text)
+        self.statistics.sent.append(text)
         marked = f"[ramure {len(self.last)} aaaaaaaa] {text}"
         self.last.append({"role": "user", "content": [{"type": "text", "text": marked}]})
         return text
@@ -70,19 +70,19 @@ class Story:
 
     def checked(self) -> list[str]:
         """What is wrong with the conversation as it is now: the model got it in one request."""
-        return check(self.ledger, [json.dumps({"messages": self.last}, ensure_ascii=False).encode()])
+        return check(self.statistics, [json.dumps({"messages": self.last}, ensure_ascii=False).encode()])
 
 
 def test_a_whole_conversation_is_right() -> None:
     story = Story()
-    assert check(story.ledger, story.bodies) == []
+    assert check(story.statistics, story.bodies) == []
     assert story.checked() == []
 
 
 def test_words_that_have_pi_go_on_are_no_part_of_the_conversation() -> None:
     story = Story()
     nudged = [*story.last, {"role": "user", "content": "[ramure continue] Go on from where you were interrupted."}]
-    assert check(story.ledger, [json.dumps({"messages": nudged}).encode(), story.bodies[-1]]) == []
+    assert check(story.statistics, [json.dumps({"messages": nudged}).encode(), story.bodies[-1]]) == []
 
 
 def drop_one_in_five(story: Story) -> None:
@@ -168,26 +168,26 @@ def tell_of_a_restart_twice(story: Story) -> None:
 
 
 def handle_a_call_twice(story: Story) -> None:
-    story.ledger.handled.append(Handled(story.ledger.handled[3].arguments, "another result"))
+    story.statistics.handled.append(Handled(story.statistics.handled[3].arguments, "another result"))
 
 
 def handle_no_call(story: Story) -> None:
-    del story.ledger.handled[3]
+    del story.statistics.handled[3]
 
 
 def handle_a_call_of_nobody(story: Story) -> None:
-    story.ledger.handled.append(Handled({"number": 99, "text": "x"}, "result"))
+    story.statistics.handled.append(Handled({"number": 99, "text": "x"}, "result"))
 
 
 def alter_what_a_call_was_given(story: Story) -> None:
-    story.ledger.handled[3].arguments["text"] += " "
+    story.statistics.handled[3].arguments["text"] += " "
 
 
 def lose_two_turns(story: Story) -> None:
     for _ in range(2):
         place = next(i for i, one in enumerate(story.last) if one["role"] == "assistant" and "tool_calls" in one)
         del story.last[place : place + 3]
-        del story.ledger.handled[:2]
+        del story.statistics.handled[:2]
 
 
 def swap_two_turns(story: Story) -> None:
@@ -199,15 +199,15 @@ def swap_two_turns(story: Story) -> None:
 
 
 def answer_with_other_words(story: Story) -> None:
-    story.ledger.answers[story.ledger.sent[-2]] += " "
+    story.statistics.answers[story.statistics.sent[-2]] += " "
 
 
 def answer_with_another_answer(story: Story) -> None:
-    story.ledger.answers[story.ledger.sent[-1]] = story.ledger.said[0]
+    story.statistics.answers[story.statistics.sent[-1]] = story.statistics.said[0]
 
 
 def send_one_text_twice(story: Story) -> None:
-    story.ledger.sent.append(story.ledger.sent[3])
+    story.statistics.sent.append(story.statistics.sent[3])
 
 
 WAYS = {
@@ -248,15 +248,15 @@ def test_each_way_of_being_wrong_is_told(way: Callable[[Story], None]) -> None:
 
 def test_one_lost_turn_for_each_kill_is_right() -> None:
     story = Story()
-    story.ledger.called.append([{"number": 1000, "text": "of a reply that pi was killed in"}])
+    story.statistics.called.append([{"number": 1000, "text": "of a reply that pi was killed in"}])
     assert story.checked() == []
 
 
 def test_a_conversation_that_changes_behind_is_told() -> None:
     story = Story()
     bodies = [story.bodies[4].replace(b"message 2", b"massage 2"), *story.bodies[5:]]
-    assert "request 2: message 9 of the conversation was 'massage 2" in check(story.ledger, bodies)[0]
-    assert "and is nothing" in check(story.ledger, [story.bodies[5], story.bodies[4]])[0]
+    assert "request 2: message 9 of the conversation was 'massage 2" in check(story.statistics, bodies)[0]
+    assert "and is nothing" in check(story.statistics, [story.bodies[5], story.bodies[4]])[0]
 
 
 @pytest.mark.parametrize(
@@ -264,11 +264,11 @@ def test_a_conversation_that_changes_behind_is_told() -> None:
     [b"", b"[]", b"{}", b'{"messages": [{}]}', b'{"messages": [{"role": "user", "content": [{"type": "image"}]}]}'],
 )
 def test_what_is_no_request_is_told(body: bytes) -> None:
-    assert "a request is not what the API has" in check(Story().ledger, [body])[0]
+    assert "a request is not what the API has" in check(Story().statistics, [body])[0]
 
 
 def test_no_request_at_all_lacks_everything() -> None:
-    assert "never received" in check(Story().ledger, [])[0]
+    assert "never received" in check(Story().statistics, [])[0]
 
 
 def test_bodies_come_back_byte_for_byte() -> None:

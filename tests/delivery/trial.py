@@ -22,7 +22,7 @@ from ramure.testing.http1 import HttpRequest, Responder
 from ramure.testing.leaks import new_run
 from tests.chaos.proxy import Proxy
 from tests.delivery.bodies import Bodies
-from tests.delivery.checker import Handled, Ledger, check
+from tests.delivery.checker import Handled, RunStatistics, check
 from tests.delivery.texts import Texts
 from tests.e2e.kit import Stage
 
@@ -58,7 +58,7 @@ class Figures:
     """What came of it."""
 
     seconds: float
-    ledger: Ledger
+    statistics: RunStatistics
     requests: Bodies
     cuts: int
     restarts: int
@@ -68,13 +68,13 @@ class Figures:
 
     def wrong(self) -> list[str]:
         """What is not as it must be."""
-        return ([f"nothing goes on: {self.hung}"] if self.hung else []) + check(self.ledger, self.requests)
+        return ([f"nothing goes on: {self.hung}"] if self.hung else []) + check(self.statistics, self.requests)
 
     def __str__(self) -> str:
-        ledger, requests = self.ledger, self.requests
+        statistics, requests = self.statistics, self.requests
         return (
-            f"{len(ledger.sent)} messages ({len(ledger.answers)} of them asked and answered), {len(ledger.handled)} calls, "
-            f"{self.cuts} cuts, {ledger.kills} kills, {self.restarts} restarts, {self.sent_while_down} messages sent while pi "
+            f"{len(statistics.sent)} messages ({len(statistics.answers)} of them asked and answered), {len(statistics.handled)} calls, "
+            f"{self.cuts} cuts, {statistics.kills} kills, {self.restarts} restarts, {self.sent_while_down} messages sent while pi "
             f"was down; the model got {len(requests)} requests of {requests.bytes / 1e6:.1f} MB; {self.seconds:.0f} s"
         )
 
@@ -97,7 +97,7 @@ class Trial:
 
     def __init__(self, stage: Stage, plan: Plan) -> None:
         self.stage, self.plan = stage, plan
-        self.ledger = Ledger()
+        self.statistics = RunStatistics()
         self.cuts = self.sent_while_down = 0
         self._chosen = random.Random(plan.seed)
         self._texts = Texts(plan.seed)
@@ -107,24 +107,24 @@ class Trial:
 
     @property
     def progress(self) -> int:
-        return len(self.ledger.handled) + len(self.ledger.answers)
+        return len(self.statistics.handled) + len(self.statistics.answers)
 
     def model(self, conversation: Conversation) -> Any:
         """Each turn calls the tool, once or at the same time several times, until it has been called often enough."""
-        left = self.plan.number - len(self.ledger.handled)
+        left = self.plan.number - len(self.statistics.handled)
         if left <= 0:
-            self.ledger.said.append(self._texts.make("answer", len(self.ledger.said)))
-            return Text(self.ledger.said[-1], chunk=4096)
-        made = sum(map(len, self.ledger.called))
+            self.statistics.said.append(self._texts.make("answer", len(self.statistics.said)))
+            return Text(self.statistics.said[-1], chunk=4096)
+        made = sum(map(len, self.statistics.called))
         count = min(left, self._turns.choice((1, 1, 1, 2, 3)))
         turn = [{"number": made + n, "text": self._texts.make("argument", made + n)} for n in range(count)]
-        self.ledger.called.append(turn)
+        self.statistics.called.append(turn)
         return [ToolCall("note", arguments) for arguments in turn]
 
     async def note(self, number: int, text: str) -> str:
         """Notes a text."""
         handled = Handled({"number": number, "text": text}, self._texts.make("result", number))
-        self.ledger.handled.append(handled)
+        self.statistics.handled.append(handled)
         self._under_way += 1
         await asyncio.sleep(
             self._chosen.uniform(0.0, 0.01)
@@ -135,25 +135,25 @@ class Trial:
     async def send(self, worker: Any, count: int) -> None:
         """Send the next messages, at most so many; they are written down as they are passed on."""
         async with self._sending:
-            for _ in range(min(count, self.plan.number - len(self.ledger.sent))):
-                text = self._texts.make("message", len(self.ledger.sent))
-                self.ledger.sent.append(text)
-                self.sent_while_down += worker.state in DOWN and worker.restarts + self.ledger.kills > 0
+            for _ in range(min(count, self.plan.number - len(self.statistics.sent))):
+                text = self._texts.make("message", len(self.statistics.sent))
+                self.statistics.sent.append(text)
+                self.sent_while_down += worker.state in DOWN and worker.restarts + self.statistics.kills > 0
                 await worker.send(text)
 
     async def work(self, worker: Any, proxy: Proxy) -> None:
         """All of it: sends beside the calls, then questions, whose last answer comes when all else has come."""
         faults = asyncio.create_task(self.faults(worker, proxy))
         try:
-            while len(self.ledger.sent) < self.plan.number:
+            while len(self.statistics.sent) < self.plan.number:
                 await self.send(worker, self._chosen.randint(1, 3))
-                await self._until(self.progress_for(len(self.ledger.sent)))
+                await self._until(self.progress_for(len(self.statistics.sent)))
             await self._until(self.plan.number)
             for number in range(self.plan.asks):
                 async with self._sending:
                     text = self._texts.make("question", number)
-                    self.ledger.sent.append(text)
-                self.ledger.answers[text] = await worker.ask(text)
+                    self.statistics.sent.append(text)
+                self.statistics.answers[text] = await worker.ask(text)
             await faults
         finally:
             faults.cancel()
@@ -185,9 +185,11 @@ class Trial:
         restarts = worker.restarts
         [pi] = await asyncio.to_thread(self.stage.panes, current_runtime().execution_id)
         await self.send(worker, self._chosen.randint(0, BURST))
-        while self.ledger.kills % 2 == 0 and not self._under_way and len(self.ledger.handled) < self.plan.number:
+        while (
+            self.statistics.kills % 2 == 0 and not self._under_way and len(self.statistics.handled) < self.plan.number
+        ):
             await asyncio.sleep(0.001)  # every other one comes while a call is under way
-        self.ledger.kills += 1
+        self.statistics.kills += 1
         os.kill(pi, signal.SIGKILL)
         while worker.state not in DOWN and worker.restarts == restarts:
             await asyncio.sleep(0.001)
@@ -219,7 +221,7 @@ async def deliver(stage: Stage, plan: Plan) -> Figures:
             hung = await _watched(trial, worker, proxy, served)
             seconds = time.monotonic() - began
             return Figures(
-                seconds, trial.ledger, served.bodies, trial.cuts, worker.restarts, trial.sent_while_down, hung
+                seconds, trial.statistics, served.bodies, trial.cuts, worker.restarts, trial.sent_while_down, hung
             )
 
         return await main()
@@ -231,7 +233,7 @@ async def _watched(trial: Trial, worker: Any, proxy: Proxy, served: RecordingMod
     seen, at = None, time.monotonic()
     while not work.done():
         await asyncio.wait({work}, timeout=0.2)
-        now = (trial.progress, len(trial.ledger.sent), len(served.bodies), worker.restarts, worker.state)
+        now = (trial.progress, len(trial.statistics.sent), len(served.bodies), worker.restarts, worker.state)
         if now != seen:
             seen, at = now, time.monotonic()
         elif time.monotonic() - at > trial.plan.silence:

@@ -155,8 +155,8 @@ asyncio.run(main())
 
 
 def reapers(run_id: str) -> list[int]:
-    """The keepers of a run."""
-    return [pid for pid, command in owned(run_id) if "keeper_program" in command]
+    """The reapers of a run."""
+    return [pid for pid, command in owned(run_id) if "reaper_program" in command]
 
 
 @pytest.mark.parametrize("how", ["the program ends", "the program is killed too, and gc runs"])

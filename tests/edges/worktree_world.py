@@ -249,7 +249,7 @@ class World:
         json.dump(seen.__dict__, self.answer)
         self.answer.flush()
         if end == "killed with its reaper":
-            os.kill(machine.keeper.pid, signal.SIGKILL)
+            os.kill(machine.reaper.pid, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     # -- what there is --

@@ -46,11 +46,11 @@ ATTACKS = {
     "the program's environment": "print(open(f'/proc/{pid}/environ').read())",
     "the program's memory": "print(open(f'/proc/{pid}/maps').read())",
     "the program's open files": "print(os.listdir(f'/proc/{pid}/fd'))",
-    "a keeper's environment": "print([open(f'/proc/{each}/environ').read() for each in keepers])",
+    "a reaper's environment": "print([open(f'/proc/{each}/environ').read() for each in reapers])",
     "ending the program": "os.kill(pid, 9); print('killed')",
-    "stopping the keepers": "[os.kill(each, 19) for each in keepers]; print('stopped')",
+    "stopping the reapers": "[os.kill(each, 19) for each in reapers]; print('stopped')",
     "tracing the program": "import ctypes; print('traced' if ctypes.CDLL(None).ptrace(16, pid, 0, 0) == 0 else '')",
-    "a running command's input": "print(open(f'/proc/{keepers[0]}/fd/0', 'w').write('x') if keepers else [][0])",
+    "a running command's input": "print(open(f'/proc/{reapers[0]}/fd/0', 'w').write('x') if reapers else [][0])",
     "the gateway without a token": "s = socket.create_connection(('127.0.0.1', port)); s.sendall(b'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'); print(SECRET if b'401' not in s.recv(999) else '')",
 }
 """What it tries, in Python. None prints anything that matters: each fails, or is answered with nothing."""
@@ -72,13 +72,13 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(top)
 
 
-def keepers() -> list[int]:
+def reapers() -> list[int]:
     """The processes that this one has started."""
     return [int(pid) for of in Path("/proc/self/task").glob("*/children") for pid in of.read_text().split()]
 
 
 def attack(code: str, home: Path, run: str, port: int) -> subprocess.CompletedProcess[str]:
-    told = f"home, run, port, pid, keepers = {str(home)!r}, {run!r}, {port}, {os.getpid()}, {keepers()}\n"
+    told = f"home, run, port, pid, reapers = {str(home)!r}, {run!r}, {port}, {os.getpid()}, {reapers()}\n"
     told += f"SECRET, LOOK = {SECRET!r}, {LOOK!r}\nsys.argv[1:] = [home]\n"
     command = [sys.executable, "-I", "-c", BECOME + told + code]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/", env={})
@@ -96,7 +96,7 @@ async def test_another_user_reaches_nothing_of_a_run(home: Path) -> None:
         working = asyncio.ensure_future(here.exec(f"echo {SECRET}; sleep 1000"))
         run = current_runtime()
         try:
-            assert keepers()
+            assert reapers()
             for name, code in ATTACKS.items():
                 said[name] = await asyncio.to_thread(attack, code, home, run.execution_id, run.gateway.port)
             assert await other.ask("Are you there?") == "Yes."

@@ -15,7 +15,7 @@ from ramure import agent, agent_process, current_runtime, emit, spawn
 from ramure.agents.pi.launch import without_inspector
 from ramure.errors import UsageError
 from ramure.exits import Crashed, format_exit
-from ramure.machines.reaper.keeper import Keeper
+from ramure.machines.reaper.reaper import Reaper
 from ramure.masking import MASK, Masker, get_logger, masked, masked_values, remember_secrets, secrets_in
 from ramure.runtime.views.actor_views import actor_details
 from ramure.testing import InProcessHarness, Text, ToolCall, run_virtual
@@ -347,15 +347,15 @@ def test_addresses_of_this_host_alone_are_not(host: str) -> None:
 
 async def test_a_keeper_does_not_show_the_secrets_that_its_commands_get(tmp_path: Path) -> None:
     environment = {**os.environ, "MY_PW": KEY, "DATABASE_URL": f"postgres://a:{KEY}@h/x", "ORDINARY": "plain"}
-    keeper = await Keeper.start("here", env=environment)
+    reaper = await Reaper.start("here", env=environment)
     said = bytearray()
     try:
         script = 'printf "%s %s %s" "$MY_PW" "$DATABASE_URL" "$ORDINARY"'
-        command = await keeper.run(["/bin/sh", "-c", script], cwd=str(tmp_path), sink=lambda _, data: said.extend(data))
+        command = await reaper.run(["/bin/sh", "-c", script], cwd=str(tmp_path), sink=lambda _, data: said.extend(data))
         assert await command.wait() == 0
-        shown = Path(f"/proc/{keeper.pid}/environ").read_bytes()
+        shown = Path(f"/proc/{reaper.pid}/environ").read_bytes()
     finally:
-        await keeper.stop()
+        await reaper.stop()
     assert b"ORDINARY=plain" in shown
     assert KEY.encode() not in shown
     assert said.decode() == f"{KEY} postgres://a:{KEY}@h/x plain"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import asyncssh
 
-from ramure.machines.reaper.keeper import PROGRAM, Keeper, KeptCommand
+from ramure.machines.reaper.reaper import PROGRAM, KeptCommand, Reaper
 
 REPOSITORY = Path(__file__).parents[2]
 HOME = "/mnt/root"
@@ -44,9 +44,9 @@ def copy_root(source: Path) -> Path:
 class Vm:
     """A running VM. ``stop()`` ends its processes; its root stays."""
 
-    def __init__(self, root: Path, keeper: Keeper) -> None:
+    def __init__(self, root: Path, reaper: Reaper) -> None:
         self.root = root
-        self.keeper = keeper
+        self.reaper = reaper
 
     @classmethod
     async def start(cls, root: Path, shares: Sequence[Path] = ()) -> Vm:
@@ -56,7 +56,7 @@ class Vm:
         assert bwrap is not None
         prefix = [
             bwrap, "--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session", "--ro-bind", "/", "/",
-            "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/run", "--ro-bind", str(PROGRAM), "/run/keeper.py",
+            "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/run", "--ro-bind", str(PROGRAM), "/run/reaper.py",
             "--bind", str(root / "tmp"), "/tmp", "--tmpfs", "/mnt", "--bind", str(root / "mnt" / "root"), HOME,
             "--ro-bind", str(REPOSITORY), str(REPOSITORY),
         ]  # fmt: skip
@@ -65,20 +65,20 @@ class Vm:
         if os.getuid() == 0:
             prefix += ["--cap-add", "ALL"]
         environment = {"PATH": os.environ["PATH"], "HOME": HOME, "USER": "root", "LOGNAME": "root", "LANG": "C.UTF-8"}
-        keeper = await Keeper.start(
-            "a VM", env=environment, prefix=[*prefix, "--"], python=python, program="/run/keeper.py"
+        reaper = await Reaper.start(
+            "a VM", env=environment, prefix=[*prefix, "--"], python=python, program="/run/reaper.py"
         )
-        return cls(root, keeper)
+        return cls(root, reaper)
 
     async def run(self, command: str) -> tuple[int, bytes, bytes]:
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         argv = ["/bin/bash", "-c", command]
-        running = await self.keeper.run(argv, cwd=HOME, sink=lambda source, data: output[source].append(data))
+        running = await self.reaper.run(argv, cwd=HOME, sink=lambda source, data: output[source].append(data))
         code = await running.wait()
         return code, b"".join(output["stdout"]), b"".join(output["stderr"])
 
     async def stop(self) -> None:
-        await self.keeper.stop()
+        await self.reaper.stop()
 
 
 async def serve_session(process: asyncssh.SSHServerProcess[bytes], vm: Vm) -> None:
@@ -94,7 +94,7 @@ async def serve_session(process: asyncssh.SSHServerProcess[bytes], vm: Vm) -> No
         if ahead > AHEAD:
             running.pause()
 
-    running = await vm.keeper.run(["/bin/bash", "-c", process.command or "true"], cwd=HOME, sink=sink)
+    running = await vm.reaper.run(["/bin/bash", "-c", process.command or "true"], cwd=HOME, sink=sink)
     ending = asyncio.ensure_future(running.wait())
     ending.add_done_callback(lambda _: queue.put_nowait(None))
     try:

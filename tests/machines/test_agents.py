@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ramure import agent, agent_process, current_runtime, done, wait
-from ramure.machines import remote_home as quarters
+from ramure.machines import remote_home as remote_home
 from ramure.machines.docker.image import DockerImage
 from ramure.machines.local import LocalImage
 from ramure.machines.morph.image import MorphImage
@@ -140,9 +140,11 @@ async def test_what_pi_has_started_there_is_gone_before_the_next_one_begins_and_
     kind, there, ramure_home, monkeypatch
 ):
     if there != "python":
-        monkeypatch.setattr(quarters, "TRY_PYTHON", "raise SystemExit(1)")
+        monkeypatch.setattr(remote_home, "TRY_PYTHON", "raise SystemExit(1)")
     if there == "neither":
-        monkeypatch.setattr(quarters, "PREPARE", quarters.PREPARE.replace("command -v perl", "command -v no-such-perl"))
+        monkeypatch.setattr(
+            remote_home, "PREPARE", remote_home.PREPARE.replace("command -v perl", "command -v no-such-perl")
+        )
     kinds = [each for each in KINDS if there != "neither" or each not in ("no environment", "double fork")]
     number = 60_000_000 + 100 * (os.getpid() % 10_000)
     command = "".join(KINDS[each].replace("{}", str(number + place)) for place, each in enumerate(kinds))

@@ -16,7 +16,7 @@ from ramure.machines.base import AGENT
 from ramure.machines.errors import ExecTimeout, MachineError
 from ramure.machines.files.framing import Marks, framed, new_token, unframed
 from ramure.machines.local import LocalImage, LocalMachine
-from ramure.machines.remote_home import Quarters
+from ramure.machines.remote_home import RemoteHome
 from ramure.machines.scripts import IDENTITY, REMOVE_ALL
 from ramure.machines.tmux.remote import ExecTmux
 from ramure.types import ExecResult
@@ -68,24 +68,24 @@ async def test_what_takes_too_long_is_ended(machine):
 
 @pytest.mark.real
 async def test_quarters_and_tmux_in_them(machine):
-    quarters = Quarters(machine)
-    room = await quarters.room()
+    remote_home = RemoteHome(machine)
+    room = await remote_home.room()
     assert room.workdir == machine.workdir
     assert os.path.isdir(room.directory)
     pane = await room.tmux.new_session("name", ["sh", "-c", "sleep 0.2; exit 7"], cwd="/")
     assert pane.session == "name"
     assert (await room.tmux.wait_end("name")).exit_code == 7
-    await quarters.close()
+    await remote_home.close()
     assert not os.path.exists(room.directory)
 
 
 @pytest.mark.real
 async def test_quarters_that_are_another_directory_by_now_stay(machine, tmp_path, caplog):
-    quarters = Quarters(machine)
-    room = await quarters.room()
+    remote_home = RemoteHome(machine)
+    room = await remote_home.room()
     os.rename(room.directory, f"{room.directory}-elsewhere")
     shutil.copytree(tmp_path / "project", room.directory)
-    await quarters.close()
+    await remote_home.close()
     assert Path(room.directory, "work.txt").exists()
     assert "not the directory that was made there" in caplog.text
     subprocess.run(["tmux", "-S", f"{room.directory}-elsewhere/tmux", "kill-server"], capture_output=True, check=False)

@@ -186,22 +186,22 @@ PROGRAM = """
         machines = [await snapshot.spawn(), await snapshot.spawn()]
         machines.append(await machines[0].fork())
         await machines[0].exec("setsid sleep 1000 >/dev/null 2>&1 &")
-        if sys.argv[2] == "keepers too":
+        if sys.argv[2] == "reapers too":
             for each in (origin, *machines):
-                os.kill(each.keeper.pid, signal.SIGKILL)
+                os.kill(each.reaper.pid, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("who", ["the program", "keepers too"])
+@pytest.mark.parametrize("who", ["the program", "reapers too"])
 async def test_what_a_killed_program_left_is_unmounted_and_removed(who, temporary, tmp_path, no_leases):
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path / "work"), who]
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
     done = await asyncio.to_thread(subprocess.run, command, env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
-    if who == "the program":  # the keepers see to it
+    if who == "the program":  # the reapers see to it
         await until(lambda: mounts(temporary) == [], 30, "nothing is mounted")
     elif can_overlay(tmp_path / "probe"):
         assert len(mounts(temporary)) == 3
@@ -210,5 +210,5 @@ async def test_what_a_killed_program_left_is_unmounted_and_removed(who, temporar
     assert {leftover.kind for leftover in found} == {"machine"}
     found = await asyncio.to_thread(sweep, no_leases / "runtimes")
     assert not [leftover for leftover in found if leftover.error]
-    # A keeper that is not through yet is as good.
+    # A reaper that is not through yet is as good.
     await until(lambda: not list(temporary.iterdir()), 30, "nothing is left")

@@ -260,7 +260,7 @@ class TestEnds:
                 name, _, value = {nothing_left!r}.partition("=")
                 image = DockerImage("{IMAGE}", pull="never", engine={engine.command!r}, labels={{name: value}})
                 machine = await image.spawn()
-                os.kill(machine._engine.keeper.pid, signal.SIGKILL)
+                os.kill(machine._engine.reaper.pid, signal.SIGKILL)
                 os.kill(os.getpid(), signal.SIGKILL)
 
             asyncio.run(main())

@@ -48,7 +48,7 @@ async def test_a_stop_that_is_cancelled_goes_to_its_end(image):
     assert stopping.cancelled()
     await machine.stop()
     assert not Path(machine.workdir).exists()
-    assert machine.keeper.down.done()
+    assert machine.reaper.down.done()
 
 
 async def test_the_users_directory_is_made_and_stays(tmp_path):
@@ -69,9 +69,9 @@ async def test_a_killed_keeper_is_noticed_and_its_commands_end():
     running = asyncio.create_task(machine.exec("echo $$ > pid; exec sleep 1000"))
     while not (pid := (await machine.exec("cat pid 2>/dev/null")).stdout):
         await asyncio.sleep(0.01)
-    os.kill(machine.keeper.pid, signal.SIGKILL)
+    os.kill(machine.reaper.pid, signal.SIGKILL)
     async with asyncio.timeout(30):
-        assert "keeper" in await machine.wait_down()
+        assert "reaper" in await machine.wait_down()
     with pytest.raises(MachineDown):
         await running
     with pytest.raises(MachineDown):
@@ -96,7 +96,7 @@ def test_nothing_is_left_when_the_program_is_killed(tmp_path):
             server = (await tmux._command("display-message", "-p", "#{pid}")).strip()
             await machine.exec("(env -i setsid sleep 1000 >/dev/null 2>&1 & echo $! > pid)")
             pid = (await machine.read_file("pid")).decode().strip()
-            print(pane.pid, server, pid, machine.keeper.pid, machine.workdir, tmux.socket, flush=True)
+            print(pane.pid, server, pid, machine.reaper.pid, machine.workdir, tmux.socket, flush=True)
             await machine.exec("sleep 1000")
 
         asyncio.run(main())
@@ -206,7 +206,7 @@ def test_300_commands_at_once_with_128_descriptors_all_run_and_leak_none() -> No
 
 def test_a_command_that_finds_no_descriptor_is_refused_with_the_remedy_and_leaks_none() -> None:
     program = CROWD.replace("128, 128", "40, 40").replace("sleep 0.2", "sleep 2").replace('"failed", len(failed),', '"failed", failed[:1],').replace(
-        "async def main():", "async def main():\n    import ramure.machines.reaper.keeper as keeper; keeper.ROOM_LIMIT = 0.2"
+        "async def main():", "async def main():\n    import ramure.machines.reaper.reaper as reaper; reaper.ROOM_LIMIT = 0.2"
     )  # fmt: skip
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert "leaked 0" in done.stdout, done.stderr

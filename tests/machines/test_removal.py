@@ -43,7 +43,7 @@ PROGRAM = """
                 image = await (await LocalImage(workdir="repository").spawn()).snapshot()
         machine = await image.spawn()
         await machine.exec(f"mkdir -p d/e; touch d/e/f; mount --bind {data} d/e")
-        print(machine.workdir, machine.keeper.pid, flush=True)
+        print(machine.workdir, machine.reaper.pid, flush=True)
         if end == "stop":
             await machine.stop()
         else:
@@ -60,9 +60,9 @@ SWEEP = """
     kind, end, data = sys.argv[1:4]
     ran = subprocess.run([sys.executable, "-c", os.environ["PROGRAM"], *sys.argv[1:]], capture_output=True, text=True)
     assert ran.stdout, ran.stderr
-    workdir, keeper = ran.stdout.split()
+    workdir, reaper = ran.stdout.split()
     deadline = time.monotonic() + 30
-    while os.path.exists(f"/proc/{keeper}") and time.monotonic() < deadline:
+    while os.path.exists(f"/proc/{reaper}") and time.monotonic() < deadline:
         time.sleep(0.05)
     runtimes = Path(os.environ["RAMURE_HOME"]) / "runtimes"
     for leftover in sweep(runtimes, wait=True):

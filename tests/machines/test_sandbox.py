@@ -76,7 +76,7 @@ ACTS = {
     "writing through a link": "ln -s {top}/file link; echo broken > link",
     "removing a sibling": "rm -rf {top}/sibling",
     "writing to the system": "touch /usr/bin/{marker} /etc/{marker} /opt/{marker}",
-    "writing into our program": "echo broken >> /run/ramure/keeper.py",
+    "writing into our program": "echo broken >> /run/ramure/reaper.py",
     "remounting the system": "mount -o remount,rw /usr && touch /usr/bin/{marker}",
     "mounting the disk": "mkdir m; mount /dev/vda m && touch m/{marker}",
     "making a device": "mknod disk b 254 0 && cat disk | head -c 1 && touch {top}/{marker}",
@@ -176,9 +176,9 @@ async def test_a_killed_sandbox_is_noticed(outside):
     running = asyncio.create_task(machine.exec("sleep 1000"))
     noticing = asyncio.create_task(machine.wait_down())
     await asyncio.sleep(0.1)
-    os.kill(machine.keeper.pid, signal.SIGKILL)
+    os.kill(machine.reaper.pid, signal.SIGKILL)
     async with asyncio.timeout(30):
-        assert "keeper" in await noticing
+        assert "reaper" in await noticing
     with pytest.raises(MachineDown):
         await running
     await machine.stop()

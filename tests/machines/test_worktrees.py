@@ -444,7 +444,7 @@ PROGRAM = """
         done = await machine.exec(command)
         print(machine.id, machine.workdir, done.exit_code, flush=True)
         if who == "its reaper too":
-            os.kill(machine.keeper.pid, signal.SIGKILL)
+            os.kill(machine.reaper.pid, signal.SIGKILL)
             time.sleep(0.3)  # the sandbox is gone
         os.kill(os.getpid(), signal.SIGKILL)
 

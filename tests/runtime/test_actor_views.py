@@ -271,9 +271,9 @@ async def test_the_dead_are_not_inspected() -> None:
 
 async def test_restarts_are_counted_where_they_happen() -> None:
     async with ActorSystem(report=lambda report: None) as system:
-        keeper = await system.start(Supervisor, [ChildSpec("one", Worker), ChildSpec("two", Worker)], intensity=9)
+        reaper = await system.start(Supervisor, [ChildSpec("one", Worker), ChildSpec("two", Worker)], intensity=9)
         for _ in range(3):
-            next(row.ref for row in await keeper.proxy().which_children() if row.id == "two").exit("fell")
+            next(row.ref for row in await reaper.proxy().which_children() if row.id == "two").exit("fell")
             await settle(system)
         rows = {row.label: row for row in actor_rows(system)}
         assert (rows["one"].restarts, rows["two"].restarts, rows["Supervisor"].restarts) == (0, 3, 0)
@@ -284,12 +284,12 @@ async def test_restarts_are_counted_where_they_happen() -> None:
 async def test_a_supervisor_shows_its_children_while_one_waits_to_be_restarted() -> None:
     async with ActorSystem() as system:
         specs = [ChildSpec("calm", Worker), ChildSpec(("odd", 1), Worker, restart="transient")]
-        keeper = await system.start(Supervisor, specs, intensity=5, backoff=Backoff(first=100, factor=1, limit=100))
-        odd = next(child.ref for child in await keeper.proxy().which_children() if child.id == ("odd", 1))
+        reaper = await system.start(Supervisor, specs, intensity=5, backoff=Backoff(first=100, factor=1, limit=100))
+        odd = next(child.ref for child in await reaper.proxy().which_children() if child.id == ("odd", 1))
         assert odd is not None
         odd.exit("fell")
         await settle(system)
-        view = (await actor_details(system, keeper)).supervision
+        view = (await actor_details(system, reaper)).supervision
         assert view is not None
         assert [(c.id, c.status) for c in view.children] == [("calm", "running"), ("('odd', 1)", "restarting")]
         assert (view.restarts, view.intensity) == (1, 5)

@@ -47,8 +47,8 @@ async def main():
     @worker.on("hold")
     async def hold() -> str:
         \"\"\"Holds.\"\"\"
-        keepers = [(await each.machine()).keeper._process.pid for each in (one, tree)]
-        print("run", current_runtime().execution_id, *keepers, flush=True)
+        reapers = [(await each.machine()).reaper._process.pid for each in (one, tree)]
+        print("run", current_runtime().execution_id, *reapers, flush=True)
         await asyncio.Event().wait()
 
     await worker.send("Hold.")
@@ -76,7 +76,7 @@ def repository(leak_check: LeakCheck) -> Path:
 
 @contextlib.asynccontextmanager
 async def program(leak_check: LeakCheck) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, list[int]]]:
-    """The program, when its tool runs; its run's id, and its keepers."""
+    """The program, when its tool runs; its run's id, and its reapers."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     options = {"cwd": leak_check.directory, "env": environment, "stdout": subprocess.PIPE}
     async with started(sys.executable, "-c", PROGRAM, **options) as process:
@@ -124,10 +124,10 @@ def look_alikes(leak_check: LeakCheck, run_id: str) -> Iterator[None]:
 async def test_gc_removes_what_a_killed_run_left_and_nothing_else(
     leak_check: LeakCheck, home: Path, repository: Path
 ) -> None:
-    async with program(leak_check) as (alive, alive_id, _), program(leak_check) as (process, run_id, keepers):
+    async with program(leak_check) as (alive, alive_id, _), program(leak_check) as (process, run_id, reapers):
         with look_alikes(leak_check, run_id):
-            # The program and its keepers at once, as the kernel's memory killer may: nobody is left to clean up.
-            for pid in (*keepers, process.pid):
+            # The program and its reapers at once, as the kernel's memory killer may: nobody is left to clean up.
+            for pid in (*reapers, process.pid):
                 os.kill(pid, signal.SIGKILL)
             await process.wait()
             assert any((home / "logs" / run_id).glob(".reserve.*"))
@@ -163,8 +163,8 @@ def _branches(repository: Path) -> list[str]:
 
 
 async def test_the_next_run_removes_it_too(leak_check: LeakCheck, home: Path, repository: Path) -> None:
-    async with program(leak_check) as (process, run_id, keepers):
-        for pid in (*keepers, process.pid):
+    async with program(leak_check) as (process, run_id, reapers):
+        for pid in (*reapers, process.pid):
             os.kill(pid, signal.SIGKILL)
         await process.wait()
 

@@ -74,7 +74,7 @@ class Real(World):
     async def crash_machine(self, made: Any) -> None:
         host = await made.machine()
         assert isinstance(host, LocalMachine)
-        os.kill(host.keeper.pid, signal.SIGKILL)
+        os.kill(host.reaper.pid, signal.SIGKILL)
 
 
 @agent_process

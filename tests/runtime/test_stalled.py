@@ -511,7 +511,7 @@ async def test_a_person_at_the_terminal_is_expected_as_long_as_the_terminal_is_o
     @agent_process(image=harness.image, on_idle="fail")
     async def main() -> None:
         worker = await agent("worker")
-        life = harness.machines[0].tmux.lives["worker"]
+        life = harness.machines[0].tmux.history["worker"]
         life.people = 1
         asyncio.get_running_loop().call_later(300, setattr, life, "people", 0, context=contextvars.Context())
         await worker.send("Begin.")
@@ -748,10 +748,11 @@ async def test_why_and_status_say_it_and_say_when_it_is_over() -> None:
         run = current_runtime()
         status = next(each for each in run_status(run)["processes"] if each["name"] == "run_task")
         stories = [
-            tell(subject, list(run.ledger.recent)).headline for subject in ("worker", "run_task", "main#1/run_task#2")
+            tell(subject, list(run.statistics.recent)).headline
+            for subject in ("worker", "run_task", "main#1/run_task#2")
         ]
         await handle
-        after = tell("worker", list(run.ledger.recent)).headline
+        after = tell("worker", list(run.statistics.recent)).headline
         return status, stories, after
 
     status, stories, after = await main()

@@ -72,7 +72,7 @@ async def test_an_agent_whose_actor_is_gone_is_never_shown_as_being_made() -> No
         while not (run.agents and run.agents["worker"].prompted is False and run.agents["worker"].announced):
             await asyncio.sleep(0.01)
         handle.cancel()
-        while run.agents or run.ledger.machines:
+        while run.agents or run.statistics.machines:
             status = run_status(run)
             seen.extend(("agent", each["state"]) for each in status["agents"])
             seen.extend(("machine", each["state"]) for each in status["machines"])

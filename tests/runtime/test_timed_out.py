@@ -35,7 +35,7 @@ class SlowImage(Image):
 
 def there_is(agents: int, machines: int) -> None:
     run = current_runtime()
-    assert (len(run.agents), len(run.ledger.machines)) == (agents, machines)
+    assert (len(run.agents), len(run.statistics.machines)) == (agents, machines)
 
 
 def test_a_timed_out_agent_can_be_tried_again_with_its_name_and_nothing_stays_of_it() -> None:
@@ -79,7 +79,7 @@ def test_a_timed_out_agent_ends_on_the_machine_that_it_was_given_which_stays(mon
         return await first.ask("Hello?")
 
     assert run_virtual(main()) == "Hello."
-    assert harness.machines[0].tmux.lives == {}
+    assert harness.machines[0].tmux.history == {}
 
 
 MOST_STEPS = 1000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from ramure.actors._kernel import relations
 from ramure.actors._kernel.coroutine_driver import Steps
-from ramure.actors._kernel.sparse import Rare
+from ramure.actors._kernel.sparse import Sparse
 from ramure.actors.messages import Ask, Continue, Down, Exit, StopRequest, SysRequest, TimeoutFired
 from ramure.actors.proxy import Proxy
 from ramure.errors import ActorDied, MailboxFull
@@ -77,16 +77,16 @@ class Cell(Steps):
     ref_class: ClassVar[type[Ref[Any]]]
     """Set by the module of it, which needs this one: an import here, at each start, would be a quarter of its cost."""
 
-    timers: Rare[dict[Timer, None] | None] = Rare(None)
-    deferred: Rare[dict[Ask, None] | None] = Rare(None)
-    waiting_for: Rare[Cell | None] = Rare(None)
-    waiters: Rare[list[asyncio.Future[object]] | None] = Rare(None)
-    mailbox: Rare[Mailbox | None] = Rare(None)
-    room: Rare[deque[asyncio.Future[None]] | None] = Rare(None)
-    dropped: Rare[int] = Rare(0)
-    probe: Rare[Any] = Rare(None)
-    tasks: Rare[set[asyncio.Task[Any]] | None] = Rare(None)
-    on_end: Rare[Callable[[object], None] | None] = Rare(None)
+    timers: Sparse[dict[Timer, None] | None] = Sparse(None)
+    deferred: Sparse[dict[Ask, None] | None] = Sparse(None)
+    waiting_for: Sparse[Cell | None] = Sparse(None)
+    waiters: Sparse[list[asyncio.Future[object]] | None] = Sparse(None)
+    mailbox: Sparse[Mailbox | None] = Sparse(None)
+    room: Sparse[deque[asyncio.Future[None]] | None] = Sparse(None)
+    dropped: Sparse[int] = Sparse(0)
+    probe: Sparse[Any] = Sparse(None)
+    tasks: Sparse[set[asyncio.Task[Any]] | None] = Sparse(None)
+    on_end: Sparse[Callable[[object], None] | None] = Sparse(None)
     """Called with the reason when it has ended, however it did; must not raise."""
 
     def __init__(self, system: ActorSystem, number: int, base: contextvars.Context) -> None:

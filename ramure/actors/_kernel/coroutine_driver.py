@@ -16,7 +16,7 @@ from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ramure.actors._kernel.sparse import Rare
+from ramure.actors._kernel.sparse import Sparse
 from ramure.faults import is_of_a_signal
 from ramure.masking import get_logger
 
@@ -43,9 +43,9 @@ class Steps:
     # Slots, so that an idle actor is small; what is seldom needed has none.
     __slots__ = ("__weakref__", "_rare", "_waiter", "coro", "loop")
 
-    _must_cancel: Rare[bool] = Rare(False)
-    _cancel_message: Rare[Any] = Rare(None)
-    _cancel_requests: Rare[int] = Rare(0)
+    _must_cancel: Sparse[bool] = Sparse(False)
+    _cancel_message: Sparse[Any] = Sparse(None)
+    _cancel_requests: Sparse[int] = Sparse(0)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop

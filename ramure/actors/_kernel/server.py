@@ -12,7 +12,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ramure.actors._kernel.cell import BOUNDED, CANCELLED, DEAD, EMPTY, STOPPING, SUSPENDED, TIMEOUT, TRACED, Cell
-from ramure.actors._kernel.sparse import Rare
+from ramure.actors._kernel.sparse import Sparse
 from ramure.actors.messages import (
     NO_REPLY,
     Ask,
@@ -47,10 +47,10 @@ class ServerCell(Cell):
     queue: deque[Any]
     current: object
     coro: Coroutine[Any, Any, Any] | None
-    timeout: Rare[Timer | None] = Rare(None)
-    stop_reason: Rare[object] = Rare(None)
-    ignored: Rare[bool] = Rare(False)
-    waiters_for_start: Rare[asyncio.Future[None] | None] = Rare(None)
+    timeout: Sparse[Timer | None] = Sparse(None)
+    stop_reason: Sparse[object] = Sparse(None)
+    ignored: Sparse[bool] = Sparse(False)
+    waiters_for_start: Sparse[asyncio.Future[None] | None] = Sparse(None)
 
     def __init__(
         self, system: ActorSystem, number: int, context: contextvars.Context, actor_class: type[Actor]

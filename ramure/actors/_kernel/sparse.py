@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Generic, Self, TypeVar, overload
 
-__all__ = ["Rare"]
+__all__ = ["Sparse"]
 
 T = TypeVar("T")
 
 
-class Rare(Generic[T]):
+class Sparse(Generic[T]):
     """An attribute with a default, kept in a dictionary that is made when the first of them is set.
 
     For classes with ``__slots__``, one of them ``_rare``, which ``__init__`` sets to None: there a slot for

@@ -27,7 +27,7 @@ from ramure.marks import RUN_ID
 
 if TYPE_CHECKING:
     from ramure.agents.message_marks import MessageMarks
-    from ramure.agents.pi.launch_target import Place
+    from ramure.agents.pi.launch_target import LaunchTarget
     from ramure.machines.base import Machine
 
 __all__ = ["Launch", "Timings", "extension_path", "own_environment", "without_inspector"]
@@ -72,7 +72,7 @@ class Launch:
     run_id: str
     address: str
     token: str = field(repr=False)
-    place: Place
+    place: LaunchTarget
     model: str | None = None
     timings: Timings = Timings()
     daemons: Daemons = "end"

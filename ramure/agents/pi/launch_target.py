@@ -1,4 +1,4 @@
-"""Where an agent's pi lives: on this host, or in the quarters of another machine.
+"""Where an agent's pi lives: on this host, or in the remote home of another machine.
 
 On this host pi uses the run's own directories, and its session file stands in the run's logs. Elsewhere everything is
 put in a private directory of the machine, through ``exec`` and ``write_file`` alone; the session file is kept there,
@@ -34,10 +34,10 @@ from ramure.machines.reaper import process_tree
 if TYPE_CHECKING:
     from ramure.agents.services import Services
     from ramure.machines.base import Machine
-    from ramure.machines.remote_home import Quarters, Room
+    from ramure.machines.remote_home import RemoteHome, Room
     from ramure.machines.tmux.driver import Tmux
 
-__all__ = ["Place", "find_place"]
+__all__ = ["LaunchTarget", "find_launch_target"]
 
 LOOK_LIMIT: Final = 60.0
 REACH_LIMIT: Final = 10.0
@@ -52,7 +52,7 @@ REACH: Final = (
 
 
 @dataclass(frozen=True)
-class Place(ABC):
+class LaunchTarget(ABC):
     """What a launch needs to know of the machine, all paths being the machine's."""
 
     machine: Machine
@@ -96,7 +96,7 @@ class Place(ABC):
 
 
 @dataclass(frozen=True)
-class Here(Place):
+class Here(LaunchTarget):
     """On this host."""
 
     def environment(self, more: dict[str, str]) -> tuple[dict[str, str], str | None]:
@@ -121,8 +121,8 @@ class Here(Place):
 
 
 @dataclass(frozen=True)
-class Elsewhere(Place):
-    """In the quarters of another machine."""
+class Elsewhere(LaunchTarget):
+    """In the remote home of another machine."""
 
     room: Room
     kept: Path
@@ -160,12 +160,12 @@ class Elsewhere(Place):
             await in_thread(_append, self.kept, new.stdout.encode("utf-8", "surrogateescape"))
 
 
-async def find_place(agent: str, address: str, quarters: Quarters, services: Services) -> Place:
+async def find_launch_target(agent: str, address: str, remote_home: RemoteHome, services: Services) -> LaunchTarget:
     """Make everything ready for a launch.
 
     Raises :class:`LaunchFailed` where something is missing or the run cannot be reached from there, and MachineError.
     """
-    machine = quarters.machine
+    machine = remote_home.machine
     own_pi: tuple[str, ...] | None = getattr(machine, "pi_argv", None)  # simulated machines bring theirs
     if machine.here or own_pi is not None:
         # Before tmux is asked for: it says which tool is missing or too old, and what to do.
@@ -182,7 +182,7 @@ async def find_place(agent: str, address: str, quarters: Quarters, services: Ser
             proxies={} if own_pi else await in_thread(_proxies_here),
             parent=process_tree.HERE if own_pi is None else (),
         )
-    room = await quarters.room()
+    room = await remote_home.room()
     kept = services.session_file(address)
     try:
         harness = await room.once("pi", lambda: _find_pi(machine, services))

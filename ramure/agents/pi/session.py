@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ramure.actors import Actor, Ref
-from ramure.agents.cleanup import Burials
+from ramure.agents.cleanup import Cleanups
 from ramure.agents.errors import LaunchFailed, PiExited
 from ramure.agents.pi.launch import Launch, Timings
-from ramure.agents.pi.launch_target import Place, find_place
+from ramure.agents.pi.launch_target import LaunchTarget, find_launch_target
 from ramure.agents.pi.screen import dialog_in
 from ramure.agents.wire import Bye, Frame, Hello, Shutdown
 from ramure.errors import with_remedy
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ramure.agents.services import Connection, Services
     from ramure.machines.base import Machine
     from ramure.machines.reaper.process_tree import Daemons, EndedTree
-    from ramure.machines.remote_home import Quarters
+    from ramure.machines.remote_home import RemoteHome
 
 __all__ = [
     "CommandsEnded",
@@ -85,9 +85,9 @@ class SessionPlan:
     agent: Ref[Any]
     name: str
     address: str
-    quarters: Quarters
+    remote_home: RemoteHome
     services: Services
-    burials: Burials
+    cleanups: Cleanups
     marks: MessageMarks
     model: str | None = None
     launch_timeout: float = 60.0
@@ -157,7 +157,7 @@ class Session(Actor):
     async def init(self, plan: SessionPlan) -> None:
         self.trap_exit = True
         self.plan = plan
-        self.place: Place | None = None
+        self.place: LaunchTarget | None = None
         self.launch: Launch | None = None
         self.connection: Connection | None = None
         self.last: Connection | None = None
@@ -175,9 +175,9 @@ class Session(Actor):
 
     async def _live(self) -> None:
         plan, services = self.plan, self.plan.services
-        await plan.burials.wait()
+        await plan.cleanups.wait()
         try:
-            self.place = place = await find_place(plan.name, plan.address, plan.quarters, services)
+            self.place = place = await find_launch_target(plan.name, plan.address, plan.remote_home, services)
             token, timings = secrets.token_urlsafe(32), plan.timings.within(plan.stale_after)
             self.launch = launch = Launch(
                 services.run_id, plan.address, token, place, plan.model, timings, plan.daemons
@@ -187,7 +187,7 @@ class Session(Actor):
             services.expect(token, self._sink, plan.stale_after)
             if forged := await self._write(launch):
                 plan.agent.tell(ForgedRemoved(forged))
-            plan.quarters.tree_begins(launch.id, place.tmux)
+            plan.remote_home.tree_begins(launch.id, place.tmux)
             await self._start(place, launch)
         except LaunchFailed as error:
             self._end(error)
@@ -225,7 +225,7 @@ class Session(Actor):
                 self.plan.services.disk(self.plan.address, report, launch.place.machine)
                 await asyncio.sleep(ASK_AGAIN)
 
-    async def _start(self, place: Place, launch: Launch) -> None:
+    async def _start(self, place: LaunchTarget, launch: Launch) -> None:
         """Start pi in a tmux session of its own."""
         try:
             await place.tmux.new_session(self.plan.address, launch.command(), cwd=place.cwd)
@@ -234,7 +234,7 @@ class Session(Actor):
                 await place.tmux.kill_session(self.plan.address, grace=0.0)
             await place.tmux.new_session(self.plan.address, launch.command(), cwd=place.cwd)
 
-    async def _ending(self, place: Place) -> Ending:
+    async def _ending(self, place: LaunchTarget) -> Ending:
         """Wait for pi's end. Raises MachineError if it cannot be seen any more, and the machine is not down."""
         while True:
             try:
@@ -243,7 +243,7 @@ class Session(Actor):
                 if not await self._machine_is_well() or not place.machine.link_patience:
                     raise error from None
 
-    async def _exited(self, place: Place, ending: Ending) -> PiExited | LaunchFailed:
+    async def _exited(self, place: LaunchTarget, ending: Ending) -> PiExited | LaunchFailed:
         how = _how(ending)
         if self.bye:
             how += f" ({self.bye})"
@@ -255,14 +255,14 @@ class Session(Actor):
 
     async def _died(self, error: Exception, *, alone: bool = False) -> None:
         """pi is gone. Where its machine is too, that is the reason: the agent, which is linked to it, ends us with it."""
-        quarters = self.plan.quarters
-        if quarters.closed:
+        remote_home = self.plan.remote_home
+        if remote_home.closed:
             await asyncio.sleep(MACHINE_LIMIT)
-        elif not quarters.machine.here and not alone:
+        elif not remote_home.machine.here and not alone:
             await self._machine_is_well()
         self._end(error)
 
-    async def _ended_commands(self, place: Place, within: float) -> tuple[str, ...]:
+    async def _ended_commands(self, place: LaunchTarget, within: float) -> tuple[str, ...]:
         """The command lines that were ended with pi, masked; whoever asks after the first that is answered gets none."""
         if self.launch is None or not place.parent:
             return ()
@@ -275,7 +275,7 @@ class Session(Actor):
             return ()
         return self._told(place, ended)
 
-    def _told(self, place: Place, ended: Sequence[EndedTree]) -> tuple[str, ...]:
+    def _told(self, place: LaunchTarget, ended: Sequence[EndedTree]) -> tuple[str, ...]:
         """What the next pi is told of each."""
         return tuple(
             self._masked(each.command.strip() + (f" (in {each.directory})" if each.directory != place.cwd else ""))
@@ -286,7 +286,7 @@ class Session(Actor):
         """Whether the machine answers (after all). One that seems to be down is asked again: if it is, its actor tells so,
         and that ends the agent, and this session with it; to say now that pi had ended would only have it restarted there.
         False if in all its time neither came."""
-        machine = self.plan.quarters.machine
+        machine = self.plan.remote_home.machine
         try:
             async with asyncio.timeout(machine.link_patience + MACHINE_LIMIT):
                 while True:
@@ -318,7 +318,7 @@ class Session(Actor):
                     self.send_after(max(left, 0.0), _StillGone(connection))
                 self.start_task(self._look(), name=f"look at {self.plan.address}")
             case _StillGone(lost, last_chance) if self.connection is None and self.last is lost:
-                if self.plan.quarters.machine.link_patience and not last_chance:
+                if self.plan.remote_home.machine.link_patience and not last_chance:
                     self.start_task(self._await_link(lost), name=f"link of {self.plan.address}")
                     return
                 why = f"pi has given no sign of life for {self.plan.stale_after:g} s"
@@ -385,7 +385,7 @@ class Session(Actor):
         remember_secrets(getattr(launch.place.machine, "env", {}))
         return masked(screen, [launch.token])
 
-    async def _save(self, place: Place) -> None:
+    async def _save(self, place: LaunchTarget) -> None:
         try:
             await place.save()
         except (MachineError, OSError) as error:
@@ -406,7 +406,7 @@ class Session(Actor):
                 self.plan.services.forget(self.launch.token)
         else:  # that it died is told now; a pi that hung may wake up yet, and is let in no more
             self.plan.services.forget(self.launch.token)
-            self.plan.burials.begin(self._clear_away(self.launch, clean=False), f"burial of {self.plan.address}")
+            self.plan.cleanups.begin(self._clear_away(self.launch, clean=False), f"cleanup of {self.plan.address}")
 
     async def _clear_away(self, launch: Launch, *, clean: bool) -> None:
         place = launch.place
@@ -422,7 +422,7 @@ class Session(Actor):
                 ended = await place.tmux.end_orphan(self.pid, launch.id, grace=self._grace, daemons=launch.daemons)
             commands = (*await self._ended_commands(place, TREE_GONE), *self._told(place, ended))
             if launch.daemons == "end":
-                self.plan.quarters.tree_ended(launch.id)
+                self.plan.remote_home.tree_ended(launch.id)
             if commands and not clean:
                 self.plan.agent.tell(CommandsEnded(commands))
             await place.save(all_of_it=True)

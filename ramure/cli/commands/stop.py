@@ -28,7 +28,7 @@ __all__ = ["command"]
 def command(wanted: str | None, run: str | None, kill: bool, timeout: float, json_wanted: bool) -> None:
     """End a run: its processes are cancelled, and end with their agents and machines, in order.
 
-    --kill ends the whole program, with all runs in it, at once; what it leaves is removed by its keepers and by
+    --kill ends the whole program, with all runs in it, at once; what it leaves is removed by its reapers and by
     `ramure gc`.
     """
     with find(run or wanted) as client:

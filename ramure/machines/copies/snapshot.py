@@ -32,7 +32,7 @@ from ramure.machines.copies.workspace import Workspace, copied, copy_of
 from ramure.machines.errors import CopyFailed, NotRemoved
 from ramure.machines.reaper.directories import adopted, make, remove_tree
 
-__all__ = ["Frozen", "freeze", "undo_overlay"]
+__all__ = ["DirectorySnapshot", "freeze", "undo_overlay"]
 
 LIMIT = 30.0
 OPTIONS = "redirect_dir=off,index=off,metacopy=off"
@@ -42,10 +42,10 @@ UNMOUNT = '[ ! -L "$1" ] && mountpoint -q -- "$1" || exit 0; umount -- "$1" 2>/d
 """A shell that somebody left in it does not hold it up. A link in its place may lead to any other mount."""
 
 
-class Frozen:
+class DirectorySnapshot:
     """A directory as it was, for as long as it is held: by who froze it, and by each machine on it."""
 
-    def __init__(self, copy: Workspace, below: Frozen | None, *, linked: bool) -> None:
+    def __init__(self, copy: Workspace, below: DirectorySnapshot | None, *, linked: bool) -> None:
         self._copy = copy
         self._linked = linked
         self._holders = 1
@@ -63,7 +63,7 @@ class Frozen:
         """How it was made."""
         return self._copy.note
 
-    def hold(self) -> Frozen:
+    def hold(self) -> DirectorySnapshot:
         """Once more. Raises :class:`CopyFailed` if it has gone."""
         with self._lock:
             if self._holders == 0:
@@ -125,7 +125,7 @@ class Overlay(Workspace):
     """A directory that is an overlay: in ``holder``, over the layers of ``base``."""
 
     holder: str = ""
-    base: Frozen = field(kw_only=True, repr=False)
+    base: DirectorySnapshot = field(kw_only=True, repr=False)
 
     def discard(self) -> None:
         _unmount(self.path)
@@ -149,7 +149,7 @@ class Overlay(Workspace):
             raise
 
 
-def freeze(workspace: Workspace, identity: str) -> Frozen:
+def freeze(workspace: Workspace, identity: str) -> DirectorySnapshot:
     """A copy of a directory's present state that nobody changes. Raises :class:`CopyFailed`."""
     try:
         if isinstance(workspace, Overlay):
@@ -163,9 +163,9 @@ def freeze(workspace: Workspace, identity: str) -> Frozen:
         raise CopyFailed(f"{workspace.path} could not be copied: {error}") from error
 
 
-def _frozen(copy: Workspace, below: Frozen | None, *, linked: bool) -> Frozen:
+def _frozen(copy: Workspace, below: DirectorySnapshot | None, *, linked: bool) -> DirectorySnapshot:
     try:
-        return Frozen(copy, below, linked=linked)
+        return DirectorySnapshot(copy, below, linked=linked)
     except BaseException:
         copy.remove()
         raise
@@ -176,7 +176,7 @@ def unmounting(path: str) -> list[str]:
     return ["/bin/sh", "-c", UNMOUNT, "sh", path]
 
 
-def _mounted(holder: str, base: Frozen) -> Overlay:
+def _mounted(holder: str, base: DirectorySnapshot) -> Overlay:
     """The overlay in ``holder``, whose upper layer is there already. Raises :class:`CopyFailed` if it cannot be."""
     path = f"{holder}/merged"
     os.mkdir(f"{holder}/work")

@@ -15,7 +15,7 @@ from ramure.machines.docker.engine import COMMIT, RUN, Engine, complaint
 from ramure.machines.docker.undo import MACHINE, Undoing, command
 from ramure.machines.errors import CopyFailed, SpawnFailed
 from ramure.machines.reaper import leases
-from ramure.machines.reaper.keeper import finished
+from ramure.machines.reaper.reaper import finished
 from ramure.marks import marked_run
 
 if TYPE_CHECKING:

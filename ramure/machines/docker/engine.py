@@ -1,9 +1,9 @@
-"""The command line of a container engine (docker, podman), run below a keeper.
+"""The command line of a container engine (docker, podman), run below a reaper.
 
 The command line was taken, not the Docker SDK for Python: it honours contexts, ``DOCKER_HOST`` over SSH and
 credential helpers as the user's own shell does; podman needs no service for it; the time of a call is the engine's
 either way (70 ms for an exec, of which the client's processor time is 10); it blocks no thread, and what it runs ends
-with the keeper, so with this program.
+with the reaper, so with this program.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ramure.machines.commands import end, texts
 from ramure.machines.docker.undo import MACHINE, Undoing, command
 from ramure.machines.errors import MachineError, SpawnFailed
 from ramure.machines.reaper import leases
-from ramure.machines.reaper.keeper import Keeper, finished
 from ramure.machines.reaper.leases import UNDO_LIMIT, Lease
+from ramure.machines.reaper.reaper import Reaper, finished
 from ramure.marks import marked_run
 from ramure.masking import get_logger
 from ramure.types import ExecResult
@@ -80,27 +80,27 @@ class State:
 class Engine:
     """One machine's way to its engine."""
 
-    def __init__(self, argv: Sequence[str], keeper: Keeper) -> None:
+    def __init__(self, argv: Sequence[str], reaper: Reaper) -> None:
         self.argv: list[str] = list(argv)
-        self.keeper = keeper
+        self.reaper = reaper
 
     @classmethod
     async def start(cls, engine: str | Sequence[str] | None, wanted_by: str) -> Engine:
-        """Find the engine's command, and start the keeper for it. Raises :class:`SpawnFailed`."""
+        """Find the engine's command, and start the reaper for it. Raises :class:`SpawnFailed`."""
         argv = await in_thread(find_engine, engine, wanted_by)
         try:
-            return cls(argv, await Keeper.start(wanted_by, env=os.environ))
+            return cls(argv, await Reaper.start(wanted_by, env=os.environ))
         except OSError as error:
-            raise SpawnFailed(wanted_by, f"its keeper process did not start: {error}") from error
+            raise SpawnFailed(wanted_by, f"its reaper process did not start: {error}") from error
 
     async def __call__(self, *arguments: str, stdin: int | None = None, timeout: float | None = 60.0) -> ExecResult:
         """Run one command of the engine. Raises :class:`MachineError` when it takes longer than ``timeout``."""
         return await self.run([*self.argv, *arguments], stdin=stdin, timeout=timeout)
 
     async def run(self, argv: Sequence[str], *, stdin: int | None = None, timeout: float | None = 60.0) -> ExecResult:
-        """Run a command on this host, below the keeper."""
+        """Run a command on this host, below the reaper."""
         output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-        running = await self.keeper.run(
+        running = await self.reaper.run(
             argv, cwd="/", sink=lambda source, data: output[source].append(data), stdin=stdin
         )
         try:
@@ -149,7 +149,7 @@ class Engine:
         return command(self.argv, undo)
 
     async def undo(self, what: Undoing, lease: Lease | None) -> None:
-        """End what the machine made, then the keeper. Where that fails, the lease stays, so that it can be done
+        """End what the machine made, then the reaper. Where that fails, the lease stays, so that it can be done
         later."""
         try:
             result = await self.run(self.command(what), timeout=UNDO_LIMIT)
@@ -163,8 +163,8 @@ class Engine:
         await self.close(lease if not failure else None)
 
     async def close(self, lease: Lease | None) -> None:
-        """End the keeper, when there is nothing to undo (any more)."""
-        await self.keeper.stop()
+        """End the reaper, when there is nothing to undo (any more)."""
+        await self.reaper.stop()
         if lease is not None:
             await in_thread(lease.release)
 

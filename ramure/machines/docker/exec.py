@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from ramure.machines.files.framing import MARK, Marks
-from ramure.machines.reaper.keeper import KeptCommand, Sink, Source
+from ramure.machines.reaper.reaper import KeptCommand, Sink, Source
 
 __all__ = ["RUN", "ContainerCommand"]
 

@@ -16,7 +16,7 @@ from ramure.machines.docker.machine import DockerMachine
 from ramure.machines.docker.undo import MACHINE, Undoing
 from ramure.machines.errors import MachineError, SpawnFailed
 from ramure.machines.reaper import leases
-from ramure.machines.reaper.keeper import finished
+from ramure.machines.reaper.reaper import finished
 from ramure.marks import marked_run
 from ramure.types import ExecResult
 
@@ -198,7 +198,7 @@ async def _spawned(
     engine = await Engine.start(copies.engine, wanted_by)
     lease: leases.Lease | None = None
     try:
-        engine.keeper.undo(engine.command(undo))
+        engine.reaper.undo(engine.command(undo))
         lease = await engine.lease(identity, wanted_by, undo)
         container = await make(engine)
         machine = DockerMachine(identity, container, copies, engine, undo, lease)

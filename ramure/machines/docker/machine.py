@@ -24,7 +24,7 @@ from ramure.machines.errors import (
 )
 from ramure.machines.files.framing import framed, new_token, unframed
 from ramure.machines.files.remote import FilesByCommand
-from ramure.machines.reaper.keeper import KeptCommand, Sink, finished
+from ramure.machines.reaper.reaper import KeptCommand, Sink, finished
 from ramure.machines.relay import Relay
 from ramure.machines.scripts import KILL
 from ramure.machines.tmux.driver import env_file
@@ -67,7 +67,7 @@ printf '%s\n' "$workdir" "$private" "$(command -v bash || echo /bin/sh)" "$(id -
 """
 """Makes the working directory $1 and one that is private to machine $2, in memory if it can be: what is there is in no commit. Writes the
 environment, which it reads, and says what there is. With perl or Python a command can be made a child subreaper
-(prctl(2)), as the keeper does on this host: then nothing that it started escapes its timeout."""
+(prctl(2)), as the reaper does on this host: then nothing that it started escapes its timeout."""
 
 MAKE_WORKDIR = '[ -d "$1" ] || { mkdir -p -- "$1" && chown -- "$2" "$1"; }'
 
@@ -180,7 +180,7 @@ class DockerMachine(FilesByCommand):
         options = [*(["-i"] if stdin is not None else []), *who.option]
         shell = ["/bin/sh", "-c", RUN, "sh", who.private, running.mark, self.workdir, who.shell, input]
         starting = asyncio.ensure_future(
-            self._engine.keeper.run(
+            self._engine.reaper.run(
                 [*self._engine.argv, "exec", *options, self.container, *who.reaper, *shell, *command],
                 cwd="/",
                 sink=running.feed,

@@ -16,7 +16,7 @@ from ramure.machines.commands import CommandMachine, Running, end, spool
 from ramure.machines.errors import FileRefused, NoSuchFile
 from ramure.machines.files.framing import packed
 from ramure.machines.files.passing import read_by_command, write_by_command
-from ramure.machines.reaper.keeper import Sink
+from ramure.machines.reaper.reaper import Sink
 
 __all__ = ["FILE_LIMIT", "READ", "FilesByCommand", "file_limit"]
 

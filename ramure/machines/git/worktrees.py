@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ramure.machines.copies.snapshot import Frozen
+from ramure.machines.copies.snapshot import DirectorySnapshot
 from ramure.machines.copies.workspace import Workspace, copied, copy_of
 from ramure.machines.errors import CopyFailed
 from ramure.machines.git.command import GitFailed, locked, plumbing, user_git
@@ -51,7 +51,7 @@ class WorktreeSpace(Workspace):
         _remove(self.worktree)
 
     def made(self) -> str:
-        return ""  # the keeper of a program that died cannot save the work: the lease says what is to be done
+        return ""  # the reaper of a program that died cannot save the work: the lease says what is to be done
 
     def fork(self, identity: str) -> Workspace:
         """A worktree of its own, on a branch of its own, with the same commit, files and staged changes."""
@@ -75,7 +75,7 @@ class State:
             raise CopyFailed(f"{worktree.path} is no worktree any more: {error}") from error
 
 
-class FrozenWorktree(Frozen):
+class FrozenWorktree(DirectorySnapshot):
     """A worktree as it was. What is made of it are worktrees again, each on a branch of its own."""
 
     def __init__(self, copy: Workspace, state: State) -> None:
@@ -86,7 +86,7 @@ class FrozenWorktree(Frozen):
         return _like(self.layers[0], self._state, identity)
 
 
-def freeze_worktree(space: WorktreeSpace, identity: str) -> Frozen:
+def freeze_worktree(space: WorktreeSpace, identity: str) -> DirectorySnapshot:
     """A copy of a worktree's present state that nobody changes. Raises :class:`CopyFailed`."""
     state = State.of(space.worktree)
     copy = copy_of(space.path, identity)

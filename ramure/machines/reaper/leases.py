@@ -1,5 +1,5 @@
 """What machines made outside this program (directories, mounts, containers), written down, so that it can be removed
-when this program and the keeper are both gone: after ``kill -9`` of both, or a power cut. Blocking functions.
+when this program and the reaper are both gone: after ``kill -9`` of both, or a power cut. Blocking functions.
 
 A lease is a file in ``$RAMURE_HOME/machines``. It is data: a kind, and the fields of that kind. What is done about a
 kind stands in the program that reads it (:mod:`ramure.machines.reaper.undo`), never in the file. It names its program, whose

@@ -37,7 +37,7 @@ Daemons = Literal["end", "keep"]
 def programs(interpreter: str) -> dict[str, bytes]:
     """The files that a parent needs on another machine, with this Python or perl; the first is the program."""
     perl = interpreter.rpartition("/")[2].startswith("perl")
-    names = ["tree_program.pl"] if perl else ["tree_program.py", "keeper_program.py"]
+    names = ["tree_program.pl"] if perl else ["tree_program.py", "reaper_program.py"]
     return {name: PROGRAM.with_name(name).read_bytes() for name in names}
 
 

@@ -1,6 +1,6 @@
 """Remove a directory tree that this program made, and nothing else. Blocking.
 
-The keeper loads this file by its path, so it imports nothing of ramure and little of the standard library.
+The reaper loads this file by its path, so it imports nothing of ramure and little of the standard library.
 
 * The tree is known by the identity that was recorded when it was made: inode, time of birth, and within one boot the
   device. The record lies outside of the tree, where no agent's command is trusted to write it. Another directory at the

@@ -1,7 +1,7 @@
 """The parent of one life of pi: the command of its tmux pane, which keeps and ends all that pi started.
 
 Run as a script (``python -I -S tree_program.py DAEMONS REPORT FIRST ENVIRONMENT COMMAND...``); it imports nothing of ramure but
-``keeper_program``, which stands beside it, and that only when something is left to be ended.
+``reaper_program``, which stands beside it, and that only when something is left to be ended.
 
 The tree: tmux > *guard* > *holder* > the command.
 
@@ -127,12 +127,12 @@ def children() -> list[int]:
         with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
             return [int(word) for word in file.read().split()]
     except OSError:  # a kernel without that file, or another system
-        return [pid for pid, parent in _keeper().processes() if parent == os.getpid()]
+        return [pid for pid, parent in _reaper().processes() if parent == os.getpid()]
 
 
-def _keeper() -> ModuleType:
-    """The keeper's program, which lists and kills trees; it takes longer to import than all the rest."""
-    return importlib.import_module("keeper_program")
+def _reaper() -> ModuleType:
+    """The reaper's program, which lists and kills trees; it takes longer to import than all the rest."""
+    return importlib.import_module("reaper_program")
 
 
 def reap() -> list[tuple[int, int]]:
@@ -186,8 +186,8 @@ def printable(text: bytes) -> bytes:
 
 def trees(roots: list[int]) -> list[int]:
     """These processes, and then what is below them."""
-    keeper = _keeper()
-    return [*roots, *(pid for root in roots for pid in keeper.descendants(root))]
+    reaper = _reaper()
+    return [*roots, *(pid for root in roots for pid in reaper.descendants(root))]
 
 
 def end_tree(path: str, command: int = 0) -> None:
@@ -200,26 +200,26 @@ def end_tree(path: str, command: int = 0) -> None:
         reap()
     if pids := children():
         report(path, trees(pids))
-        _keeper().kill_below(os.getpid())
+        _reaper().kill_below(os.getpid())
 
 
 def end_foreground(path: str, daemons: set[int]) -> None:
     """End what is below us, apart from ``daemons``: those that were ours before the command ended, and what a shell that it
     had under way has started in another session, or ignoring SIGHUP (nohup). What is below a daemon is of it."""
-    keeper = _keeper()
+    reaper = _reaper()
     doomed: list[int] = []
     for root in [pid for pid in children() if pid not in daemons]:
         here = session(root)
-        for pid in (root, *keeper.descendants(root)):
+        for pid in (root, *reaper.descendants(root)):
             if pid != root and (session(pid) != here or ignores_hangup(pid)):
-                daemons.update((pid, *keeper.descendants(pid)))
+                daemons.update((pid, *reaper.descendants(pid)))
             if pid not in daemons:
                 doomed.append(pid)
     report(path, doomed)
-    deadline = time.monotonic() + keeper.KILL_LIMIT
+    deadline = time.monotonic() + reaper.KILL_LIMIT
     while doomed and time.monotonic() < deadline:
         for pid in doomed:  # parents first: a shell must not go on with its next command
-            keeper.signal_one(pid, signal.SIGKILL)
+            reaper.signal_one(pid, signal.SIGKILL)
         reap()
         wait_signal(0.005)
         roots = [pid for pid in children() if pid not in daemons]

@@ -1,6 +1,6 @@
 """This host through bubblewrap: commands see the system read-only, and can write in the working directory alone.
 
-The keeper itself runs inside the sandbox, so that all commands of a machine share one: what one leaves running
+The reaper itself runs inside the sandbox, so that all commands of a machine share one: what one leaves running
 (tmux, a server), the others see. Files are read and written by commands inside it too: on this side, a symbolic
 link that a command made would lead out.
 """
@@ -24,7 +24,7 @@ from ramure.machines.copies.workspace import Workspace, temporary, yours
 from ramure.machines.errors import MachineError, SpawnFailed, UserRefused
 from ramure.machines.files.remote import FilesByCommand
 from ramure.machines.local import LocalMachine, made
-from ramure.machines.reaper.keeper import PROGRAM, REMOVAL, Keeper, KeptCommand, Sink, finished
+from ramure.machines.reaper.reaper import PROGRAM, REMOVAL, KeptCommand, Reaper, Sink, finished
 from ramure.machines.sandbox.setuid import strip_setuid
 from ramure.marks import marked_environment
 from ramure.masking import get_logger
@@ -96,30 +96,30 @@ class SandboxImage(Image):
             if bwrap is None:
                 remedy = "install bubblewrap (Debian, Ubuntu, Fedora: the package `bubblewrap`; Linux only)"
                 raise SpawnFailed(self.describe(), "there is no `bwrap` on the PATH", remedy)
-            keeper = await self._keeper(bwrap, workspace.path)
+            reaper = await self._reaper(bwrap, workspace.path)
         except BaseException:
             await in_thread(workspace.remove)
             raise
-        return SandboxMachine(identity, workspace, self, keeper, began)
+        return SandboxMachine(identity, workspace, self, reaper, began)
 
-    async def _keeper(self, bwrap: str, workdir: str) -> Keeper:
+    async def _reaper(self, bwrap: str, workdir: str) -> Reaper:
         python, prefix = await in_thread(self._arguments, workdir)
         kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         environment = {**kept, "HOME": HOME, "TMPDIR": "/tmp", "SHELL": "/bin/sh", **self.env, **marked_environment()}
-        program = f"{INSIDE}/keeper.py"
-        keeper = await Keeper.start(
+        program = f"{INSIDE}/reaper.py"
+        reaper = await Reaper.start(
             f"the sandbox in {workdir}", env=environment, prefix=[bwrap, *prefix], python=python, program=program
         )
         try:
-            probe = await keeper.run(["/bin/sh", "-c", "exit 0"], cwd=workdir, sink=lambda *_: None)
+            probe = await reaper.run(["/bin/sh", "-c", "exit 0"], cwd=workdir, sink=lambda *_: None)
             await probe.wait()
         except BaseException as error:
-            await finished(keeper.stop())
+            await finished(reaper.stop())
             if not isinstance(error, MachineError):
                 raise
             remedy = "the kernel may forbid namespaces here (in a container: allow them, or use another image)"
             raise SpawnFailed(self.describe(), f"bwrap could not start: {error}", remedy) from error
-        return keeper
+        return reaper
 
     def _arguments(self, workdir: str) -> tuple[str, list[str]]:
         arguments = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
@@ -135,7 +135,7 @@ class SandboxImage(Image):
         for name in ETC:
             arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
         arguments += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--tmpfs", "/tmp"]
-        arguments += ["--tmpfs", "/run", "--dir", HOME, "--ro-bind", str(PROGRAM), f"{INSIDE}/keeper.py"]
+        arguments += ["--tmpfs", "/run", "--dir", HOME, "--ro-bind", str(PROGRAM), f"{INSIDE}/reaper.py"]
         arguments += ["--ro-bind", str(REMOVAL), f"{INSIDE}/removal.py"]
         python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         if not python.startswith(("/usr/", "/bin/")):
@@ -158,8 +158,8 @@ class SandboxMachine(FilesByCommand, LocalMachine):
 
     here = False
 
-    def __init__(self, identity: str, workspace: Workspace, image: SandboxImage, keeper: Keeper, began: float) -> None:
-        super().__init__(identity, workspace, image.env, keeper)
+    def __init__(self, identity: str, workspace: Workspace, image: SandboxImage, reaper: Reaper, began: float) -> None:
+        super().__init__(identity, workspace, image.env, reaper)
         self.image = image
         self._began = began
         self._shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
@@ -171,7 +171,7 @@ class SandboxMachine(FilesByCommand, LocalMachine):
         return "install them with `ramure setup --private`, or show those that are here: SandboxImage(readonly=[...])"
 
     async def _stop(self) -> None:
-        await self.keeper.stop()
+        await self.reaper.stop()
         # What commands made is ours outside: root's, where we are root.
         stripped = await in_thread(strip_setuid, self.workdir, self._began)
         if stripped:
@@ -196,7 +196,7 @@ class SandboxMachine(FilesByCommand, LocalMachine):
         return os.path.join(self.workdir, path)
 
     async def _run_script(self, argv: list[str], sink: Sink, stdin: IO[bytes] | None) -> KeptCommand:
-        return await self.keeper.run(
+        return await self.reaper.run(
             ["/bin/sh", "-c", *argv],
             cwd=self.workdir,
             sink=sink,

@@ -13,7 +13,7 @@ from ramure.machines.errors import (
     MachineError,
     SpawnFailed,
 )
-from ramure.machines.reaper.keeper import finished
+from ramure.machines.reaper.reaper import finished
 from ramure.machines.ssh.config import Target, check_name, resolve
 from ramure.machines.ssh.machine import SSHMachine, in_thread_of
 from ramure.machines.ssh.pool import Pool

@@ -32,7 +32,7 @@ from ramure.machines.errors import (
 )
 from ramure.machines.files.framing import Marks, Output, login_line, new_token, packed
 from ramure.machines.files.remote import FILE_LIMIT, READ
-from ramure.machines.reaper.keeper import finished
+from ramure.machines.reaper.reaper import finished
 from ramure.machines.scripts import KILL
 from ramure.machines.ssh import files as ssh_files
 from ramure.machines.ssh.connection import Cancel, Connection, Full, not_started

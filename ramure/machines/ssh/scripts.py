@@ -49,7 +49,7 @@ printf '%s\n' "$private" "$(identity "$private")" "$(identity .)" "$new" "$(comm
 )
 """For the machine $1: makes the working directory $2 if it is missing (if that is empty, a temporary one), and a private
 directory, unless $3 is the one that was made before. Prints what there is, a line each, the working directory last. With
-perl a command can be made a child subreaper (prctl(2)), as the keeper does on this host."""
+perl a command can be made a child subreaper (prctl(2)), as the reaper does on this host."""
 
 
 def run_script(workdir: str, shell: str) -> bytes:

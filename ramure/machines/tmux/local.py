@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ramure.executor import in_thread
-from ramure.machines.reaper.keeper import finished
+from ramure.machines.reaper.reaper import finished
 from ramure.machines.reaper.removal import Identity, identify
 from ramure.machines.tmux.driver import LISTEN, REAPING, Pane, Reply, Tmux, TmuxError, TmuxMissing
 
@@ -96,7 +96,7 @@ class LocalTmux(Tmux):
 
     ``call`` carries the blocking calls (by default ``in_thread``; in a run, the server's threaded
     actor). Without ``socket`` it gets one in a new temporary directory of mode 0700. With ``machine`` the
-    server is started below that machine's keeper: it ends with the machine, and with this program, even if
+    server is started below that machine's reaper: it ends with the machine, and with this program, even if
     that is killed with SIGKILL. A server that does not answer within ``timeout`` seconds is killed.
     """
 
@@ -122,7 +122,7 @@ class LocalTmux(Tmux):
 
     async def start(self) -> str:
         if self._machine is not None:
-            self._machine.keeper.own(*(self._own or (self.socket,)))
+            self._machine.reaper.own(*(self._own or (self.socket,)))
         version = await super().start()
         self._blocking.server_pid = int(await self._command("display-message", "-p", "#{pid}"))
         return version

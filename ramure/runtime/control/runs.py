@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ramure.actors import Ref
     from ramure.agents.agent import AgentActor
     from ramure.machines.base import Machine
-    from ramure.machines.remote_home import Quarters
+    from ramure.machines.remote_home import RemoteHome
     from ramure.runtime.process.record import AgentRecord, ProcessRecord
     from ramure.runtime.run.run import Run
 
@@ -120,12 +120,12 @@ class RunMethods:
     @method
     async def screen(self, agent: str, read_only: bool = False) -> Terminal:
         """What to run in a terminal on this host to see an agent's: ``argv``, ``env``, ``cwd``."""
-        record, quarters = self._quarters(agent)
-        machine, more = quarters.machine, ["-r"] if read_only else []
+        record, remote_home = self._remote_home(agent)
+        machine, more = remote_home.machine, ["-r"] if read_only else []
         if machine.here or hasattr(machine, "tmux"):
             tmux = await self._run.services.tmux_for(machine)
             return _terminal([*tmux.attach_command(record.address), *more])
-        room = await quarters.room()
+        room = await remote_home.room()
         attach = [*room.tmux.attach_command(record.address), *more]
         return _terminal(machine.terminal(["/bin/sh", "-c", f'{KNOWN_TERM}; exec "$@"', "sh", *attach]))
 
@@ -140,34 +140,34 @@ class RunMethods:
 
     def _machine(self, name: str) -> Machine:
         """An agent's machine, or the one of this name."""
-        record = next((m for m in self._run.ledger.machines.values() if m.name in (name, f"machine {name}")), None)
+        record = next((m for m in self._run.statistics.machines.values() if m.name in (name, f"machine {name}")), None)
         if record is None or name in self._run.agents:
-            return self._quarters(name)[1].machine
+            return self._remote_home(name)[1].machine
         machine: Machine | None = machine_of(record)
         if machine is None:
             raise BadRequest("agent", f"{record.name!r} is being provisioned; try again soon")
         return machine
 
-    def _quarters(self, address: str) -> tuple[AgentRecord, Quarters]:
+    def _remote_home(self, address: str) -> tuple[AgentRecord, RemoteHome]:
         record = self._record(address)
         actor = agent_actor(record)
-        if actor is None or actor.quarters is None:
+        if actor is None or actor.remote_home is None:
             raise BadRequest("agent", f"{address!r} is being provisioned: it has no machine yet; try again soon")
-        return record, actor.quarters
+        return record, actor.remote_home
 
     @method
     async def pause(self, agent: str | None = None) -> list[str]:
         """Hold up what an agent's model is doing, and all that comes, until ``unpause``; without one, all agents,
         and those to come. Answered with those that are paused by it."""
         if agent is None:
-            self._run.ledger.paused = True
+            self._run.statistics.paused = True
         return await self._each(agent, Pause(), lambda actor: not actor.paused)
 
     @method
     async def unpause(self, agent: str | None = None) -> list[str]:
         """Undo ``pause``: an agent that was at work goes on, and what has waited is delivered."""
         if agent is None:
-            self._run.ledger.paused = False
+            self._run.statistics.paused = False
         return await self._each(agent, Unpause(), lambda actor: actor.paused)
 
     async def _each(self, agent: str | None, request: object, where: Callable[[AgentActor], bool]) -> list[str]:

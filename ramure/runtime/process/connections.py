@@ -61,7 +61,7 @@ def _connected(caller: ProcessRecord, made: Connection, asked: list[asyncio.Futu
         if error is not None:
             answer.set_exception(agent.gone(error.reason) if isinstance(error, ActorDied) else error)
             return
-    caller.run.ledger.connections.append(made)
+    caller.run.statistics.connections.append(made)
     names = {"one": made.one.address, "other": made.other.address}
     passes = {"files": made.files} if made.files != WORKDIR else {}
     caller.run.log("connected", {**names, "direction": made.direction, **passes})

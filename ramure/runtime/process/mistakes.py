@@ -139,7 +139,7 @@ def _at_work(agent: AgentRecord) -> bool:
 
 def idle_agents(record: ProcessRecord) -> list[AgentRecord]:
     """Its agents that have tools, that nobody has ever sent anything, and that no other agent can reach."""
-    connected = {each for made in record.run.ledger.connections for each in (made.one, made.other)}
+    connected = {each for made in record.run.statistics.connections for each in (made.one, made.other)}
     return [
         agent
         for agent in record.agents.values()

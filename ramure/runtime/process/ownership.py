@@ -13,7 +13,7 @@ from ramure.agents.names import check_name
 from ramure.agents.requests import AgentOptions, Pause
 from ramure.errors import ActorDied, StopTimeout, UsageError
 from ramure.exits import KILLED, NOPROC
-from ramure.machines.actor import GetQuarters, MachineActor, stop_machine
+from ramure.machines.actor import GetRemoteHome, MachineActor, stop_machine
 from ramure.machines.local import LocalImage
 from ramure.runtime.process.mistakes import warn_of_model
 from ramure.runtime.process.record import AgentRecord, MachineRecord, ProcessRecord
@@ -23,7 +23,7 @@ from ramure.supervisors import ChildSpec, DynamicSupervisor, SupervisorStopping
 
 if TYPE_CHECKING:
     from ramure.machines.base import Image
-    from ramure.machines.remote_home import Quarters
+    from ramure.machines.remote_home import RemoteHome
     from ramure.runtime.process.messages import StartAgent
 
 __all__ = ["AgentNameTaken", "Owned", "Ownership"]
@@ -148,7 +148,7 @@ class Ownership:
         )
         spec = ChildSpec(made.address, AgentActor, (plan,), restart="temporary", shutdown="infinity", type="supervisor")
         ref: Ref[AgentActor] = await self.supervisor("agents").ask(Call("start_child", (spec,)), timeout=None)
-        if self.record.run.ledger.paused:
+        if self.record.run.statistics.paused:
             await ref.ask(Pause(), timeout=None)
         return ref
 
@@ -170,14 +170,14 @@ class Ownership:
         label = f"machine {self.record.run.next_number('machine')}"
         spec = ChildSpec(label, MachineActor, (image,), restart="temporary", shutdown="infinity", type="supervisor")
         ref: Ref[MachineActor] = await self.supervisor("machines").ask(Call("start_child", (spec,)), timeout=None)
-        burial = self.system.loop.create_task(_bury(ref), name=f"burial of {label}", context=contextvars.Context())
-        OURS.add(burial)
+        cleanup = self.system.loop.create_task(_bury(ref), name=f"cleanup of {label}", context=contextvars.Context())
+        OURS.add(cleanup)
         if self._burials is None:
             self._burials = set()
-        self._burials.add(burial)
-        burial.add_done_callback(self._burials.discard)
-        machines = self.record.run.ledger.machines
-        burial.add_done_callback(lambda _: machines.pop(label, None))
+        self._burials.add(cleanup)
+        cleanup.add_done_callback(self._burials.discard)
+        machines = self.record.run.statistics.machines
+        cleanup.add_done_callback(lambda _: machines.pop(label, None))
         made = machines[label] = MachineRecord(label, image, self.record, ref)
         return made
 
@@ -217,10 +217,10 @@ async def _stop_children(supervisor: Ref[DynamicSupervisor]) -> None:
 async def _bury(ref: Ref[MachineActor]) -> None:
     """Stop the machine of an actor that is killed, and cannot do it itself."""
     try:
-        quarters: Quarters = await ref.ask(GetQuarters(), timeout=None)
+        remote_home: RemoteHome = await ref.ask(GetRemoteHome(), timeout=None)
     except ActorDied:
         return  # it never had one
     if await ref.wait() == KILLED:
-        await quarters.close()
+        await remote_home.close()
         with contextlib.suppress(StopTimeout):  # which is told: nothing else can be done
-            await stop_machine(quarters.machine)
+            await stop_machine(remote_home.machine)

@@ -511,7 +511,7 @@ class Process(Actor):
         await self.owns.stop()
         await self.record.belongings_ended()
         self._warn_of_unseen_failures()
-        self.run.leftovers.look_for(self.record)
+        self.run.stray_tasks.look_for(self.record)
         self.recorder.end(self._outcome)
 
     def _warn_of_unseen_failures(self) -> None:

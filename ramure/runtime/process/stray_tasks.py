@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ramure.runtime.process.record import ProcessRecord
     from ramure.runtime.run.run import Run
 
-__all__ = ["Leftovers"]
+__all__ = ["StrayTasks"]
 
 PASS: Final = 64
 """Tasks for each process that has ended that are looked at without waiting for more ends."""
@@ -23,7 +23,7 @@ GATHER: Final = 0.05
 """Seconds for which ends are gathered where there are more tasks than that."""
 
 
-class Leftovers:
+class StrayTasks:
     """Looks, in one pass for all the processes that have just ended: a pass goes over all tasks of the loop."""
 
     def __init__(self, run: Run) -> None:

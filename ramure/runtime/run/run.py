@@ -21,7 +21,7 @@ from ramure.executor import in_thread
 from ramure.exits import Crashed, Shutdown, format_exit
 from ramure.home import ramure_home
 from ramure.machines.errors import NotSupported
-from ramure.machines.reaper.keeper import finished, live_keepers
+from ramure.machines.reaper.reaper import finished, live_reapers
 from ramure.machines.relay import Relay
 from ramure.machines.tmux.driver import Tmux
 from ramure.marks import RUN_ID, mark_context
@@ -31,7 +31,7 @@ from ramure.runtime.log.lines import log_line
 from ramure.runtime.log.writer import URGENT, Logs, LogWriter
 from ramure.runtime.process.process import Process, ProcessPlan
 from ramure.runtime.process.record import AgentRecord, OnIdle, Outcome, ProcessRecord
-from ramure.runtime.process.stray_tasks import Leftovers
+from ramure.runtime.process.stray_tasks import StrayTasks
 from ramure.runtime.process.stream import Event
 from ramure.runtime.run.alarms import Alarms, DiskFull
 from ramure.runtime.run.crashes import CrashReports
@@ -42,7 +42,7 @@ from ramure.runtime.run.marked import kill_marked
 from ramure.runtime.run.paths import Home, RunPaths, new_execution_id
 from ramure.runtime.run.reserve import Reserve
 from ramure.runtime.run.servers import GatewayActor, TmuxActor
-from ramure.runtime.run.statistics import Ledger
+from ramure.runtime.run.statistics import RunStatistics
 from ramure.runtime.run.watchdog import Watchdog
 from ramure.runtime.stalls.carriers import OURS
 from ramure.runtime.stalls.watch import Stalls
@@ -102,9 +102,9 @@ class Run:
         self.gateway: Gateway = Gateway(self.options.host, self.options.port)
         self.services: RunServices = RunServices(self)
         self.started_at: float = 0.0
-        self.leftovers: Leftovers = Leftovers(self)
+        self.stray_tasks: StrayTasks = StrayTasks(self)
         self.stalls: Stalls = Stalls(self)
-        self.ledger: Ledger = Ledger()
+        self.statistics: RunStatistics = RunStatistics()
         self.watchdog: Watchdog = Watchdog(self._blocked)
         self.processes: dict[int, ProcessRecord] = {}
         """Every live process, and the last ones that ended, by number."""
@@ -212,11 +212,11 @@ class Run:
         self.crashes.flush()
         if self._began:
             took = self.system.clock.wall() - self.started_at
-            self.log("run_ended", self.ledger.ending(took, self.agents, self.failure))
+            self.log("run_ended", self.statistics.ending(took, self.agents, self.failure))
         await self.system.close()
         await self.gateway.close()  # once more: an actor that is killed cannot close what it owns
         await self.services.close()
-        self.leftovers.report()
+        self.stray_tasks.report()
         self.watchdog.stop()
         if self._logs is not None:
             await self._logs.close()
@@ -227,7 +227,7 @@ class Run:
 
     def _end_processes(self) -> None:
         """End what is left of the run because a reaper was killed that was to end it."""
-        left = kill_marked(RUN_ID, self.execution_id, apart=live_keepers())
+        left = kill_marked(RUN_ID, self.execution_id, apart=live_reapers())
         if left:
             what = "; ".join(f"{each.pid} {each.command}" for each in left[:5])
             logger.warning(
@@ -286,7 +286,7 @@ class Run:
     ) -> Any:
         """Run a root process to its end, and return or raise its result."""
         record = self.new_process(name, None, image, on_idle=on_idle)
-        self.ledger.program = self.ledger.program or name
+        self.statistics.program = self.statistics.program or name
         self.start_process(ProcessPlan(record, function, **plan))
         try:
             outcome = await self._outcome(record)
@@ -294,7 +294,7 @@ class Run:
             await cancel_and_wait(record)
             raise
         finally:
-            self.ledger.outcome = record.outcome
+            self.statistics.outcome = record.outcome
         record.retrieved = True
         return outcome.result(record.label)
 
@@ -353,7 +353,7 @@ class Run:
         """The agent is gone."""
         if self.agents.get(record.address) is record:
             del self.agents[record.address]
-            self.ledger.agent_ended(record)
+            self.statistics.agent_ended(record)
             record.process.spent.take(record.usage)
 
     def _log_crash(self, type: str, data: Mapping[str, Any]) -> None:
@@ -373,7 +373,7 @@ class Run:
     @property
     def usage(self) -> Usage:
         """Tokens and cost of all its agents, of those that have ended too."""
-        return self.ledger.usage(self.agents)
+        return self.statistics.usage(self.agents)
 
     # -- the log ----------------------------------------------------------------------------------------------
 
@@ -404,7 +404,7 @@ class Run:
         if type != "event":  # what processes emit is theirs
             data = masked_values(data)
         entry = {"ts": self.system.clock.wall(), "type": type, **data}
-        self.ledger.recent.append(entry)
+        self.statistics.recent.append(entry)
         if type in URGENT and self._logs is not None:
             self._logs.append_urgent(self._log, log_line(entry))
         else:

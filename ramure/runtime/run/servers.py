@@ -54,8 +54,8 @@ class TmuxThread(ThreadedActor):
 class TmuxActor(Actor):
     """Owns the run's tmux server on this host: starts it when it is first needed, and anew when it has died.
 
-    The server lives below the keeper of a machine of its own, so it ends with this program, even if that is
-    killed with SIGKILL; the keeper then also removes ``files``.
+    The server lives below the reaper of a machine of its own, so it ends with this program, even if that is
+    killed with SIGKILL; the reaper then also removes ``files``.
     """
 
     async def init(self, directory: Scratch, files: Sequence[Path] = ()) -> None:
@@ -79,11 +79,11 @@ class TmuxActor(Actor):
 
     async def _start(self) -> Tmux:
         directory = await in_thread(self._directory.ensure)
-        if self._host is None or self._host.keeper.down.done():
+        if self._host is None or self._host.reaper.down.done():
             self._host = await LocalImage(workdir=directory).spawn()
             for path in self._files:
-                self._host.keeper.own(str(path))
-        self._host.keeper.own(str(directory), self._directory.identity)
+                self._host.reaper.own(str(path))
+        self._host.reaper.own(str(directory), self._directory.identity)
         tmux = LocalTmux(str(directory / "tmux" / "server"), self._call, machine=self._host)
         await tmux.start()
         return tmux

@@ -13,7 +13,7 @@ from ramure.exits import format_exit
 if TYPE_CHECKING:
     from ramure.runtime.process.record import AgentRecord, MachineRecord, Outcome
 
-__all__ = ["Connection", "Ledger"]
+__all__ = ["Connection", "RunStatistics"]
 
 RECENT: Final = 50
 """Entries of the run's log that are kept to be shown; the log has them all."""
@@ -29,7 +29,7 @@ class Connection:
     files: str
 
 
-class Ledger:
+class RunStatistics:
     """Written by the run's actors, read by ``ramure status``."""
 
     def __init__(self) -> None:

@@ -224,7 +224,7 @@ def tool_owners(record: AgentRecord) -> dict[str, int]:
 
 def _reaches(run: Run) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for each in run.ledger.connections:
+    for each in run.statistics.connections:
         found.setdefault(each.one.address, set()).add(each.other.address)
         if each.direction == "both":
             found.setdefault(each.other.address, set()).add(each.one.address)

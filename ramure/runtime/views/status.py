@@ -44,8 +44,8 @@ def run_summary(run: Run) -> RunSummary:
         "pid": os.getpid(),
         "started_at": run.started_at,
         "now": run.system.clock.wall(),
-        "program": run.ledger.program,
-        "paused": run.ledger.paused,
+        "program": run.statistics.program,
+        "paused": run.statistics.paused,
         "alarms": run.alarms.as_text() if run.alarms is not None else [],
         "log_dir": str(run.paths.logs),
         "usage": _usage(run.usage),
@@ -55,7 +55,7 @@ def run_summary(run: Run) -> RunSummary:
 
 def run_status(run: Run) -> RunStatus:
     """The run, and what is in it now."""
-    machines = {record.ref: record.name for record in run.ledger.machines.values()}
+    machines = {record.ref: record.name for record in run.statistics.machines.values()}
     processes = list(run.processes.values())
     live = [record for record in processes if record.outcome is None]
     ended = [record for record in processes if record.outcome is not None][-ENDED_SHOWN:]
@@ -63,13 +63,13 @@ def run_status(run: Run) -> RunStatus:
         **run_summary(run),
         "processes": [_process(record) for record in (*live, *ended)],
         "agents": [_agent(record, machines) for record in run.agents.values()],
-        "agents_ended": run.ledger.agents_ended,
-        "machines": [_machine(record) for record in run.ledger.machines.values()],
+        "agents_ended": run.statistics.agents_ended,
+        "machines": [_machine(record) for record in run.statistics.machines.values()],
         "connections": [
             {"one": each.one.address, "other": each.other.address, "direction": each.direction}
-            for each in run.ledger.connections
+            for each in run.statistics.connections
         ],
-        "events": [_event(entry) for entry in run.ledger.recent],
+        "events": [_event(entry) for entry in run.statistics.recent],
     }
 
 
@@ -150,7 +150,7 @@ def _doing(record: AgentRecord, actor: AgentActor | None) -> tuple[str | None, f
         case "waiting_for_model":
             return _shown(brief(actor.work.model_error or "it failed")), actor.since
         case "restarting":
-            return _shown(deaths.brief(actor.lives.last_end)), actor.since
+            return _shown(deaths.brief(actor.history.last_end)), actor.since
     return None, actor.since
 
 

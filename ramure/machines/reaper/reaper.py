@@ -1,4 +1,4 @@
-"""The owner's side of the keeper process (see ``keeper_program``): start commands, read their output, end them."""
+"""The owner's side of the reaper process (see ``reaper_program``): start commands, read their output, end them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ramure.machines.errors import MachineDown, MachineError, MachineStopped, Us
 from ramure.machines.reaper.removal import Identity
 from ramure.masking import secret_variables
 
-__all__ = ["Keeper", "KeptCommand", "Sink", "Source", "finished", "live_keepers"]
+__all__ = ["KeptCommand", "Reaper", "Sink", "Source", "finished", "live_reapers"]
 
 T = TypeVar("T")
 Source = Literal["stdout", "stderr"]
 Sink = Callable[[Source, bytes], None]
 """What is called, on the event loop, with each piece of a command's output."""
 
-PROGRAM = Path(__file__).with_name("keeper_program.py")
+PROGRAM = Path(__file__).with_name("reaper_program.py")
 REMOVAL = Path(__file__).with_name("removal.py")
 """What the program needs beside it."""
 
@@ -50,20 +50,20 @@ ROOM_LIMIT = 30.0
 ROOM_EVERY = 0.05
 NO_ROOM = (errno.EMFILE, errno.ENFILE)
 
-_live: weakref.WeakSet[Keeper] = weakref.WeakSet()
+_live: weakref.WeakSet[Reaper] = weakref.WeakSet()
 
 
-def live_keepers() -> set[int]:
-    """The process ids of this program's keepers that run."""
-    return {keeper.pid for keeper in list(_live) if not keeper.down.done()}
+def live_reapers() -> set[int]:
+    """The process ids of this program's reapers that run."""
+    return {reaper.pid for reaper in list(_live) if not reaper.down.done()}
 
 
 class KeptCommand:
-    """One running command. Made by :meth:`Keeper.run`."""
+    """One running command. Made by :meth:`Reaper.run`."""
 
-    def __init__(self, keeper: Keeper, identity: int, sink: Sink) -> None:
+    def __init__(self, reaper: Reaper, identity: int, sink: Sink) -> None:
         loop = asyncio.get_running_loop()
-        self._keeper = keeper
+        self._reaper = reaper
         self.identity = identity
         self.started: asyncio.Future[int] = loop.create_future()
         self.exited: asyncio.Future[int] = loop.create_future()
@@ -116,7 +116,7 @@ class KeptCommand:
     async def kill(self) -> tuple[int, ...]:
         """End it with everything it started; the pids that could not be killed. Returns when they are gone."""
         if not self.exited.done():
-            left = await asyncio.shield(self._keeper.kill(self.identity))
+            left = await asyncio.shield(self._reaper.kill(self.identity))
             if left:
                 return left
             await asyncio.wait([self.exited])
@@ -197,8 +197,8 @@ class _Pipe:
                 self.ended.set_result(None)
 
 
-class Keeper:
-    """A running keeper process. Use :meth:`start`; one event loop; ends with :meth:`stop`."""
+class Reaper:
+    """A running reaper process. Use :meth:`start`; one event loop; ends with :meth:`stop`."""
 
     def __init__(self, label: str, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self._label = label
@@ -212,7 +212,7 @@ class Keeper:
         self._outgoing: deque[tuple[bytes, list[int]]] = deque()
         self._stopping = False
         self.down: asyncio.Future[str] = self._loop.create_future()
-        """Done, with what was seen, when the keeper is gone."""
+        """Done, with what was seen, when the reaper is gone."""
         _live.add(self)
         control.setblocking(False)
         self._loop.add_reader(control, self._receive)
@@ -226,8 +226,8 @@ class Keeper:
         prefix: Sequence[str] = (),
         python: str | None = None,
         program: str | None = None,
-    ) -> Keeper:
-        """Start a keeper with this environment. ``prefix`` is put before its command line (a sandbox, say).
+    ) -> Reaper:
+        """Start a reaper with this environment. ``prefix`` is put before its command line (a sandbox, say).
 
         What looks secret in the environment reaches it through its socket: what a process is started with stands in
         ``/proc/PID/environ`` for its whole life.
@@ -246,10 +246,10 @@ class Keeper:
             raise
         finally:
             theirs.close()
-        keeper = cls(label, process, ours)
+        reaper = cls(label, process, ours)
         if secret:
-            keeper.send({"op": "environment", "env": {name: env[name] for name in secret}})
-        return keeper
+            reaper.send({"op": "environment", "env": {name: env[name] for name in secret}})
+        return reaper
 
     @property
     def pid(self) -> int:
@@ -316,22 +316,22 @@ class Keeper:
         command.close()
 
     def own(self, path: str, identity: Identity | None = None, record: str = "") -> None:
-        """Have the keeper remove this directory, if this program dies without stopping it: the one that has
+        """Have the reaper remove this directory, if this program dies without stopping it: the one that has
         ``identity``, and then the file ``record``. Until then no cleaner of temporary files ages it. Without
         ``identity``: a socket, or a link to one."""
         self.send({"op": "own", "path": path, "identity": identity, "record": record})
 
     def hold(self, path: str) -> None:
-        """Have the keeper keep cleaners of temporary files from ageing what is in this directory."""
+        """Have the reaper keep cleaners of temporary files from ageing what is in this directory."""
         self.send({"op": "hold", "path": path})
 
     def undo(self, argv: Sequence[str]) -> None:
-        """Have the keeper run this command, once all below it has ended, if this program dies without stopping it.
+        """Have the reaper run this command, once all below it has ended, if this program dies without stopping it.
         Commands run in the order in which they were said, before what is owned is removed."""
         self.send({"op": "undo", "argv": list(argv)})
 
     async def stop(self) -> None:
-        """End everything below the keeper, and itself. Harmless when repeated."""
+        """End everything below the reaper, and itself. Harmless when repeated."""
         if not self._stopping:
             self._stopping = True
             self.send({"op": "stop"})
@@ -344,7 +344,7 @@ class Keeper:
         """Queue a request. The descriptors are closed when they have been passed on."""
         self._outgoing.append((json.dumps(message).encode() + b"\n", list(descriptors)))
         if self.down.done():
-            self._drop("the keeper process is gone")
+            self._drop("the reaper process is gone")
         else:
             self._flush()
 
@@ -408,7 +408,7 @@ class Keeper:
     async def _bury(self) -> None:
         """The socket closed: reap the process, and tell everybody who waits."""
         status, errors = await in_thread(_reap, self._process)
-        why = "it was stopped" if self._stopping else f"its keeper process ended with status {status}"
+        why = "it was stopped" if self._stopping else f"its reaper process ended with status {status}"
         if errors.strip() and not self._stopping:
             why += f": {errors.strip().splitlines()[-1]}"
         self._control.close()

@@ -1,6 +1,6 @@
-"""The keeper: the small process that starts a local machine's commands, and can end each with all it started.
+"""The reaper: the small process that starts a local machine's commands, and can end each with all it started.
 
-Run as a script (``python -I -S keeper_program.py FD``); it imports nothing of ramure, but ``removal.py`` by its path. FD is a stream socket
+Run as a script (``python -I -S reaper_program.py FD``); it imports nothing of ramure, but ``removal.py`` by its path. FD is a stream socket
 that carries lines of JSON, and the file descriptors of the commands' pipes.
 
 Why a process of its own:
@@ -9,9 +9,9 @@ Why a process of its own:
   starts, also daemons in sessions of their own with an empty environment, stays below it in the process tree
   for as long as it runs. So a timeout can kill all of it. (Setting that from Python's own process would need
   ``preexec_fn``, which is unsafe beside threads.)
-* The keeper is a subreaper too: what a command leaves running on purpose (``server &``) stays below the
-  keeper, and ends with the machine.
-* When the program that owns the keeper dies, by SIGKILL too, the socket closes, and the keeper ends
+* The reaper is a subreaper too: what a command leaves running on purpose (``server &``) stays below the
+  reaper, and ends with the machine.
+* When the program that owns the reaper dies, by SIGKILL too, the socket closes, and the reaper ends
   everything below it, runs the commands that undo what the machine did elsewhere (a container, a mount),
   removes what it was told to own, and ends.
 
@@ -124,7 +124,7 @@ def childless() -> bool:
     return False
 
 
-class Keeper:
+class Reaper:
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.running: dict[int, int] = {}  # pid -> id
@@ -337,15 +337,15 @@ def main() -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    keeper = Keeper(control)
+    reaper = Reaper(control)
     try:
-        keeper.serve()
+        reaper.serve()
     finally:
         kill_below(os.getpid())
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for argv in keeper.undo:
+        for argv in reaper.undo:
             undo(argv)
-        for owned in keeper.owned:
+        for owned in reaper.owned:
             remove(owned["path"], owned["identity"], owned["record"])
 
 
