@@ -64,13 +64,17 @@ def answer(conversation: Conversation) -> Any:
 
 
 def _unbroken(facts: Facts) -> float:
-    """Since when there has been an alarm without a break: a pi that is killed leaves a little room, for a moment."""
-    since, alarms = 0.0, 0
-    changes = [(each["at"], 1) for each in facts.all("alarm")] + [(each["at"], -1) for each in facts.all("alarm_over")]
-    for at, change in sorted(changes):
-        since = at if alarms == 0 else since
-        alarms += change
-    return since
+    """Since when the oldest of the alarms lasts that are not over: a pi that is killed leaves a little room, for a moment."""
+    since: dict[str, float] = {}
+    changes = [(each["at"], 1, each["text"]) for each in facts.all("alarm")]
+    changes += [(each["at"], 0, each["text"]) for each in facts.all("alarm_over")]
+    for at, begins, text in sorted(changes):
+        place = text.partition(": ")[0]
+        if begins:
+            since.setdefault(place, at)
+        else:
+            since.pop(place, None)
+    return min(since.values())
 
 
 class Trial:
