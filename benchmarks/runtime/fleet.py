@@ -103,7 +103,7 @@ class _Tmux(InProcessTmux):
         files = self._machine.files
         environment = _read_env(next(files[word] for word in argv if word.endswith(".env") and word in files))
         config = json.loads(files[environment[CONFIG_VARIABLE]])
-        life = self.history[name] = _Life(
+        life = self.lives[name] = _Life(
             name, next(self._numbers), _Remote(self._fleet, config), self._fleet.harness.errors.append
         )  # type: ignore[arg-type]
         return life.pane()

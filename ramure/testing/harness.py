@@ -68,7 +68,7 @@ class InProcessHarness:
     def pi(self, address: str) -> SimulatedPi:
         """The running pi of the agent at ``address``. Raises :class:`UsageError` if there is none."""
         for machine in self.machines:
-            life = machine.tmux.history.get(address)
+            life = machine.tmux.lives.get(address)
             if life is not None and life.ending is None:
                 return life.pi
         raise UsageError(f"no simulated pi runs for an agent at {address!r}")
@@ -238,7 +238,7 @@ class InProcessTmux(Tmux):
         super().__init__("in-process")
         self._machine = machine
         self._numbers = itertools.count(1)
-        self.history: dict[str, _Life] = {}
+        self.lives: dict[str, _Life] = {}
 
     async def start(self) -> str:
         """Nothing is to be started."""
@@ -248,7 +248,7 @@ class InProcessTmux(Tmux):
         self, name: str, argv: Sequence[str], *, cwd: str, width: int = 120, height: int = 40
     ) -> Pane:
         """Start a simulated pi from the files that the launch has written."""
-        if name in self.history and self.history[name].ending is None:
+        if name in self.lives and self.lives[name].ending is None:
             raise SessionExists(name)
         files, words = self._machine.files, list(argv)
         environment = _read_env(next(files[word] for word in words if word.endswith(".env") and word in files))
@@ -268,16 +268,16 @@ class InProcessTmux(Tmux):
             session_file,
             self._machine.harness.door,
         )
-        life = self.history[name] = _Life(name, next(self._numbers), pi, self._machine.harness.errors.append)
+        life = self.lives[name] = _Life(name, next(self._numbers), pi, self._machine.harness.errors.append)
         return life.pane()
 
     async def has_session(self, name: str) -> bool:
         """Whether there is one."""
-        return name in self.history
+        return name in self.lives
 
     async def panes(self) -> list[Pane]:
         """All of them."""
-        return [life.pane() for life in self.history.values()]
+        return [life.pane() for life in self.lives.values()]
 
     async def pane(self, name: str) -> Pane:
         """One of them."""
@@ -306,7 +306,7 @@ class InProcessTmux(Tmux):
             await asyncio.wait({life.task}, timeout=grace)
             life.task.cancel()
             await asyncio.wait({life.task})
-        self.history.pop(name, None)
+        self.lives.pop(name, None)
 
     async def end_orphan(
         self, pid: int | None, mark: str, *, grace: float = 2.0, daemons: Daemons = "end"
@@ -316,20 +316,20 @@ class InProcessTmux(Tmux):
 
     async def kill_server(self, *, grace: float = 0.0) -> None:
         """End all."""
-        tasks = [life.task for life in self.history.values()]
+        tasks = [life.task for life in self.lives.values()]
         self.kill_all("server_gone")
         if tasks:
             await asyncio.wait(tasks)
-        self.history.clear()
+        self.lives.clear()
 
     def kill(self, name: str) -> None:
         """SIGKILL to one, if it is here."""
-        if name in self.history:
-            self.history[name].task.cancel()
+        if name in self.lives:
+            self.lives[name].task.cancel()
 
     def kill_all(self, how: str) -> None:
         """SIGKILL to all, as the end of the server is."""
-        for life in self.history.values():
+        for life in self.lives.values():
             life.end(Ending(life.name, "server_gone" if how == "server_gone" else "closed"))
             life.task.cancel()
 
@@ -338,9 +338,9 @@ class InProcessTmux(Tmux):
         raise UsageError(f"agent {name!r} is simulated: it has no screen to connect to")
 
     def _life(self, name: str) -> _Life:
-        if name not in self.history:
+        if name not in self.lives:
             raise NoSuchSession(name)
-        return self.history[name]
+        return self.lives[name]
 
     async def _tmux(self, *args: str) -> Reply:
         raise UsageError(f"there is no tmux behind a simulated agent, to run {' '.join(args)!r}")

@@ -11,8 +11,10 @@ import ipaddress
 import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, NewType, Self, TypeAlias, TypeVar
 
+import jsonschema
 import pydantic
 import pytest
 import typing_extensions
@@ -20,7 +22,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ramure.agents.tools.fields import InvalidArguments
 from ramure.agents.tools.schema import Tool, UnsupportedParameter
+from ramure.agents.tools.signatures import Signature
 from ramure.runtime.process.endpoints import Endpoint
+
+
+def named(value: object) -> str:
+    """A parameter's id, the same in each process: xdist compares them."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))[:40]
+
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)
@@ -158,7 +167,7 @@ FITS: list[tuple[Any, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "given", "got"), FITS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("annotation", "given", "got"), FITS, ids=named)
 def test_the_handler_gets_a_value_of_the_type(annotation: Any, given: Any, got: Any) -> None:
     for bind in both(takes(annotation)):
         found = bind({"value": given})["value"]
@@ -182,7 +191,7 @@ def test_the_handler_gets_a_value_of_the_type(annotation: Any, given: Any, got: 
         (Sequence[str], "abc", "value: must be a list, not a text ('abc')"),
         (Iterable[int], [1, "a"], "value[1]: must be a whole number, not a text ('a')"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=named,
 )
 def test_what_does_not_fit_is_refused_with_the_field_and_the_reason(annotation: Any, given: Any, why: str) -> None:
     for bind in both(takes(annotation)):
@@ -324,13 +333,29 @@ NO_TOOLS: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("function", "why"), [*BAD, *NO_TOOLS], ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("function", "why"), [*BAD, *NO_TOOLS], ids=named)
 def test_what_cannot_be_a_tool_is_refused_with_the_remedy(function: Any, why: str) -> None:
     with pytest.raises(UnsupportedParameter, match=why):
         Tool.of(function, "it")
 
 
-@pytest.mark.parametrize(("function", "why"), BAD, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("function", "why"), BAD, ids=named)
 def test_what_cannot_be_an_endpoint_is_refused_with_the_remedy(function: Any, why: str) -> None:
     with pytest.raises(UnsupportedParameter, match=why):
         Endpoint.of(function, "it")
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), 1e16, 1e20, 1e300, -1e300])
+def test_a_number_that_javascript_rounds_is_no_decimal_and_its_text_is(value: float) -> None:
+    def pay(amount: Decimal, all: list[Decimal] | None = None) -> None:
+        """Pay."""
+
+    tool = Tool.of(pay)
+    for sent in ({"amount": value}, {"amount": 1, "all": [value]}):
+        with pytest.raises(InvalidArguments, match="must be a number from -9007199254740991 to 9007199254740991"):
+            tool.bind(sent)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(sent, tool.parameters)
+    assert tool.bind({"amount": str(value)}) == {"amount": Decimal(str(value))}
+    if isinstance(value, int):  # a program's is exact
+        assert Signature.of(pay, of_python=True).bind_python({"amount": value}) == {"amount": Decimal(value)}

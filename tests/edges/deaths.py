@@ -81,16 +81,16 @@ class Deaths:
 
     async def under_way(self) -> list[str]:
         """Wait until the present life's daemons and its foreground command run; what is to be ended."""
-        life = len(self.history)
-        await until(lambda: len(self.history) > life - 1 and self.history, 40, "a life that has begun its command")
-        numbers = self.history[-1]
+        life = len(self.lives)
+        await until(lambda: len(self.lives) > life - 1 and self.lives, 40, "a life that has begun its command")
+        numbers = self.lives[-1]
         await until(lambda: running(numbers) == set(numbers), 40, "its daemons and its foreground command run")
         return [str(number) for number in numbers]
 
     async def kill(self, victim: str) -> None:
         """SIGKILL to one of a life's processes; returns when the next pi is seen, with what is left of the last life."""
         [pi] = self.stage.panes(self.run_id)
-        numbers = self.history[-1]
+        numbers = self.lives[-1]
         [target] = VICTIMS[victim](self.stage, self.run_id)
         os.kill(target, signal.SIGKILL)
         await until(lambda: any(pid != pi for pid in self.stage.panes(self.run_id)), 40, "the next pi begins")

@@ -73,7 +73,7 @@ class _Tmux(InProcessTmux):
         environment = _read_env(next(files[word] for word in argv if word.endswith(".env") and word in files))
         self._hand(json.loads(files[environment[CONFIG_VARIABLE]]))
         pi: Any = _Handed()
-        life = self.history[name] = _Life(name, next(self._numbers), pi, lambda error: None)
+        life = self.lives[name] = _Life(name, next(self._numbers), pi, lambda error: None)
         return life.pane()
 
     async def kill_session(self, name: str, *, grace: float = 2.0) -> None:

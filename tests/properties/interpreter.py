@@ -282,7 +282,7 @@ async def _agent(world: World, step: p.Agent) -> None:
 
 
 def _kill_pi(world: World, address: str) -> None:
-    if any(address in machine.tmux.history for machine in world.harness.machines):
+    if any(address in machine.tmux.lives for machine in world.harness.machines):
         world.harness.pi(address)
         world.harness.kill(address)
 

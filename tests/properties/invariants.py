@@ -121,7 +121,7 @@ def check_nothing_left(world: World) -> None:
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     assert [task.get_name() for task in tasks] == []
     assert run.agents == {}
-    lives = [life for machine in world.harness.machines for life in machine.tmux.history.values()]
+    lives = [life for machine in world.harness.machines for life in machine.tmux.lives.values()]
     assert [life.name for life in lives if not life.task.done()] == []
     for path in (run.paths.socket, run.paths.lease, run.paths.scratch):
         assert not Path(path).exists(), f"{path} is left"

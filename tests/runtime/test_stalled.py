@@ -511,7 +511,7 @@ async def test_a_person_at_the_terminal_is_expected_as_long_as_the_terminal_is_o
     @agent_process(image=harness.image, on_idle="fail")
     async def main() -> None:
         worker = await agent("worker")
-        life = harness.machines[0].tmux.history["worker"]
+        life = harness.machines[0].tmux.lives["worker"]
         life.people = 1
         asyncio.get_running_loop().call_later(300, setattr, life, "people", 0, context=contextvars.Context())
         await worker.send("Begin.")

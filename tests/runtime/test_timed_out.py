@@ -79,7 +79,7 @@ def test_a_timed_out_agent_ends_on_the_machine_that_it_was_given_which_stays(mon
         return await first.ask("Hello?")
 
     assert run_virtual(main()) == "Hello."
-    assert harness.machines[0].tmux.history == {}
+    assert harness.machines[0].tmux.lives == {}
 
 
 MOST_STEPS = 1000

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import operator
 import sys
 import textwrap
 import typing
@@ -78,14 +79,7 @@ class _Generator(GenerateJsonSchema):
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
         """With the bounds of what JavaScript holds exactly: pi refuses what it has rounded."""
         found = super().int_schema(schema)
-        for bound, exclusive, limit, beyond in (
-            ("minimum", "exclusiveMinimum", -MAX_SAFE_INTEGER, int.__lt__),
-            ("maximum", "exclusiveMaximum", MAX_SAFE_INTEGER, int.__gt__),
-        ):
-            given = found.get(bound, found.get(exclusive))
-            if given is None or beyond(int(given), limit):
-                found.pop(exclusive, None)
-                found[bound] = limit
+        _bounded(found)
         return found
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
@@ -102,10 +96,13 @@ class _Generator(GenerateJsonSchema):
         return _without_unique(super().frozenset_schema(schema))
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        """A larger number has to be a text, for JavaScript rounds it."""
         found = super().decimal_schema(schema)
         for choice in found.get("anyOf", ()):
             if choice.get("type") == "string":
                 choice["pattern"] = DECIMAL
+            else:
+                _bounded(choice)
         return found
 
     def date_schema(self, schema: core_schema.DateSchema) -> JsonSchemaValue:
@@ -143,6 +140,18 @@ class _Generator(GenerateJsonSchema):
         elif keys in ("float", "bool", "none", "tuple", "list", "dict", "union", "nullable", "decimal", "bytes"):
             raise ValueError(f"JSON's keys are texts, and none is a {keys}; use str")
         return found
+
+
+def _bounded(found: JsonSchemaValue) -> None:
+    """Give numbers the bounds of what JavaScript holds exactly, where they have none that are tighter."""
+    for bound, exclusive, limit, beyond in (
+        ("minimum", "exclusiveMinimum", -MAX_SAFE_INTEGER, operator.lt),
+        ("maximum", "exclusiveMaximum", MAX_SAFE_INTEGER, operator.gt),
+    ):
+        given = found.get(bound, found.get(exclusive))
+        if given is None or beyond(given, limit):
+            found.pop(exclusive, None)
+            found[bound] = limit
 
 
 def _without_unique(found: JsonSchemaValue) -> JsonSchemaValue:

@@ -187,11 +187,18 @@ def says_more(schema: Any) -> bool:
         return True
     if schema.get("pattern") in _OURS or not schema.keys() & {"type", *_REFERS}:
         return True
+    if schema.get("type") == "number" and _bounds(schema):
+        return True
     fields = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
     return any(map(says_more, fields)) or any(says_more(schema.get(key, False)) for key in _WITHIN)
 
 
 _WITHIN: Final = ("items", "additionalProperties", "anyOf", "oneOf", "allOf")
+
+
+def _bounds(schema: Mapping[str, Any]) -> bool:
+    """True if it wants numbers that JavaScript holds exactly."""
+    return schema.get("maximum") == MAX_SAFE_INTEGER or schema.get("minimum") == -MAX_SAFE_INTEGER
 
 
 def _check(schema: Any, value: Any, defs: Mapping[str, Any]) -> None:
@@ -219,6 +226,8 @@ def _check_alone(schema: Mapping[str, Any], value: Any) -> None:
         _check_type(schema["type"], value)
     elif isinstance(value, Rounded) and not schema.keys() & set(_REFERS):
         raise _Misfit(TOO_LARGE)
+    if isinstance(value, float) and abs(value) > MAX_SAFE_INTEGER and _bounds(schema):
+        raise _Misfit(TOO_LARGE.replace("a whole number", "a number"))
     allowed = [schema["const"]] if "const" in schema else schema.get("enum", [])
     if allowed and not any(_same(value, each) for each in allowed):
         raise _Misfit(f"must be {' or '.join(map(repr, allowed))}, not {shown(value)}")

@@ -105,7 +105,7 @@ class PoolMachine(RuleBasedStateMachine):
     @property
     def agents(self) -> list[str]:
         """The addresses of agents whose pi runs, in order."""
-        lives = (life for machine in self._world.machines for life in machine.tmux.history.values())
+        lives = (life for machine in self._world.machines for life in machine.tmux.lives.values())
         return sorted(life.name for life in lives if life.ending is None)
 
     @property

@@ -215,7 +215,7 @@ class World(InProcessHarness):
     def _strike(self, fault: Fault) -> None:
         agent = fault.moment.agent
         for machine in self.machines:
-            life = machine.tmux.history.get(agent)
+            life = machine.tmux.lives.get(agent)
             if life is None or life.ending is not None:
                 continue
             self.befell(fault)
@@ -229,7 +229,7 @@ class World(InProcessHarness):
 
     def _link(self, agent: str) -> Any:
         for machine in self.machines:
-            life = machine.tmux.history.get(agent)
+            life = machine.tmux.lives.get(agent)
             if life is not None and life.ending is None:
                 return life.pi.link.transport
         return None
