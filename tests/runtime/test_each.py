@@ -34,6 +34,7 @@ from ramure import (
 from ramure.runtime.process.scope import current_process
 from ramure.runtime.views.tree import run_tree
 from ramure.testing import virtual_time
+from tests.stalls import no_strangers
 
 
 class Work:
@@ -517,6 +518,8 @@ async def test_its_stream_keeps_the_newest_events() -> None:
 
 @virtual_time()
 async def test_who_waits_in_it_is_not_stalled_while_a_child_may_decide_and_is_when_nothing_can() -> None:
+    no_strangers()
+
     @agent_process
     async def fed(text: str) -> str:
         @expose

