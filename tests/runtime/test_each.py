@@ -517,8 +517,10 @@ async def test_its_stream_keeps_the_newest_events() -> None:
 
 
 @virtual_time()
-async def test_who_waits_in_it_is_not_stalled_while_a_child_may_decide_and_is_when_nothing_can() -> None:
-    no_strangers()
+async def test_who_waits_in_it_is_not_stalled_while_a_child_may_decide_and_is_when_nothing_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_strangers(monkeypatch)
 
     @agent_process
     async def fed(text: str) -> str:
