@@ -61,7 +61,9 @@ quick: $(VENV)/.stamp  ## the tests that start no real pi, tmux, sshd, Docker or
 lowest: $(VENV)/.stamp  ## a fast part of the tests on the lowest versions of each library that pyproject.toml allows
 	@tools/need.sh tmux ps sshd ssh git bwrap
 	@tools/lowest.sh $(BIN)/uv $(VENV)-lowest
-	$(VENV)-lowest/bin/pytest -n 3 --dist worksteal -p no:cacheprovider tests/cli tests/control tests/testing/test_leaks.py \
+	# The schemas' files are made with the newest pydantic, which adds the descriptions of types.
+	$(VENV)-lowest/bin/pytest -n 3 --dist worksteal -p no:cacheprovider \
+		--deselect tests/cli/test_schemas.py::test_the_file_is_what_the_code_makes tests/cli tests/control tests/testing/test_leaks.py \
 		tests/testing/test_names.py tests/machines/test_tmux_contract.py tests/machines/test_ssh.py tests/agents/test_gateway.py \
 		tests/agents/test_extension.py tests/agents/test_schema.py tests/agents/test_accepted.py tests/agents/test_types.py \
 		tests/e2e/test_imports.py tests/runtime/test_facade.py tests/runtime/test_typed_calls.py $(PYTEST_ARGS)
